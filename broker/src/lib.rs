@@ -1,0 +1,1 @@
+//! The shell around the enclave: gRPC, HTTP, TLS, stores, configuration, telemetry.

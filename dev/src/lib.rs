@@ -1,0 +1,1 @@
+//! The service with an emulated enclave, and the demo stack.

@@ -1,0 +1,1 @@
+//! The trusted core: secrets, sealing, grants, refresh, tokens, policy, audit.

@@ -1,0 +1,1 @@
+//! Compact JWS, JWK, thumbprints and DPoP proofs: make and verify.

@@ -1,0 +1,1 @@
+//! The gRPC contract, package tokenkeep.v1.

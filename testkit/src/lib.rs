@@ -1,0 +1,1 @@
+//! Mints evidence and PKIs; a provider and an API to test against.

@@ -1,0 +1,1 @@
+//! Merkle log: leaves, tree, tiles, checkpoints and proofs: make and verify.
