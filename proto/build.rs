@@ -1,0 +1,27 @@
+//! Generates the messages and services of `tokenkeep.v1`, without a system `protoc`.
+
+use std::path::PathBuf;
+
+use prost::Message;
+
+/// Messages that carry a secret: their `Debug` is written by hand in `src/redact.rs`.
+const SECRET_MESSAGES: [&str; 1] = [".tokenkeep.v1.IssueTokenResponse"];
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let files = [
+        "tokenkeep/v1/attestation.proto",
+        "tokenkeep/v1/grant.proto",
+        "tokenkeep/v1/registry.proto",
+        "tokenkeep/v1/token.proto",
+    ];
+    for file in files {
+        println!("cargo::rerun-if-changed={file}");
+    }
+    let descriptors = protox::compile(files, ["."])?;
+    let out = PathBuf::from(std::env::var("OUT_DIR")?);
+    std::fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
+    tonic_prost_build::configure()
+        .skip_debug(SECRET_MESSAGES)
+        .compile_fds(descriptors)?;
+    Ok(())
+}

@@ -1,0 +1,43 @@
+//! `Debug` of the messages that carry a secret: shows all but the secret.
+
+use std::fmt;
+
+use crate::v1::IssueTokenResponse;
+
+impl fmt::Debug for IssueTokenResponse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            access_token: _,
+            token_type,
+            expires_in_s,
+            scopes,
+            resource,
+            mode,
+        } = self;
+        f.debug_struct("IssueTokenResponse")
+            .field("access_token", &"[redacted]")
+            .field("token_type", token_type)
+            .field("expires_in_s", expires_in_s)
+            .field("scopes", scopes)
+            .field("resource", resource)
+            .field("mode", mode)
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_not_shown() {
+        let reply = IssueTokenResponse {
+            access_token: "canary-7f3a".into(),
+            token_type: "DPoP".into(),
+            ..Default::default()
+        };
+        let shown = format!("{reply:?} {reply:#?}");
+        assert!(shown.contains("DPoP"), "{shown}");
+        assert!(!shown.contains("canary"), "{shown}");
+    }
+}
