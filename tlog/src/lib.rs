@@ -1,1 +1,37 @@
 //! Merkle log: leaves, tree, tiles, checkpoints and proofs: make and verify.
+//!
+//! Everything here is a function of its arguments: no file, socket, clock or source of randomness is
+//! read. A caller brings bytes (a tile, a note, a stored frontier) and takes bytes or a verdict away.
+//!
+//! - [`hash`]: RFC 6962 leaf and node hashing, [`Hash`].
+//! - [`tree`]: [`Frontier`] (append and root), [`HashReader`] (what a proof is made from),
+//!   [`MemoryTree`], [`TreeHead`].
+//! - [`proof`]: inclusion and consistency proofs, made from a [`HashReader`], verified to
+//!   [`VerifiedInclusion`] and [`VerifiedConsistency`].
+//! - [`tile`]: C2SP `tlog-tiles`: coordinates and paths, hash tiles, entry bundles.
+//! - [`note`]: C2SP `signed-note`: parse, format, sign, verify.
+//! - [`checkpoint`]: C2SP `tlog-checkpoint`, to a [`VerifiedCheckpoint`].
+//! - [`cosignature`]: C2SP `tlog-cosignature` (Ed25519 `cosignature/v1`), to a [`VerifiedCosignature`].
+//!
+//! Sources: [RFC 6962 §2.1], [RFC 9162 §2.1], [C2SP signed-note], [C2SP tlog-checkpoint],
+//! [C2SP tlog-tiles], [C2SP tlog-cosignature].
+
+mod base64;
+pub mod checkpoint;
+pub mod cosignature;
+pub mod hash;
+pub mod note;
+pub mod proof;
+pub mod tile;
+pub mod tree;
+
+pub use checkpoint::{Checkpoint, CheckpointError, OpenError, Origin, VerifiedCheckpoint};
+pub use cosignature::{CosignatureError, Cosigner, CosignerKey, VerifiedCosignature};
+pub use hash::{HASH_BYTES, Hash, HashError, empty_root, leaf_hash, node_hash};
+pub use note::{KeyName, Note, NoteError, NoteSignature, NoteSigner, VerifiedNote, VerifierKey};
+pub use proof::{
+    ConsistencyError, ConsistencyProof, InclusionError, InclusionProof, VerifiedConsistency,
+    VerifiedInclusion,
+};
+pub use tile::{BundleId, EntryBundle, HashTile, TileBuilder, TileId, TileSet};
+pub use tree::{Frontier, FrontierError, HashReader, MemoryTree, NodeId, ReadError, TreeHead};
