@@ -1,1 +1,3 @@
 //! The shell around the enclave: gRPC, HTTP, TLS, stores, configuration, telemetry.
+
+pub mod store;

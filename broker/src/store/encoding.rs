@@ -1,0 +1,290 @@
+//! The bytes of a frame's body: the entries of a group of batches, in order.
+//!
+//! ```text
+//! put    = 1 | key 32 | expected generation u64 | length u32 | sealed bytes
+//! delete = 2 | key 32 | expected generation u64
+//! leaf   = 3 (control) or 4 (issuance) | length u32 | bytes
+//! ```
+//!
+//! Numbers are big-endian. The borders of batches are not kept: a frame is
+//! applied whole or not at all.
+
+use enclave::store::{Batch, Key, Log, MAX_BATCH_ENTRIES, MAX_RECORD_BYTES};
+use std::ops::Range;
+use thiserror::Error;
+
+/// Batches that need more bytes than this in the file are refused.
+pub const MAX_BATCH_BYTES: usize = 4 * 1024 * 1024;
+
+const PUT: u8 = 1;
+const DELETE: u8 = 2;
+const CONTROL_LEAF: u8 = 3;
+const ISSUANCE_LEAF: u8 = 4;
+
+/// One entry of a body; ranges point into the body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Entry {
+    Put {
+        key: Key,
+        expected_generation: u64,
+        sealed: Range<usize>,
+    },
+    Delete {
+        key: Key,
+        expected_generation: u64,
+    },
+    Leaf {
+        log: Log,
+        bytes: Range<usize>,
+    },
+}
+
+/// Why an authentic body can't be read: it was written by other code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum EncodingError {
+    /// The body ends inside an entry.
+    #[error("an entry ends early")]
+    Short,
+    /// An entry of a kind that this code doesn't know.
+    #[error("entry kind {kind} is not known")]
+    Kind {
+        /// The kind's number.
+        kind: u8,
+    },
+    /// A record or leaf is over its bound.
+    #[error("an entry is over its bound")]
+    TooLarge,
+}
+
+/// Bytes that a batch takes in a body; `None` when it, a record or a leaf is
+/// over its bound.
+pub(super) fn encoded_bytes(batch: &Batch) -> Option<usize> {
+    let Batch { writes, leaves } = batch;
+    if writes.len().checked_add(leaves.len())? > MAX_BATCH_ENTRIES {
+        return None;
+    }
+    let mut total: usize = 0;
+    for write in writes {
+        let sealed = match &write.sealed {
+            Some(sealed) if sealed.len() > MAX_RECORD_BYTES => return None,
+            Some(sealed) => sealed.len().checked_add(4)?,
+            None => 0,
+        };
+        total = total.checked_add(1 + 32 + 8)?.checked_add(sealed)?;
+    }
+    for leaf in leaves {
+        if leaf.bytes.len() > MAX_RECORD_BYTES {
+            return None;
+        }
+        total = total.checked_add(1 + 4)?.checked_add(leaf.bytes.len())?;
+    }
+    (total <= MAX_BATCH_BYTES).then_some(total)
+}
+
+/// Appends a batch, whose bounds [`encoded_bytes`] has checked.
+pub(super) fn encode(batch: &Batch, out: &mut Vec<u8>) -> Result<(), EncodingError> {
+    let Batch { writes, leaves } = batch;
+    for write in writes {
+        out.push(if write.sealed.is_some() { PUT } else { DELETE });
+        out.extend_from_slice(&write.key.0);
+        out.extend_from_slice(&write.expected_generation.to_be_bytes());
+        if let Some(sealed) = &write.sealed {
+            encode_bytes(sealed, out)?;
+        }
+    }
+    for leaf in leaves {
+        out.push(match leaf.log {
+            Log::Control => CONTROL_LEAF,
+            Log::Issuance => ISSUANCE_LEAF,
+        });
+        encode_bytes(&leaf.bytes, out)?;
+    }
+    Ok(())
+}
+
+fn encode_bytes(bytes: &[u8], out: &mut Vec<u8>) -> Result<(), EncodingError> {
+    let length = u32::try_from(bytes.len()).map_err(|_over| EncodingError::TooLarge)?;
+    out.extend_from_slice(&length.to_be_bytes());
+    out.extend_from_slice(bytes);
+    Ok(())
+}
+
+/// Reads all entries of a body.
+pub(super) fn decode(body: &[u8]) -> Result<Vec<Entry>, EncodingError> {
+    let mut entries = Vec::new();
+    let mut cursor = Cursor { body, at: 0 };
+    while let Some(kind) = cursor.body.get(cursor.at).copied() {
+        cursor.range(1)?;
+        entries.push(match kind {
+            PUT => Entry::Put {
+                key: Key(cursor.array()?),
+                expected_generation: u64::from_be_bytes(cursor.array()?),
+                sealed: cursor.sized()?,
+            },
+            DELETE => Entry::Delete {
+                key: Key(cursor.array()?),
+                expected_generation: u64::from_be_bytes(cursor.array()?),
+            },
+            CONTROL_LEAF => Entry::Leaf {
+                log: Log::Control,
+                bytes: cursor.sized()?,
+            },
+            ISSUANCE_LEAF => Entry::Leaf {
+                log: Log::Issuance,
+                bytes: cursor.sized()?,
+            },
+            kind => return Err(EncodingError::Kind { kind }),
+        });
+    }
+    Ok(entries)
+}
+
+struct Cursor<'a> {
+    body: &'a [u8],
+    at: usize,
+}
+
+impl Cursor<'_> {
+    fn range(&mut self, bytes: usize) -> Result<Range<usize>, EncodingError> {
+        let end = self.at.checked_add(bytes).ok_or(EncodingError::Short)?;
+        if end > self.body.len() {
+            return Err(EncodingError::Short);
+        }
+        let range = self.at..end;
+        self.at = end;
+        Ok(range)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], EncodingError> {
+        let range = self.range(N)?;
+        self.body
+            .get(range)
+            .and_then(|bytes| bytes.try_into().ok())
+            .ok_or(EncodingError::Short)
+    }
+
+    fn sized(&mut self) -> Result<Range<usize>, EncodingError> {
+        let length = usize::try_from(u32::from_be_bytes(self.array()?))
+            .map_err(|_over| EncodingError::TooLarge)?;
+        if length > MAX_RECORD_BYTES {
+            return Err(EncodingError::TooLarge);
+        }
+        self.range(length)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use enclave::store::{Leaf, Write};
+
+    fn batch() -> Batch {
+        Batch {
+            writes: vec![
+                Write {
+                    key: Key([1; 32]),
+                    expected_generation: 4,
+                    sealed: Some(b"sealed".to_vec()),
+                },
+                Write {
+                    key: Key([2; 32]),
+                    expected_generation: 9,
+                    sealed: None,
+                },
+            ],
+            leaves: vec![
+                Leaf {
+                    log: Log::Control,
+                    bytes: b"c".to_vec(),
+                },
+                Leaf {
+                    log: Log::Issuance,
+                    bytes: vec![],
+                },
+            ],
+        }
+    }
+
+    fn encoded(batch: &Batch) -> Vec<u8> {
+        let mut out = vec![];
+        encode(batch, &mut out).unwrap();
+        out
+    }
+
+    #[test]
+    fn a_batch_is_read_back_entry_by_entry() {
+        let body = encoded(&batch());
+        assert_eq!(encoded_bytes(&batch()), Some(body.len()));
+        assert_eq!(
+            decode(&body).unwrap(),
+            [
+                Entry::Put {
+                    key: Key([1; 32]),
+                    expected_generation: 4,
+                    sealed: 45..51
+                },
+                Entry::Delete {
+                    key: Key([2; 32]),
+                    expected_generation: 9
+                },
+                Entry::Leaf {
+                    log: Log::Control,
+                    bytes: 97..98
+                },
+                Entry::Leaf {
+                    log: Log::Issuance,
+                    bytes: 103..103
+                },
+            ]
+        );
+    }
+
+    #[test]
+    fn unreadable_bodies_are_refused() {
+        let body = encoded(&batch());
+        let mut large = body.clone();
+        large[41..45].copy_from_slice(&65_537_u32.to_be_bytes());
+        let rows: [(&str, &[u8], EncodingError); 5] = [
+            ("cut in the key", &body[..20], EncodingError::Short),
+            ("cut in the bytes", &body[..50], EncodingError::Short),
+            ("cut in a length", &body[..94], EncodingError::Short),
+            ("unknown kind", &[9], EncodingError::Kind { kind: 9 }),
+            ("record over the bound", &large, EncodingError::TooLarge),
+        ];
+        for (name, bytes, expected) in rows {
+            assert_eq!(decode(bytes).unwrap_err(), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn batches_over_a_bound_have_no_size() {
+        let leaf = |bytes: usize| Leaf {
+            log: Log::Control,
+            bytes: vec![0; bytes],
+        };
+        let of = |leaves: Vec<Leaf>| Batch {
+            writes: vec![],
+            leaves,
+        };
+        let write = Batch {
+            writes: vec![Write {
+                key: Key([0; 32]),
+                expected_generation: 0,
+                sealed: Some(vec![0; MAX_RECORD_BYTES + 1]),
+            }],
+            leaves: vec![],
+        };
+        assert_eq!(
+            encoded_bytes(&of(vec![leaf(1); MAX_BATCH_ENTRIES])),
+            Some(6 * 1024)
+        );
+        assert_eq!(
+            encoded_bytes(&of(vec![leaf(1); MAX_BATCH_ENTRIES + 1])),
+            None,
+            "entries"
+        );
+        assert_eq!(encoded_bytes(&of(vec![leaf(65_537)])), None, "a leaf");
+        assert_eq!(encoded_bytes(&write), None, "a record");
+        assert_eq!(encoded_bytes(&of(vec![leaf(65_536); 64])), None, "in all");
+    }
+}

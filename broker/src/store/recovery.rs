@@ -1,0 +1,275 @@
+//! Start-up: reads a store's file from the front, authenticating every byte.
+//!
+//! A process or machine that dies while it appends leaves a torn frame at the
+//! end, and nowhere else: each frame is synced before the next is written. A
+//! torn frame is dropped; nobody was told that it was durable. It shows in one
+//! of two ways:
+//!
+//! - it is incomplete: the file ends before the frame does, or
+//! - the file's length reached the disk and some of its last sectors did not:
+//!   from a sector's border (or from the frame's first byte) to the end of the
+//!   file all bytes are zero.
+//!
+//! Any other byte that doesn't authenticate is damage or an attack, and the
+//! store refuses to open. A change in the last frame that leaves zeros from a
+//! sector's border on can't be told from a torn write; whoever makes it could
+//! as well cut the file there, which the witnesses find out.
+
+use enclave::frame::{
+    BODY_TAG_BYTES, Chain, FILE_HEADER_BYTES, FRAME_HEADER_BYTES, FrameCipher, FrameError,
+    MAX_BODY_BYTES,
+};
+use std::io;
+use std::path::PathBuf;
+use thiserror::Error;
+
+use super::encoding::{self, EncodingError};
+use super::index::{ApplyError, FramePlace, Index};
+use super::medium::Medium;
+
+/// The unit in which disks write; a write is torn at a multiple of it.
+const SECTOR_BYTES: u64 = 512;
+
+/// No frame of ours is longer.
+const MAX_FRAME_BYTES: u64 = (FRAME_HEADER_BYTES + MAX_BODY_BYTES + BODY_TAG_BYTES) as u64;
+
+/// Why a store does not open. Nothing was modified.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum OpenError {
+    /// Another process has the store open.
+    #[error("{path} is locked: another process uses this store")]
+    Locked {
+        /// The lock file.
+        path: PathBuf,
+    },
+    /// The operating system refused.
+    #[error("can't {action} {path} ({kind})")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// The kind of the failure.
+        kind: io::ErrorKind,
+    },
+    /// The file is damaged, was changed, or belongs to another key.
+    #[error("the store is corrupt at byte {offset}: {what}")]
+    Corrupt {
+        /// Where the frame that doesn't hold begins.
+        offset: u64,
+        /// What doesn't hold.
+        what: Corruption,
+    },
+    /// The writer's thread could not be started.
+    #[error("can't start the store's writer ({kind})")]
+    Thread {
+        /// The kind of the failure.
+        kind: io::ErrorKind,
+    },
+    /// The random source failed or the cipher refused, while a file was begun.
+    #[error("can't begin a store file")]
+    Begin {
+        /// Why.
+        source: FrameError,
+    },
+}
+
+/// What does not hold in a corrupt store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum Corruption {
+    /// The file is shorter than its header, which is written whole.
+    #[error("the file header is incomplete")]
+    Short,
+    /// A seal does not open.
+    #[error("{0}")]
+    Frame(FrameError),
+    /// An authentic body can't be read.
+    #[error("{0}")]
+    Encoding(EncodingError),
+    /// An authentic body doesn't follow from the frames before.
+    #[error("{0}")]
+    Apply(ApplyError),
+}
+
+/// A torn frame that was dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TornTail {
+    /// Where it began; the file now ends here.
+    pub offset: u64,
+    /// How many bytes were dropped.
+    pub bytes: u64,
+}
+
+/// What start-up found.
+pub(super) struct Recovered {
+    pub(super) index: Index,
+    pub(super) chain: Chain,
+    pub(super) good_bytes: u64,
+    pub(super) torn: Option<TornTail>,
+    /// The last good frame as it stands in the file, with its offset.
+    pub(super) last_frame: Option<(u64, Vec<u8>)>,
+}
+
+/// Why the reading stopped.
+pub(super) enum ReadError {
+    Io(io::ErrorKind),
+    Corrupt { offset: u64, what: Corruption },
+}
+
+impl From<io::Error> for ReadError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error.kind())
+    }
+}
+
+/// Reads the whole file. Modifies nothing.
+pub(super) fn read(medium: &impl Medium, cipher: &FrameCipher) -> Result<Recovered, ReadError> {
+    let file_bytes = medium.length_bytes()?;
+    let mut header = [0; FILE_HEADER_BYTES];
+    if file_bytes < FILE_HEADER_BYTES as u64 {
+        return Err(corrupt(0, Corruption::Short));
+    }
+    medium.read_exact_at(&mut header, 0)?;
+    let mut recovered = Recovered {
+        index: Index::default(),
+        chain: cipher
+            .open_file(&header)
+            .map_err(|error| corrupt(0, Corruption::Frame(error)))?,
+        good_bytes: FILE_HEADER_BYTES as u64,
+        torn: None,
+        last_frame: None,
+    };
+    while recovered.good_bytes < file_bytes {
+        let offset = recovered.good_bytes;
+        match read_frame(medium, cipher, &recovered.chain, offset, file_bytes)? {
+            Frame::Good { raw, body, next } => {
+                let entries = encoding::decode(&body)
+                    .map_err(|error| corrupt(offset, Corruption::Encoding(error)))?;
+                let place = FramePlace {
+                    offset,
+                    chain: recovered.chain,
+                };
+                recovered
+                    .index
+                    .apply(place, &body, entries)
+                    .map_err(|error| corrupt(offset, Corruption::Apply(error)))?;
+                recovered.chain = next;
+                recovered.good_bytes = offset.saturating_add(raw.len() as u64);
+                recovered.last_frame = Some((offset, raw));
+            }
+            Frame::Torn => {
+                recovered.torn = Some(TornTail {
+                    offset,
+                    bytes: file_bytes.saturating_sub(offset),
+                });
+                break;
+            }
+        }
+    }
+    Ok(recovered)
+}
+
+/// Opens the frame at a place that the index knows. Gives its body.
+pub(super) fn reread(
+    medium: &impl Medium,
+    cipher: &FrameCipher,
+    place: &FramePlace,
+) -> Result<Vec<u8>, ReadError> {
+    let file_bytes = medium.length_bytes()?;
+    match read_frame(medium, cipher, &place.chain, place.offset, file_bytes)? {
+        Frame::Good { body, .. } => Ok(body),
+        // The frame was whole when it was indexed.
+        Frame::Torn => Err(corrupt(place.offset, Corruption::Short)),
+    }
+}
+
+enum Frame {
+    Good {
+        raw: Vec<u8>,
+        body: Vec<u8>,
+        next: Chain,
+    },
+    Torn,
+}
+
+fn read_frame(
+    medium: &impl Medium,
+    cipher: &FrameCipher,
+    chain: &Chain,
+    offset: u64,
+    file_bytes: u64,
+) -> Result<Frame, ReadError> {
+    let left = file_bytes.saturating_sub(offset);
+    if left < FRAME_HEADER_BYTES as u64 {
+        return Ok(Frame::Torn);
+    }
+    let mut front = [0; FRAME_HEADER_BYTES];
+    medium.read_exact_at(&mut front, offset)?;
+    let header = match cipher.open_header(chain, &front) {
+        Ok(header) => header,
+        Err(error) => {
+            let header_end = offset.saturating_add(FRAME_HEADER_BYTES as u64);
+            return if ends_in_zero_sectors(medium, offset, header_end, file_bytes)? {
+                Ok(Frame::Torn)
+            } else {
+                Err(corrupt(offset, Corruption::Frame(error)))
+            };
+        }
+    };
+    let sealed_bytes = header.sealed_body_bytes();
+    let frame_bytes = (FRAME_HEADER_BYTES as u64).saturating_add(sealed_bytes as u64);
+    if left < frame_bytes {
+        return Ok(Frame::Torn);
+    }
+    let mut sealed = vec![0; sealed_bytes];
+    let body_offset = offset.saturating_add(FRAME_HEADER_BYTES as u64);
+    medium.read_exact_at(&mut sealed, body_offset)?;
+    let mut raw = front.to_vec();
+    raw.extend_from_slice(&sealed);
+    match header.open_body(&mut sealed) {
+        Ok((body, next)) => Ok(Frame::Good {
+            raw,
+            body: body.to_vec(),
+            next,
+        }),
+        Err(error) => {
+            let last = left == frame_bytes;
+            if last && ends_in_zero_sectors(medium, offset, file_bytes, file_bytes)? {
+                Ok(Frame::Torn)
+            } else {
+                Err(corrupt(offset, Corruption::Frame(error)))
+            }
+        }
+    }
+}
+
+/// Whether all bytes from some sector's border before `before` (or from the
+/// frame's first byte, at `offset`) to the end of the file are zero.
+fn ends_in_zero_sectors(
+    medium: &impl Medium,
+    offset: u64,
+    before: u64,
+    file_bytes: u64,
+) -> io::Result<bool> {
+    let left = file_bytes.saturating_sub(offset);
+    if left > MAX_FRAME_BYTES {
+        return Ok(false);
+    }
+    let Ok(left) = usize::try_from(left) else {
+        return Ok(false);
+    };
+    let mut tail = vec![0; left];
+    medium.read_exact_at(&mut tail, offset)?;
+    let border = match tail.iter().rposition(|byte| *byte != 0) {
+        None => offset,
+        Some(last) => offset
+            .saturating_add(last as u64)
+            .saturating_add(1)
+            .next_multiple_of(SECTOR_BYTES),
+    };
+    Ok(border < before)
+}
+
+fn corrupt(offset: u64, what: Corruption) -> ReadError {
+    ReadError::Corrupt { offset, what }
+}

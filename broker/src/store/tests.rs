@@ -1,0 +1,884 @@
+//! The store on real files: crashes, damage, faults of the medium, groups.
+
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "tests count small numbers and fail by panicking"
+)]
+
+use super::*;
+use enclave::frame::{FILE_HEADER_BYTES, FRAME_HEADER_BYTES, FrameCipher, FrameError};
+use enclave::store::{Batch, Key, Leaf, Log, Record, Store, StoreError, Write};
+use parking_lot::{Condvar, Mutex};
+use ring::rand::SystemRandom;
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use tempfile::TempDir;
+use zeroize::Zeroizing;
+
+fn cipher() -> FrameCipher {
+    FrameCipher::new(Zeroizing::new([0x5a; 32]))
+}
+
+fn sync_must_not_fail() -> OnSyncFailure {
+    Box::new(|kind| panic!("sync failed: {kind}"))
+}
+
+fn open(dir: &Path) -> Result<(EmbeddedStore, OpenReport), OpenError> {
+    EmbeddedStore::open(dir, cipher(), SystemRandom::new(), sync_must_not_fail())
+}
+
+fn key(n: u8) -> Key {
+    Key([n; 32])
+}
+
+fn put(n: u8, expected_generation: u64, sealed: &[u8]) -> Write {
+    Write {
+        key: key(n),
+        expected_generation,
+        sealed: Some(sealed.to_vec()),
+    }
+}
+
+fn delete(n: u8, expected_generation: u64) -> Write {
+    Write {
+        key: key(n),
+        expected_generation,
+        sealed: None,
+    }
+}
+
+fn writes(writes: Vec<Write>) -> Batch {
+    Batch {
+        writes,
+        leaves: vec![],
+    }
+}
+
+fn leaf(log: Log, bytes: &[u8]) -> Leaf {
+    Leaf {
+        log,
+        bytes: bytes.to_vec(),
+    }
+}
+
+fn record(n: u8, generation: u64, sealed: &[u8]) -> Record {
+    Record {
+        key: key(n),
+        generation,
+        sealed: sealed.to_vec(),
+    }
+}
+
+async fn commit<M: Medium>(store: &EmbeddedStore<M>, batch: Batch) -> Result<(), StoreError> {
+    store.commit(batch).await.map(drop)
+}
+
+/// A closed store of four frames, and where each frame begins and the last ends.
+struct Small {
+    bytes: Vec<u8>,
+    borders: Vec<usize>,
+}
+
+async fn small() -> Small {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join(FILE_NAME);
+    let (store, _report) = open(dir.path()).unwrap();
+    let mut borders = vec![fs::read(&path).unwrap().len()];
+    let batches = [
+        writes(vec![put(1, 0, b"one")]),
+        Batch {
+            writes: vec![put(2, 0, &[7; 300])],
+            leaves: vec![leaf(Log::Control, b"leaf")],
+        },
+        writes(vec![put(1, 1, b"one again"), delete(2, 1)]),
+        writes(vec![put(3, 0, &[9; 700])]),
+    ];
+    for batch in batches {
+        commit(&store, batch).await.unwrap();
+        borders.push(fs::read(&path).unwrap().len());
+    }
+    store.close();
+    Small {
+        bytes: fs::read(&path).unwrap(),
+        borders,
+    }
+}
+
+/// The records after each number of the frames of [`small`].
+fn records_after(frames: usize) -> Vec<Record> {
+    match frames {
+        0 => vec![],
+        1 => vec![record(1, 1, b"one")],
+        2 => vec![record(1, 1, b"one"), record(2, 1, &[7; 300])],
+        3 => vec![record(1, 2, b"one again")],
+        _ => vec![record(1, 2, b"one again"), record(3, 1, &[9; 700])],
+    }
+}
+
+fn dir_with(bytes: &[u8]) -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join(FILE_NAME), bytes).unwrap();
+    dir
+}
+
+#[tokio::test]
+async fn what_was_committed_is_there_after_reopening() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, report) = open(dir.path()).unwrap();
+    assert!(report.created);
+    commit(
+        &store,
+        Batch {
+            writes: vec![put(1, 0, b"a"), put(2, 0, b"b")],
+            leaves: vec![leaf(Log::Control, b"c0"), leaf(Log::Issuance, b"i0")],
+        },
+    )
+    .await
+    .unwrap();
+    commit(
+        &store,
+        Batch {
+            writes: vec![put(1, 1, b"aa"), delete(2, 1), put(4, 0, b"d")],
+            leaves: vec![leaf(Log::Issuance, b"i1"), leaf(Log::Control, b"c1")],
+        },
+    )
+    .await
+    .unwrap();
+    drop(store);
+
+    let (store, report) = open(dir.path()).unwrap();
+    assert_eq!(
+        report,
+        OpenReport {
+            created: false,
+            frames: 2,
+            records: 2,
+            file_bytes: fs::metadata(dir.path().join(FILE_NAME)).unwrap().len(),
+            torn: None
+        }
+    );
+    assert_eq!(store.get(&key(1)).await.unwrap(), Some(record(1, 2, b"aa")));
+    assert_eq!(store.get(&key(2)).await.unwrap(), None);
+    let all = [record(1, 2, b"aa"), record(4, 1, b"d")];
+    assert_eq!(store.scan(None, 9).await.unwrap(), all);
+    assert_eq!(store.scan(None, 1).await.unwrap(), all[..1]);
+    assert_eq!(store.scan(Some(&key(1)), 9).await.unwrap(), all[1..]);
+    assert_eq!(store.scan(Some(&key(4)), 9).await.unwrap(), []);
+    assert_eq!(store.leaf_count(Log::Control).unwrap(), 2);
+    assert_eq!(store.leaves(Log::Control, 0, 9).unwrap(), [b"c0", b"c1"]);
+    assert_eq!(store.leaves(Log::Issuance, 1, 9).unwrap(), [b"i1"]);
+    assert_eq!(store.leaves(Log::Issuance, 0, 1).unwrap(), [b"i0"]);
+    assert_eq!(
+        store.leaves(Log::Issuance, 2, 9).unwrap(),
+        Vec::<Vec<u8>>::new()
+    );
+    // A deleted record begins anew.
+    commit(&store, writes(vec![put(2, 0, b"bb")]))
+        .await
+        .unwrap();
+    assert_eq!(store.get(&key(2)).await.unwrap(), Some(record(2, 1, b"bb")));
+}
+
+#[tokio::test]
+async fn a_file_cut_anywhere_opens_with_the_whole_frames() {
+    let small = small().await;
+    for length in 0..=small.bytes.len() {
+        let dir = dir_with(&small.bytes[..length]);
+        let opened = open(dir.path());
+        if length < FILE_HEADER_BYTES {
+            assert_eq!(
+                opened.unwrap_err(),
+                OpenError::Corrupt {
+                    offset: 0,
+                    what: Corruption::Short
+                },
+                "{length}"
+            );
+            continue;
+        }
+        let (store, report) = opened.unwrap();
+        let frames = small.borders.iter().filter(|b| **b <= length).count() - 1;
+        let good = small.borders[frames];
+        let torn = (good < length).then_some(TornTail {
+            offset: good as u64,
+            bytes: (length - good) as u64,
+        });
+        assert_eq!((report.frames, report.torn), (frames, torn), "{length}");
+        assert_eq!(
+            store.scan(None, 9).await.unwrap(),
+            records_after(frames),
+            "{length}"
+        );
+        commit(&store, writes(vec![put(200, 0, b"later")]))
+            .await
+            .unwrap();
+        drop(store);
+        let (store, report) = open(dir.path()).unwrap();
+        assert_eq!((report.frames, report.torn), (frames + 1, None), "{length}");
+        assert_eq!(
+            store.get(&key(200)).await.unwrap(),
+            Some(record(200, 1, b"later")),
+            "{length}"
+        );
+    }
+}
+
+/// What a changed byte at `at` must be reported as.
+fn damage_at(small: &Small, at: usize, changed: &[u8]) -> OpenError {
+    if at < FILE_HEADER_BYTES {
+        let what = match at {
+            0..8 => FrameError::Magic,
+            8..12 => FrameError::Version {
+                found: u32::from_be_bytes(changed[8..12].try_into().unwrap()),
+            },
+            _ => FrameError::FileHeader,
+        };
+        return OpenError::Corrupt {
+            offset: 0,
+            what: Corruption::Frame(what),
+        };
+    }
+    let frame = small.borders.iter().rposition(|b| *b <= at).unwrap();
+    let offset = small.borders[frame];
+    let what = if at - offset < FRAME_HEADER_BYTES {
+        FrameError::Header
+    } else {
+        FrameError::Body
+    };
+    OpenError::Corrupt {
+        offset: offset as u64,
+        what: Corruption::Frame(what),
+    }
+}
+
+#[tokio::test]
+async fn every_changed_byte_is_reported_where_it_is() {
+    let small = small().await;
+    // Else a byte set to zero could be what a torn write leaves.
+    assert!(small.bytes.len() % 512 > 1);
+    for at in 0..small.bytes.len() {
+        for value in [
+            small.bytes[at] ^ 1,
+            small.bytes[at] ^ 0x80,
+            !small.bytes[at],
+            0,
+        ] {
+            if value == small.bytes[at] {
+                continue;
+            }
+            let mut changed = small.bytes.clone();
+            changed[at] = value;
+            let dir = dir_with(&changed);
+            assert_eq!(
+                open(dir.path()).unwrap_err(),
+                damage_at(&small, at, &changed),
+                "byte {at}"
+            );
+            assert_eq!(fs::read(dir.path().join(FILE_NAME)).unwrap(), changed);
+        }
+    }
+}
+
+#[tokio::test]
+async fn zeros_from_a_sector_border_to_the_end_are_a_torn_write() {
+    let small = small().await;
+    let (last, end) = (small.borders[3], small.bytes.len());
+    let border = |n: usize| (last / 512 + n) * 512;
+    assert!(last < border(1) && border(2) < end && end < border(3));
+
+    let zeroed = |from: usize, to: usize| {
+        let mut bytes = small.bytes.clone();
+        bytes.resize(bytes.len().max(to), 0);
+        bytes[from..to].fill(0);
+        bytes
+    };
+    let torn = [
+        ("its last sector", zeroed(border(2), end)),
+        ("its last two sectors", zeroed(border(1), end)),
+        ("all of it", zeroed(last, end)),
+        ("a later frame's room", {
+            let mut bytes = zeroed(border(1), end);
+            bytes.truncate(border(1) + 100);
+            bytes
+        }),
+    ];
+    for (name, bytes) in torn {
+        let dir = dir_with(&bytes);
+        let (store, report) = open(dir.path()).unwrap();
+        assert_eq!(
+            report.torn,
+            Some(TornTail {
+                offset: last as u64,
+                bytes: (bytes.len() - last) as u64
+            }),
+            "{name}"
+        );
+        assert_eq!(store.scan(None, 9).await.unwrap(), records_after(3));
+        assert_eq!(
+            fs::metadata(dir.path().join(FILE_NAME)).unwrap().len(),
+            last as u64
+        );
+    }
+
+    // The length of the next frame reached the disk, its bytes did not.
+    let dir = dir_with(&zeroed(end, end + 700));
+    let (store, report) = open(dir.path()).unwrap();
+    assert_eq!(
+        report.torn,
+        Some(TornTail {
+            offset: end as u64,
+            bytes: 700
+        })
+    );
+    assert_eq!(store.scan(None, 9).await.unwrap(), records_after(4));
+    drop(store);
+
+    let header_is_bad = Corruption::Frame(FrameError::Header);
+    let body_is_bad = Corruption::Frame(FrameError::Body);
+    let damaged = [
+        (
+            "zeros that begin inside a sector",
+            zeroed(border(2) + 1, end),
+            last,
+            body_is_bad,
+        ),
+        (
+            "a sector in the middle",
+            zeroed(border(1), border(2)),
+            last,
+            body_is_bad,
+        ),
+        (
+            "an earlier frame",
+            zeroed(small.borders[1], small.borders[2]),
+            small.borders[1],
+            header_is_bad,
+        ),
+        (
+            "zeros that no frame needs",
+            zeroed(end, end + 9 * 1024 * 1024),
+            end,
+            header_is_bad,
+        ),
+    ];
+    for (name, bytes, offset, what) in damaged {
+        let dir = dir_with(&bytes);
+        assert_eq!(
+            open(dir.path()).unwrap_err(),
+            OpenError::Corrupt {
+                offset: offset as u64,
+                what
+            },
+            "{name}"
+        );
+        assert_eq!(fs::read(dir.path().join(FILE_NAME)).unwrap(), bytes);
+    }
+}
+
+#[tokio::test]
+async fn frames_that_are_moved_or_dropped_are_refused() {
+    let small = small().await;
+    let b = &small.borders;
+    let part = |from: usize, to: usize| &small.bytes[b[from]..b[to]];
+    let header = &small.bytes[..b[0]];
+    let foreign = self::small().await;
+    let rows = [
+        ("dropped", [header, part(0, 1), part(2, 4)].concat(), b[1]),
+        ("first dropped", [header, part(1, 4)].concat(), b[0]),
+        (
+            "swapped",
+            [header, part(1, 2), part(0, 1), part(2, 4)].concat(),
+            b[0],
+        ),
+        (
+            "twice",
+            [header, part(0, 1), part(0, 1), part(1, 4)].concat(),
+            b[1],
+        ),
+        (
+            "of another file",
+            [header, part(0, 3), &foreign.bytes[b[3]..]].concat(),
+            b[3],
+        ),
+        (
+            "garbage at the end",
+            [header, part(0, 4), &[1; 60]].concat(),
+            b[4],
+        ),
+    ];
+    for (name, bytes, offset) in rows {
+        let dir = dir_with(&bytes);
+        assert_eq!(
+            open(dir.path()).unwrap_err(),
+            OpenError::Corrupt {
+                offset: offset as u64,
+                what: Corruption::Frame(FrameError::Header)
+            },
+            "{name}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn another_key_does_not_open_the_store() {
+    let dir = dir_with(&small().await.bytes);
+    let other = FrameCipher::new(Zeroizing::new([0x5b; 32]));
+    assert_eq!(
+        EmbeddedStore::open(dir.path(), other, SystemRandom::new(), sync_must_not_fail())
+            .unwrap_err(),
+        OpenError::Corrupt {
+            offset: 0,
+            what: Corruption::Frame(FrameError::FileHeader)
+        }
+    );
+}
+
+#[tokio::test]
+async fn a_store_in_use_is_locked() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _report) = open(dir.path()).unwrap();
+    assert_eq!(
+        open(dir.path()).unwrap_err(),
+        OpenError::Locked {
+            path: dir.path().join(LOCK_NAME)
+        }
+    );
+    drop(store);
+    open(dir.path()).unwrap();
+}
+
+#[tokio::test]
+async fn a_batch_with_one_wrong_generation_changes_nothing() {
+    let rows: [(&str, Vec<Write>, u8); 7] = [
+        (
+            "creates what exists",
+            vec![put(9, 0, b"x"), put(1, 0, b"x")],
+            1,
+        ),
+        (
+            "changes what is absent",
+            vec![put(9, 0, b"x"), put(2, 1, b"x")],
+            2,
+        ),
+        ("is behind", vec![put(9, 0, b"x"), put(3, 1, b"x")], 3),
+        ("is ahead", vec![put(9, 0, b"x"), put(3, 3, b"x")], 3),
+        (
+            "deletes what is absent",
+            vec![put(9, 0, b"x"), delete(2, 0)],
+            2,
+        ),
+        ("deletes an old one", vec![put(9, 0, b"x"), delete(3, 1)], 3),
+        ("creates twice", vec![put(9, 0, b"x"), put(9, 0, b"x")], 9),
+    ];
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _report) = open(dir.path()).unwrap();
+    commit(&store, writes(vec![put(1, 0, b"a"), put(3, 0, b"b")]))
+        .await
+        .unwrap();
+    commit(&store, writes(vec![put(3, 1, b"c")])).await.unwrap();
+    let before = store.scan(None, 9).await.unwrap();
+    for (name, batch, conflict) in rows {
+        assert_eq!(
+            commit(
+                &store,
+                Batch {
+                    writes: batch,
+                    leaves: vec![leaf(Log::Control, b"no")]
+                }
+            )
+            .await
+            .unwrap_err(),
+            StoreError::Conflict { key: key(conflict) },
+            "{name}"
+        );
+        assert_eq!(store.scan(None, 9).await.unwrap(), before, "{name}");
+        assert_eq!(store.leaf_count(Log::Control).unwrap(), 0, "{name}");
+    }
+    drop(store);
+    let (store, _report) = open(dir.path()).unwrap();
+    assert_eq!(store.scan(None, 9).await.unwrap(), before);
+}
+
+#[tokio::test]
+async fn a_batch_over_its_bound_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _report) = open(dir.path()).unwrap();
+    let batch = writes(vec![put(1, 0, &vec![0; 65_537])]);
+    assert_eq!(
+        commit(&store, batch).await.unwrap_err(),
+        StoreError::TooLarge
+    );
+    commit(&store, writes(vec![put(1, 0, &vec![0; 65_536])]))
+        .await
+        .unwrap();
+}
+
+/// A fault that a [`Faulty`] medium injects once per count.
+#[derive(Clone, Copy)]
+enum Fault {
+    /// Writes half of the bytes, then fails.
+    Write(io::ErrorKind),
+    /// Writes half, fails, and can't be cut back either.
+    WriteAndTruncate(io::ErrorKind),
+    Sync(io::ErrorKind),
+}
+
+/// A real file whose next operations can be made to fail or to wait.
+struct Faulty {
+    inner: FileMedium,
+    control: Arc<Control>,
+}
+
+#[derive(Default)]
+struct Control {
+    fault: Mutex<Option<Fault>>,
+    syncs: AtomicUsize,
+    held: Mutex<bool>,
+    released: Condvar,
+}
+
+impl Control {
+    fn hold_syncs(&self) {
+        *self.held.lock() = true;
+    }
+
+    fn release_syncs(&self) {
+        *self.held.lock() = false;
+        self.released.notify_all();
+    }
+}
+
+impl Medium for Faulty {
+    fn length_bytes(&self) -> io::Result<u64> {
+        self.inner.length_bytes()
+    }
+
+    fn read_exact_at(&self, out: &mut [u8], offset: u64) -> io::Result<()> {
+        self.inner.read_exact_at(out, offset)
+    }
+
+    fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let mut fault = self.control.fault.lock();
+        match *fault {
+            Some(Fault::Write(kind)) => {
+                *fault = None;
+                self.inner.write_all_at(&bytes[..bytes.len() / 2], offset)?;
+                Err(kind.into())
+            }
+            Some(Fault::WriteAndTruncate(kind)) => {
+                self.inner.write_all_at(&bytes[..bytes.len() / 2], offset)?;
+                Err(kind.into())
+            }
+            Some(Fault::Sync(_)) | None => self.inner.write_all_at(bytes, offset),
+        }
+    }
+
+    fn truncate(&self, length_bytes: u64) -> io::Result<()> {
+        let mut fault = self.control.fault.lock();
+        if let Some(Fault::WriteAndTruncate(kind)) = *fault {
+            *fault = None;
+            return Err(kind.into());
+        }
+        self.inner.truncate(length_bytes)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.control.syncs.fetch_add(1, Ordering::SeqCst);
+        let mut held = self.control.held.lock();
+        while *held {
+            self.control.released.wait(&mut held);
+        }
+        match *self.control.fault.lock() {
+            Some(Fault::Sync(kind)) => Err(kind.into()),
+            Some(Fault::Write(_) | Fault::WriteAndTruncate(_)) | None => self.inner.sync(),
+        }
+    }
+}
+
+fn open_faulty(
+    dir: &Path,
+    on_sync_failure: OnSyncFailure,
+) -> (EmbeddedStore<Faulty>, Arc<Control>) {
+    drop(open(dir).unwrap());
+    let path = dir.join(FILE_NAME);
+    let lock = fs::File::create(dir.join("other.lock")).unwrap();
+    let control = Arc::new(Control::default());
+    let medium = Faulty {
+        inner: FileMedium::open(&path, lock).unwrap(),
+        control: Arc::clone(&control),
+    };
+    let random = SystemRandom::new();
+    let (store, _report) =
+        EmbeddedStore::open_on(medium, &path, cipher(), random, on_sync_failure).unwrap();
+    (store, control)
+}
+
+#[tokio::test]
+async fn a_failed_write_keeps_nothing_and_the_next_one_works() {
+    use io::ErrorKind::{
+        FileTooLarge, Interrupted, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull,
+    };
+    let rows = [
+        (Fault::Write(StorageFull), StoreError::Full),
+        (Fault::Write(QuotaExceeded), StoreError::Full),
+        (Fault::Write(FileTooLarge), StoreError::Full),
+        (Fault::Write(ReadOnlyFilesystem), StoreError::ReadOnly),
+        (Fault::Write(PermissionDenied), StoreError::ReadOnly),
+        (
+            Fault::Write(Interrupted),
+            StoreError::Io { kind: Interrupted },
+        ),
+        (Fault::WriteAndTruncate(StorageFull), StoreError::Full),
+    ];
+    for (n, (fault, expected)) in rows.into_iter().enumerate() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, control) = open_faulty(dir.path(), sync_must_not_fail());
+        commit(&store, writes(vec![put(1, 0, b"before")]))
+            .await
+            .unwrap();
+        *control.fault.lock() = Some(fault);
+        assert_eq!(
+            commit(&store, writes(vec![put(1, 1, &[3; 2_000])]))
+                .await
+                .unwrap_err(),
+            expected,
+            "row {n}"
+        );
+        assert_eq!(
+            store.get(&key(1)).await.unwrap(),
+            Some(record(1, 1, b"before")),
+            "row {n}"
+        );
+        commit(&store, writes(vec![put(1, 1, b"after")]))
+            .await
+            .unwrap();
+        drop(store);
+        let (store, report) = open(dir.path()).unwrap();
+        assert_eq!((report.frames, report.torn), (2, None), "row {n}");
+        assert_eq!(
+            store.get(&key(1)).await.unwrap(),
+            Some(record(1, 2, b"after")),
+            "row {n}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_failed_sync_ends_it_and_acknowledges_nobody() {
+    let dir = tempfile::tempdir().unwrap();
+    let (told, tells) = std::sync::mpsc::channel();
+    let (store, control) = open_faulty(dir.path(), Box::new(move |kind| told.send(kind).unwrap()));
+    commit(&store, writes(vec![put(1, 0, b"before")]))
+        .await
+        .unwrap();
+    *control.fault.lock() = Some(Fault::Sync(io::ErrorKind::Other));
+    assert_eq!(
+        commit(&store, writes(vec![put(1, 1, b"lost")]))
+            .await
+            .unwrap_err(),
+        StoreError::Closed
+    );
+    assert_eq!(tells.recv().unwrap(), io::ErrorKind::Other);
+    *control.fault.lock() = None;
+    assert_eq!(
+        commit(&store, writes(vec![put(1, 1, b"later")]))
+            .await
+            .unwrap_err(),
+        StoreError::Closed
+    );
+    assert_eq!(store.get(&key(1)).await.unwrap_err(), StoreError::Closed);
+    assert_eq!(store.scan(None, 1).await.unwrap_err(), StoreError::Closed);
+    assert_eq!(
+        store.leaves(Log::Control, 0, 1).unwrap_err(),
+        StoreError::Closed
+    );
+}
+
+/// Lets spawned tasks run until `condition` holds.
+async fn wait_for(condition: impl Fn() -> bool) {
+    while !condition() {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Runs all tasks of this one-threaded runtime up to where they wait. Each turn
+/// polls a few dozen; these are enough for the largest test.
+async fn let_tasks_run() {
+    for _ in 0..200 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn one_sync_serves_all_that_wait() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, control) = open_faulty(dir.path(), sync_must_not_fail());
+    let store = Arc::new(store);
+    let opened = control.syncs.load(Ordering::SeqCst);
+    control.hold_syncs();
+    let mut tasks = vec![];
+    for n in 0..100 {
+        let task_store = Arc::clone(&store);
+        tasks.push(tokio::spawn(async move {
+            commit(&task_store, writes(vec![put(n, 0, &[n])])).await
+        }));
+        if n == 0 {
+            wait_for(|| control.syncs.load(Ordering::SeqCst) == opened + 1).await;
+        }
+    }
+    let_tasks_run().await;
+    assert_eq!(store.get(&key(0)).await.unwrap(), None, "not durable yet");
+    control.release_syncs();
+    for task in tasks {
+        task.await.unwrap().unwrap();
+    }
+    assert_eq!(control.syncs.load(Ordering::SeqCst), opened + 2);
+    assert_eq!(store.scan(None, 1_000).await.unwrap().len(), 100);
+}
+
+#[tokio::test]
+async fn batches_of_one_group_are_compared_with_each_other() {
+    for fault in [None, Some(Fault::Write(io::ErrorKind::StorageFull))] {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, control) = open_faulty(dir.path(), sync_must_not_fail());
+        let store = Arc::new(store);
+        let opened = control.syncs.load(Ordering::SeqCst);
+        control.hold_syncs();
+        let mut tasks = vec![];
+        let batches = [
+            put(1, 0, b"opens the first group"),
+            put(2, 0, b"first"),
+            put(2, 0, b"loses"),
+            put(2, 1, b"follows"),
+        ];
+        for (n, write) in batches.into_iter().enumerate() {
+            let task_store = Arc::clone(&store);
+            tasks.push(tokio::spawn(async move {
+                commit(&task_store, writes(vec![write])).await
+            }));
+            if n == 0 {
+                wait_for(|| control.syncs.load(Ordering::SeqCst) == opened + 1).await;
+            }
+        }
+        let_tasks_run().await;
+        *control.fault.lock() = fault;
+        control.release_syncs();
+        let mut answers = vec![];
+        for task in tasks {
+            answers.push(task.await.unwrap());
+        }
+        let conflict = Err(StoreError::Conflict { key: key(2) });
+        let full = || Err(StoreError::Full);
+        let (expected, kept) = match fault {
+            None => (
+                vec![Ok(()), Ok(()), conflict, Ok(())],
+                Some(record(2, 2, b"follows")),
+            ),
+            // The loser lost against a batch that was not kept.
+            Some(_) => (vec![Ok(()), full(), full(), full()], None),
+        };
+        assert_eq!(answers, expected);
+        assert_eq!(store.get(&key(2)).await.unwrap(), kept);
+    }
+}
+
+#[tokio::test]
+async fn closing_finishes_what_is_queued_and_refuses_the_rest() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, control) = open_faulty(dir.path(), sync_must_not_fail());
+    let store = Arc::new(store);
+    let opened = control.syncs.load(Ordering::SeqCst);
+    control.hold_syncs();
+    let mut tasks = vec![];
+    // More than the queue and the running group hold: the last ones wait for a
+    // place while this thread closes the store.
+    for n in 0..1_100_u64 {
+        let task_store = Arc::clone(&store);
+        tasks.push(tokio::spawn(async move {
+            let mut name = [0; 32];
+            name[..8].copy_from_slice(&n.to_be_bytes());
+            let batch = writes(vec![Write {
+                key: Key(name),
+                expected_generation: 0,
+                sealed: Some(vec![1]),
+            }]);
+            commit(&task_store, batch).await
+        }));
+        if n == 0 {
+            wait_for(|| control.syncs.load(Ordering::SeqCst) == opened + 1).await;
+        }
+    }
+    let_tasks_run().await;
+    control.release_syncs();
+    store.close();
+    let mut done = 0;
+    for task in tasks {
+        match task.await.unwrap() {
+            Ok(()) => done += 1,
+            Err(error) => assert_eq!(error, StoreError::Closed),
+        }
+    }
+    assert!(done >= 1_000, "{done}");
+    assert_eq!(
+        commit(&store, Batch::default()).await.unwrap_err(),
+        StoreError::Closed
+    );
+    drop(store);
+    let (store, _report) = open(dir.path()).unwrap();
+    assert_eq!(store.scan(None, 2_000).await.unwrap().len(), done);
+}
+
+#[tokio::test]
+async fn a_caller_that_hangs_up_cancels_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, control) = open_faulty(dir.path(), sync_must_not_fail());
+    let store = Arc::new(store);
+    let opened = control.syncs.load(Ordering::SeqCst);
+    control.hold_syncs();
+    let task_store = Arc::clone(&store);
+    let task =
+        tokio::spawn(async move { commit(&task_store, writes(vec![put(1, 0, b"kept")])).await });
+    wait_for(|| control.syncs.load(Ordering::SeqCst) == opened + 1).await;
+    task.abort();
+    assert!(task.await.unwrap_err().is_cancelled());
+    control.release_syncs();
+    store.close();
+    drop(store);
+    let (store, _report) = open(dir.path()).unwrap();
+    assert_eq!(
+        store.get(&key(1)).await.unwrap(),
+        Some(record(1, 1, b"kept"))
+    );
+}
+
+#[tokio::test]
+async fn leaves_changed_behind_our_back_are_not_given() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _report) = open(dir.path()).unwrap();
+    commit(
+        &store,
+        Batch {
+            writes: vec![],
+            leaves: vec![leaf(Log::Control, b"leaf")],
+        },
+    )
+    .await
+    .unwrap();
+    assert_eq!(store.leaves(Log::Control, 0, 1).unwrap(), [b"leaf"]);
+    let path = dir.path().join(FILE_NAME);
+    let mut bytes = fs::read(&path).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(&path, bytes).unwrap();
+    assert_eq!(
+        store.leaves(Log::Control, 0, 1).unwrap_err(),
+        StoreError::Io {
+            kind: io::ErrorKind::InvalidData
+        }
+    );
+}
