@@ -226,7 +226,7 @@ impl fmt::Display for Checkpoint {
 
 /// A checkpoint that its log signed. Made by [`VerifiedCheckpoint::open`] alone.
 ///
-/// ```compile_fail
+/// ```compile_fail,E0451
 /// # use tlog::{Checkpoint, VerifiedCheckpoint, VerifiedNote};
 /// # fn forge(checkpoint: Checkpoint, note: VerifiedNote) -> VerifiedCheckpoint {
 /// VerifiedCheckpoint { checkpoint, note }

@@ -267,7 +267,7 @@ impl VerifiedCheckpoint {
 /// A known cosigner's statement about a checkpoint. Made by [`VerifiedCheckpoint::verify_cosignature`]
 /// alone.
 ///
-/// ```compile_fail
+/// ```compile_fail,E0451
 /// # use tlog::{CosignerKey, Origin, TreeHead, VerifiedCosignature};
 /// # fn forge(key: CosignerKey, origin: Origin, head: TreeHead) -> VerifiedCosignature {
 /// VerifiedCosignature { key, origin, head, timestamp_s: 0 }
@@ -313,4 +313,212 @@ fn message(checkpoint: &VerifiedCheckpoint, timestamp_s: u64) -> String {
         "cosignature/v1\ntime {timestamp_s}\n{}",
         checkpoint.note().text()
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkpoint::Checkpoint;
+    use crate::hash::leaf_hash;
+    use crate::note::{NoteSigner, VerifierKey};
+
+    const TIME_S: u64 = 1_679_315_147;
+
+    fn pair(seed: u8) -> Ed25519KeyPair {
+        Ed25519KeyPair::from_seed_unchecked(&[seed; 32]).expect("seed")
+    }
+
+    fn cosigner(name: &str, seed: u8) -> Cosigner {
+        Cosigner::new(name.parse().expect("name"), pair(seed)).expect("key")
+    }
+
+    fn log() -> (NoteSigner, Origin) {
+        let name = "log.example".parse().expect("name");
+        (
+            NoteSigner::new(name, pair(9)).expect("key"),
+            "log.example".parse().expect("origin"),
+        )
+    }
+
+    fn checkpoint(size: u64) -> VerifiedCheckpoint {
+        checkpoint_with(size, Vec::new())
+    }
+
+    fn checkpoint_with(size: u64, cosignatures: Vec<NoteSignature>) -> VerifiedCheckpoint {
+        let (signer, origin) = log();
+        let head = TreeHead {
+            size,
+            root: leaf_hash(b""),
+        };
+        let checkpoint = Checkpoint::new(origin.clone(), head).expect("not empty");
+        let note = checkpoint.sign(&signer).expect("signs");
+        let note = note
+            .with_signatures(cosignatures)
+            .expect("room")
+            .to_string();
+        let keys = [signer.verifier_key().clone()];
+        VerifiedCheckpoint::open(note.as_bytes(), &origin, &keys).expect("opens")
+    }
+
+    #[test]
+    fn a_cosignature_says_who_when_and_what() {
+        let witness = cosigner("w1", 1);
+        let signature = witness.cosign(&checkpoint(5), TIME_S).expect("cosigns");
+        let line = signature.to_string();
+        assert_eq!(line.parse(), Ok(signature.clone()));
+        let cosigned = checkpoint_with(5, vec![signature]);
+        let verified = cosigned.cosignature(witness.key()).expect("verifies");
+        assert_eq!(verified.key(), witness.key());
+        assert_eq!(verified.timestamp_s(), TIME_S);
+        assert_eq!(verified.head(), cosigned.head());
+        assert_eq!(verified.origin().as_str(), "log.example");
+        let latest = MAX_TIMESTAMP_S;
+        let signature = witness.cosign(&cosigned, latest).expect("in range");
+        let verified = cosigned.verify_cosignature(witness.key(), &signature);
+        assert_eq!(
+            verified.map(|cosignature| cosignature.timestamp_s()),
+            Ok(latest)
+        );
+        let error = CosignatureError::Timestamp {
+            timestamp_s: latest + 1,
+        };
+        assert_eq!(witness.cosign(&cosigned, latest + 1), Err(error));
+    }
+
+    #[test]
+    fn every_other_cosignature_is_refused() {
+        let witness = cosigner("w1", 1);
+        let key = witness.key();
+        let (name, id) = (key.name().clone(), key.key_id());
+        let checkpoint = checkpoint(5);
+        let good = witness.cosign(&checkpoint, TIME_S).expect("cosigns");
+        let bad = || CosignatureError::BadSignature {
+            name: name.clone(),
+            key_id: id,
+        };
+        let absent = || CosignatureError::Absent { name: name.clone() };
+        let length = |found_bytes| CosignatureError::Length {
+            name: name.clone(),
+            found_bytes,
+        };
+        let with_bytes = |edit: &dyn Fn(&mut Vec<u8>)| {
+            let mut bytes = good.bytes().to_vec();
+            edit(&mut bytes);
+            NoteSignature::from_parts(name.clone(), id, bytes)
+        };
+        let raw = pair(1);
+        let untimed = raw.sign(checkpoint.note().text().as_bytes());
+        let untimed = [&TIME_S.to_be_bytes()[..], untimed.as_ref()].concat();
+        let renamed =
+            NoteSignature::from_parts("w2".parse().expect("name"), id, good.bytes().to_vec());
+        let note_type = NoteSigner::new(name.clone(), pair(1)).expect("key");
+        let rows = [
+            (
+                "another tree",
+                witness
+                    .cosign(&self::checkpoint(6), TIME_S)
+                    .expect("cosigns"),
+                bad(),
+            ),
+            ("another time", with_bytes(&|b| b[7] ^= 1), bad()),
+            ("another signature", with_bytes(&|b| b[8] ^= 1), bad()),
+            (
+                "no time signed",
+                NoteSignature::from_parts(name.clone(), id, untimed),
+                bad(),
+            ),
+            (
+                "time out of range",
+                with_bytes(&|b| b[0] |= 0x80),
+                CosignatureError::Timestamp {
+                    timestamp_s: TIME_S | 1 << 63,
+                },
+            ),
+            ("too long", with_bytes(&|b| b.push(0)), length(73)),
+            ("too short", with_bytes(&|b| b.truncate(71)), length(71)),
+            ("no time", with_bytes(&|b| b.truncate(7)), length(7)),
+            ("another name", renamed, absent()),
+            (
+                "another key",
+                cosigner("w1", 2)
+                    .cosign(&checkpoint, TIME_S)
+                    .expect("cosigns"),
+                absent(),
+            ),
+            (
+                "a note signature",
+                note_type.sign(checkpoint.note().text()).expect("signs"),
+                absent(),
+            ),
+        ];
+        assert!(checkpoint.verify_cosignature(key, &good).is_ok());
+        for (what, signature, error) in rows {
+            let verdict = checkpoint.verify_cosignature(key, &signature);
+            assert_eq!(verdict, Err(error.clone()), "{what}");
+            let cosigned = checkpoint_with(5, vec![signature]);
+            assert_eq!(cosigned.cosignature(key), Err(error.clone()), "{what}");
+            let listed = if error == absent() {
+                Ok(Vec::new())
+            } else {
+                Err(error)
+            };
+            assert_eq!(
+                cosigned.cosignatures(core::slice::from_ref(key)),
+                listed,
+                "{what}"
+            );
+        }
+    }
+
+    #[test]
+    fn cosigners_are_counted_once() {
+        let (one, two, three) = (cosigner("w1", 1), cosigner("w2", 2), cosigner("w3", 3));
+        let plain = checkpoint(5);
+        let lines = [(&one, 10), (&two, 11), (&one, 12), (&one, 9)]
+            .map(|(witness, time_s)| witness.cosign(&plain, time_s).expect("cosigns"));
+        let cosigned = checkpoint_with(5, lines.to_vec());
+        let keys = [three.key().clone(), two.key().clone(), one.key().clone()];
+        let found = cosigned.cosignatures(&keys).expect("all verify");
+        let found: Vec<_> = found
+            .iter()
+            .map(|c| (c.key().name().as_str(), c.timestamp_s()))
+            .collect();
+        assert_eq!(found, [("w2", 11), ("w1", 12)]);
+        let twin = cosigner("twin", 1);
+        let keys = [one.key().clone(), twin.key().clone()];
+        let error = CosignatureError::KeyReused {
+            name: twin.key().name().clone(),
+        };
+        assert_eq!(cosigned.cosignatures(&keys), Err(error));
+    }
+
+    #[test]
+    fn a_cosigners_key_is_not_a_logs_key() {
+        let text = cosigner("w1", 1).key().to_string();
+        assert_eq!(
+            text.parse::<CosignerKey>().map(|key| key.to_string()),
+            Ok(text.clone())
+        );
+        let error = KeyError::SignatureType {
+            expected: 1,
+            found: 4,
+        };
+        assert_eq!(text.parse::<VerifierKey>(), Err(error));
+        let log = NoteSigner::new("w1".parse().expect("name"), pair(1)).expect("key");
+        let error = KeyError::SignatureType {
+            expected: 4,
+            found: 1,
+        };
+        assert_eq!(
+            log.verifier_key().to_string().parse::<CosignerKey>(),
+            Err(error)
+        );
+    }
+
+    #[test]
+    fn a_cosigner_shows_nothing_private() {
+        let shown = format!("{:?}", cosigner("w1", 0x5a));
+        assert!(shown.starts_with("Cosigner { key: CosignerKey("));
+        assert!(!shown.contains("90, 90") && !shown.to_lowercase().contains("5a5a"));
+    }
 }

@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use crate::base64;
 
-/// Length of a [`Hash`] in bytes: SHA-256's output.
+/// Length of a [`struct@Hash`] in bytes: SHA-256's output.
 pub const HASH_BYTES: usize = 32;
 
 /// Put before a leaf's bytes, so that no leaf hashes like an inner node [RFC 6962 §2.1].
@@ -15,7 +15,7 @@ const LEAF_PREFIX: u8 = 0x00;
 /// Put before the two children of an inner node [RFC 6962 §2.1].
 const NODE_PREFIX: u8 = 0x01;
 
-/// Why bytes are not a [`Hash`].
+/// Why bytes are not a [`struct@Hash`].
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum HashError {
     /// Not 32 bytes.

@@ -3,7 +3,7 @@
 //! Everything here is a function of its arguments: no file, socket, clock or source of randomness is
 //! read. A caller brings bytes (a tile, a note, a stored frontier) and takes bytes or a verdict away.
 //!
-//! - [`hash`]: RFC 6962 leaf and node hashing, [`Hash`].
+//! - [`hash`]: RFC 6962 leaf and node hashing, [`struct@Hash`].
 //! - [`tree`]: [`Frontier`] (append and root), [`HashReader`] (what a proof is made from),
 //!   [`MemoryTree`], [`TreeHead`].
 //! - [`proof`]: inclusion and consistency proofs, made from a [`HashReader`], verified to
@@ -20,6 +20,8 @@ mod base64;
 pub mod checkpoint;
 pub mod cosignature;
 pub mod hash;
+#[cfg(test)]
+mod known_answers;
 pub mod note;
 pub mod proof;
 pub mod tile;

@@ -188,7 +188,7 @@ impl ConsistencyProof {
 /// Two heads of which the new one keeps every leaf of the old one. Made by
 /// [`ConsistencyProof::verify`] alone; trusts the heads it was given.
 ///
-/// ```compile_fail
+/// ```compile_fail,E0451
 /// # use tlog::{TreeHead, VerifiedConsistency};
 /// let forged = VerifiedConsistency { old: TreeHead::empty(), new: TreeHead::empty() };
 /// ```

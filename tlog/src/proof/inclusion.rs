@@ -153,7 +153,7 @@ impl InclusionProof {
 
 /// A leaf that is in a tree. Made by [`InclusionProof::verify`] alone; trusts the head it was given.
 ///
-/// ```compile_fail
+/// ```compile_fail,E0451
 /// # use tlog::{TreeHead, VerifiedInclusion, leaf_hash};
 /// let forged = VerifiedInclusion { leaf: leaf_hash(b""), index: 0, head: TreeHead::empty() };
 /// ```

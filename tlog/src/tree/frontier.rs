@@ -83,7 +83,8 @@ impl Frontier {
         &self.peaks
     }
 
-    /// Appends a leaf's hash and returns its index. Two hashes on average are not exceeded.
+    /// Appends a leaf's hash and returns its index. Costs one hash on average, 64 at
+    /// most.
     ///
     /// # Errors
     /// [`FrontierError::Full`] past `u64::MAX` leaves; the frontier is then unchanged.
@@ -161,8 +162,6 @@ impl Frontier {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::arithmetic_side_effects, reason = "small numbers in tests")]
-
     use proptest::prelude::*;
 
     use super::*;
