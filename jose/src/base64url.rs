@@ -1,0 +1,75 @@
+//! Canonical base64url without padding [RFC 7515 §2]: one text for each byte string.
+
+use base64ct::{Base64UrlUnpadded, Encoding};
+
+/// The text is not canonical base64url without padding: a foreign character, padding, an impossible
+/// length, or unused trailing bits that are not zero.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not canonical base64url without padding")]
+pub struct NotBase64Url;
+
+/// Encodes `bytes` without padding.
+pub fn encode(bytes: &[u8]) -> String {
+    Base64UrlUnpadded::encode_string(bytes)
+}
+
+/// Decodes `text`. The caller bounds its length first.
+///
+/// # Errors
+/// [`NotBase64Url`] when `text` is not what [`encode`] gives for any bytes.
+pub fn decode(text: &str) -> Result<Vec<u8>, NotBase64Url> {
+    Base64UrlUnpadded::decode_vec(text).map_err(|_| NotBase64Url)
+}
+
+/// Decodes `text` to exactly `N` bytes, without allocating.
+///
+/// # Errors
+/// [`NotBase64Url`] when `text` is not canonical or holds another number of bytes.
+pub fn decode_array<const N: usize>(text: &str) -> Result<[u8; N], NotBase64Url> {
+    let mut out = [0_u8; N];
+    let written = Base64UrlUnpadded::decode(text, &mut out)
+        .map_err(|_| NotBase64Url)?
+        .len();
+    if written == N {
+        Ok(out)
+    } else {
+        Err(NotBase64Url)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_encode_gives_is_what_decode_takes() {
+        for len in 0..70_u8 {
+            let bytes: Vec<u8> = (0..len)
+                .map(|i| i.wrapping_mul(37).wrapping_add(len))
+                .collect();
+            assert_eq!(decode(&encode(&bytes)), Ok(bytes));
+        }
+        assert_eq!(encode(&[0xfb, 0xff]), "-_8");
+    }
+
+    #[test]
+    fn every_other_text_is_refused() {
+        for text in [
+            "-_9",
+            "-_8=",
+            "+/8",
+            "-_8 ",
+            " -_8",
+            "-_8\n",
+            "-",
+            "-_-_-",
+            "-_8\u{e9}",
+            "-\t_8",
+        ] {
+            assert_eq!(decode(text), Err(NotBase64Url), "{text:?}");
+        }
+        assert_eq!(decode_array::<2>("-_8"), Ok([0xfb, 0xff]));
+        assert_eq!(decode_array::<3>("-_8"), Err(NotBase64Url));
+        assert_eq!(decode_array::<1>("-_8"), Err(NotBase64Url));
+    }
+}
