@@ -30,6 +30,10 @@ fn flipped(hash: Hash) -> Hash {
 }
 
 /// Length of `PATH(index, D[size])` by the recursion of RFC 6962 §2.1.1.
+#[expect(
+    clippy::arithmetic_side_effects,
+    reason = "the index is below the size"
+)]
 fn path_length(index: u64, size: u64) -> usize {
     if size == 1 {
         return 0;
