@@ -1,0 +1,14 @@
+//! The accept loop that all three listeners share.
+
+mod accept;
+mod connection;
+mod limits;
+mod shutdown;
+
+#[cfg(test)]
+mod tests;
+
+pub use accept::{Drained, ListenError, Name, bind, serve};
+pub use connection::Connection;
+pub use limits::Limits;
+pub use shutdown::{Shutdown, ShutdownSignal, shutdown};
