@@ -1,1 +1,47 @@
-//! Evidence, verification and appraisal for SEV-SNP and TDX, key bundle, manifest, deposit envelope.
+//! Evidence, verification and appraisal for SEV-SNP, the key bundle, the manifest and the deposit envelope.
+//!
+//! The pipeline is a chain of types, each made in one place only: [`Evidence`] (raw) → [`Verified`] (authentic) →
+//! [`Appraised`] (may be read) → [`Accepted`] (may be relied upon). Time, randomness and roots are parameters; this
+//! crate opens no socket and reads no clock.
+
+mod appraisal;
+mod bundle;
+mod canonical;
+mod deposit;
+mod evidence;
+mod exporter;
+mod fields;
+pub mod manifest;
+mod nonces;
+mod p256;
+mod platform;
+pub mod policy;
+mod report_data;
+pub mod snp;
+mod time;
+
+pub use appraisal::{
+    Accepted, Appraisal, Appraised, Check, CheckName, Expected, Outcome, Tier, UnknownTier,
+    Verdict, Verified, VerifyError, appraise, assess, verify,
+};
+pub use bundle::{BundleError, KeyBundle, MAX_BUNDLE_BYTES, TokenKey};
+pub use canonical::CanonicalError;
+pub use deposit::{
+    DepositContext, DepositEnvelope, DepositError, DepositPrivateKey, DepositedSecret,
+    HPKE_KEY_BYTES, MAX_DEPOSIT_BYTES,
+};
+pub use evidence::{
+    Endorsements, Evidence, MAX_SAVED_EVIDENCE_BYTES, Platform, SavedEvidenceError,
+};
+pub use exporter::{
+    EXPORTER_BYTES, EXPORTER_CONTEXT, EXPORTER_LABEL, exporter_message, verify_exporter,
+};
+pub use fields::{FieldFault, FieldProblem};
+pub use manifest::Manifest;
+pub use nonces::{MAX_NONCES, MAX_PATH, Nonce, NoncePath, NonceTree, NonceTreeError};
+pub use p256::{BadSignature, NotP256, P256PublicKey};
+pub use platform::{Attester, AttesterError, DerivedKey, SealingFields};
+pub use policy::{Policy, PolicyError};
+pub use report_data::{Purpose, report_data};
+pub use snp::{Roots, RootsError, VerifyFault};
+pub use time::UnixTime;

@@ -1,0 +1,424 @@
+//! Appraisal of authentic SEV-SNP evidence: fixed rules first, then what the policy asks for.
+
+use super::{CheckName, Tier, Trail};
+use crate::policy::{Policy, SnpPolicy, TcbFloor, TcbFloors};
+use crate::snp::{GuestPolicy, Line, PlatformInfo, SnpVerified, TcbParts};
+use crate::snp::{Holder, describe_bits};
+
+/// Runs every check and yields the tier.
+pub(super) fn appraise(
+    verified: &SnpVerified,
+    policy: Option<&Policy>,
+    report_data: Option<&[u8; 64]>,
+    trail: &mut Trail,
+) -> Tier {
+    let snp = policy.map(Policy::snp);
+    fixed_rules(verified, snp, report_data, trail);
+    if let Some(snp) = snp {
+        reference_values(verified, snp, trail);
+        bits(verified, snp, trail);
+        versions(verified, snp, trail);
+        tcb(verified, snp.tcb(), trail);
+        identities(verified, snp, trail);
+    }
+    let tier = tier(verified, snp);
+    match policy {
+        Some(policy) => {
+            let expected = policy
+                .tiers()
+                .iter()
+                .map(|tier| tier.as_str())
+                .collect::<Vec<_>>()
+                .join(" or ");
+            trail.settle(
+                CheckName::Tier,
+                policy.tiers().contains(&tier),
+                expected,
+                tier.as_str(),
+            );
+        }
+        None => trail.pass(CheckName::Tier, "any, named", tier.as_str()),
+    }
+    tier
+}
+
+/// Milan and a VLEK of an unnamed provider are reduced; a chip allow-list narrows and never raises.
+fn tier(verified: &SnpVerified, policy: Option<&SnpPolicy>) -> Tier {
+    if verified.emulated {
+        return Tier::Emulated;
+    }
+    let named_holder = match &verified.holder {
+        Holder::Chip(_) => true,
+        Holder::Provider(provider) => {
+            policy.is_some_and(|policy| policy.csp_ids.contains(provider))
+        }
+    };
+    match verified.line {
+        Line::Genoa | Line::Turin if named_holder => Tier::Hardware,
+        Line::Genoa | Line::Turin | Line::Milan => Tier::Reduced,
+    }
+}
+
+/// What holds with any policy and without one.
+fn fixed_rules(
+    verified: &SnpVerified,
+    policy: Option<&SnpPolicy>,
+    report_data: Option<&[u8; 64]>,
+    trail: &mut Trail,
+) {
+    let report = &verified.report;
+    match report_data {
+        Some(expected) => {
+            let found = report.report_data();
+            trail.settle(
+                CheckName::ReportData,
+                found == expected,
+                hex::encode(expected),
+                hex::encode(found),
+            );
+        }
+        None => trail.not_run(
+            CheckName::ReportData,
+            "",
+            "saved evidence: no nonce and no keys to compare with",
+        ),
+    }
+    let vmpl = policy.map_or(0, |policy| policy.vmpl);
+    trail.settle(
+        CheckName::Vmpl,
+        report.vmpl() == vmpl,
+        vmpl.to_string(),
+        report.vmpl().to_string(),
+    );
+    let found = describe_bits(report.policy().bits(), &GuestPolicy::NAMES);
+    trail.settle(
+        CheckName::Debug,
+        !report.policy().debug(),
+        "debug not allowed",
+        found.clone(),
+    );
+    let migration = policy.is_some_and(|policy| policy.allow_migration_agent);
+    if migration {
+        trail.not_applicable(
+            CheckName::MigrationAgent,
+            "",
+            "the policy allows a migration agent",
+        );
+    } else {
+        let holds = !report.policy().migrate_ma();
+        trail.settle(
+            CheckName::MigrationAgent,
+            holds,
+            "no migration agent",
+            found.clone(),
+        );
+    }
+    let unknown = report.policy().unknown_bits();
+    trail.settle(
+        CheckName::PolicyKnownBits,
+        unknown == 0,
+        "no unknown bits",
+        format!("{unknown:#x} unknown"),
+    );
+}
+
+/// Measurement and manifest signer: without them nothing is accepted.
+fn reference_values(verified: &SnpVerified, policy: &SnpPolicy, trail: &mut Trail) {
+    let report = &verified.report;
+    if policy.measurements.is_empty() {
+        trail.not_run(CheckName::Measurement, "", "the policy pins no measurement");
+    } else {
+        let holds = policy
+            .measurements
+            .iter()
+            .any(|reference| reference.admits(report.measurement(), verified.at));
+        let expected = policy
+            .measurements
+            .iter()
+            .map(|reference| hex::encode(reference.value))
+            .collect::<Vec<_>>()
+            .join(" or ");
+        trail.settle(
+            CheckName::Measurement,
+            holds,
+            expected,
+            hex::encode(report.measurement()),
+        );
+    }
+    if policy.manifest_signers.is_empty() {
+        trail.not_run(
+            CheckName::ManifestSigner,
+            "",
+            "the policy pins no manifest signer",
+        );
+    } else {
+        one_of(
+            CheckName::ManifestSigner,
+            &policy.manifest_signers,
+            report.host_data(),
+            trail,
+        );
+    }
+}
+
+/// Required and forbidden bits of guest policy and platform.
+fn bits(verified: &SnpVerified, policy: &SnpPolicy, trail: &mut Trail) {
+    let guest = verified.report.policy().bits();
+    let platform = verified.report.platform_info().bits();
+    let guest_names = &GuestPolicy::NAMES[..];
+    let platform_names = &PlatformInfo::NAMES[..];
+    let masks = [
+        (
+            CheckName::PolicyRequired,
+            guest,
+            policy.policy_required,
+            true,
+            guest_names,
+        ),
+        (
+            CheckName::PolicyForbidden,
+            guest,
+            policy.policy_forbidden,
+            false,
+            guest_names,
+        ),
+        (
+            CheckName::PlatformRequired,
+            platform,
+            policy.platform_required,
+            true,
+            platform_names,
+        ),
+        (
+            CheckName::PlatformForbidden,
+            platform,
+            policy.platform_forbidden,
+            false,
+            platform_names,
+        ),
+    ];
+    for (name, bits, mask, set, names) in masks {
+        if mask == 0 {
+            trail.not_applicable(name, "", NOT_ASKED);
+            continue;
+        }
+        let holds = bits & mask == if set { mask } else { 0 };
+        trail.settle(
+            name,
+            holds,
+            describe_bits(mask, names),
+            describe_bits(bits, names),
+        );
+    }
+}
+
+/// Products and versions.
+fn versions(verified: &SnpVerified, policy: &SnpPolicy, trail: &mut Trail) {
+    let report = &verified.report;
+    if policy.products.is_empty() {
+        trail.not_applicable(CheckName::AllowedProduct, "", NOT_ASKED);
+    } else {
+        // A report of version 2 does not say which product of its line it comes from: it is none of those named.
+        let product = report.cpuid().and_then(|cpuid| cpuid.product());
+        let holds = product.is_some_and(|product| policy.products.contains(&product));
+        trail.settle(
+            CheckName::AllowedProduct,
+            holds,
+            format!("{:?}", policy.products),
+            product.map_or_else(|| "not named".to_owned(), |product| format!("{product:?}")),
+        );
+    }
+    at_least(
+        CheckName::ReportVersion,
+        policy.minimum_report_version,
+        report.version(),
+        trail,
+    );
+    at_least(
+        CheckName::GuestSvn,
+        policy.minimum_guest_svn,
+        report.guest_svn(),
+        trail,
+    );
+    match policy.minimum_firmware {
+        // The committed one: the firmware cannot go below it.
+        Some(floor) => {
+            let found = report.committed_firmware();
+            trail.settle(
+                CheckName::Firmware,
+                found >= floor,
+                format!("at least {floor}"),
+                found.to_string(),
+            );
+        }
+        None => trail.not_applicable(CheckName::Firmware, "", NOT_ASKED),
+    }
+    if policy.mitigations_required == 0 {
+        trail.not_applicable(CheckName::Mitigations, "", NOT_ASKED);
+    } else {
+        let mask = policy.mitigations_required;
+        // At launch and now: a mitigation that was off at launch did not protect the launch.
+        let holds = report
+            .mitigations()
+            .is_some_and(|(launch, current)| launch & current & mask == mask);
+        let found = report.mitigations().map_or_else(
+            || "not in this version".to_owned(),
+            |(launch, current)| format!("{launch:#x}, {current:#x}"),
+        );
+        trail.settle(CheckName::Mitigations, holds, format!("{mask:#x}"), found);
+    }
+}
+
+/// Floors by processor family and model.
+fn tcb(verified: &SnpVerified, floors: &[TcbFloors], trail: &mut Trail) {
+    let report = &verified.report;
+    let line = verified.line;
+    let found = [
+        (CheckName::ReportedTcb, report.reported_tcb(line).parts()),
+        (CheckName::CommittedTcb, report.committed_tcb(line).parts()),
+        (CheckName::LaunchTcb, report.launch_tcb(line).parts()),
+    ];
+    if floors.is_empty() {
+        for (name, _) in found {
+            trail.not_applicable(name, "", NOT_ASKED);
+        }
+        return;
+    }
+    // Several entries may cover a processor: all of them hold. None: the policy does not know it, and it fails.
+    let entries: Vec<&TcbFloors> = report
+        .cpuid()
+        .map(|cpuid| floors.iter().filter(|entry| entry.covers(cpuid)).collect())
+        .unwrap_or_default();
+    for (name, found) in found {
+        if entries.is_empty() {
+            trail.fail(name, "a floor for this processor", "the policy has none");
+            continue;
+        }
+        let wanted: Vec<&TcbFloor> = entries
+            .iter()
+            .filter_map(|entry| match name {
+                CheckName::ReportedTcb => entry.reported.as_ref(),
+                CheckName::CommittedTcb => entry.committed.as_ref(),
+                _ => entry.launch.as_ref(),
+            })
+            .collect();
+        settle_floor(name, &wanted, &found, trail);
+    }
+}
+
+fn settle_floor(name: CheckName, floors: &[&TcbFloor], found: &TcbParts, trail: &mut Trail) {
+    if floors.is_empty() {
+        trail.not_applicable(name, "", NOT_ASKED);
+        return;
+    }
+    let holds = floors.iter().all(|floor| found.meets(&floor.0));
+    let expected = floors
+        .iter()
+        .map(|floor| format!("at least {}", floor.0))
+        .collect::<Vec<_>>()
+        .join(" and ");
+    trail.settle(name, holds, expected, found.to_string());
+}
+
+/// Ids of the id block, the provider and the chip.
+fn identities(verified: &SnpVerified, policy: &SnpPolicy, trail: &mut Trail) {
+    let report = &verified.report;
+    one_of(
+        CheckName::FamilyId,
+        &policy.family_ids,
+        report.family_id(),
+        trail,
+    );
+    one_of(
+        CheckName::ImageId,
+        &policy.image_ids,
+        report.image_id(),
+        trail,
+    );
+    one_of(
+        CheckName::IdKey,
+        &policy.id_keys,
+        report.id_key_digest(),
+        trail,
+    );
+    if policy.author_keys.is_empty() {
+        trail.not_applicable(CheckName::AuthorKey, "", NOT_ASKED);
+    } else {
+        // The digest means nothing unless the report says that an author key was used.
+        let holds = report.key_info().author_key_enabled()
+            && policy.author_keys.contains(report.author_key_digest());
+        let expected = policy
+            .author_keys
+            .iter()
+            .map(hex::encode)
+            .collect::<Vec<_>>()
+            .join(" or ");
+        trail.settle(
+            CheckName::AuthorKey,
+            holds,
+            expected,
+            hex::encode(report.author_key_digest()),
+        );
+    }
+    match &verified.holder {
+        Holder::Provider(provider) if !policy.csp_ids.is_empty() => {
+            let holds = policy.csp_ids.contains(provider);
+            trail.settle(
+                CheckName::CspId,
+                holds,
+                policy.csp_ids.join(" or "),
+                provider.clone(),
+            );
+        }
+        Holder::Provider(_) => trail.not_applicable(CheckName::CspId, "", NOT_ASKED),
+        Holder::Chip(_) => {
+            trail.not_applicable(CheckName::CspId, "", "the key is a VCEK: it names a chip")
+        }
+    }
+    if policy.chip_ids.is_empty() {
+        trail.not_applicable(CheckName::AllowedChip, "", NOT_ASKED);
+    } else {
+        // A masked id is all zero: it names no chip, whatever the list says.
+        let chip_id = report.chip_id();
+        let holds = chip_id.iter().any(|byte| *byte != 0) && policy.chip_ids.contains(chip_id);
+        let expected = format!("one of {} chips", policy.chip_ids.len());
+        trail.settle(
+            CheckName::AllowedChip,
+            holds,
+            expected,
+            hex::encode(chip_id),
+        );
+    }
+}
+
+const NOT_ASKED: &str = "the policy does not ask for it";
+
+fn one_of<const N: usize>(
+    name: CheckName,
+    allowed: &[[u8; N]],
+    found: &[u8; N],
+    trail: &mut Trail,
+) {
+    if allowed.is_empty() {
+        trail.not_applicable(name, "", NOT_ASKED);
+    } else {
+        let expected = allowed
+            .iter()
+            .map(hex::encode)
+            .collect::<Vec<_>>()
+            .join(" or ");
+        trail.settle(name, allowed.contains(found), expected, hex::encode(found));
+    }
+}
+
+fn at_least(name: CheckName, floor: Option<u32>, found: u32, trail: &mut Trail) {
+    match floor {
+        Some(floor) => trail.settle(
+            name,
+            found >= floor,
+            format!("at least {floor}"),
+            found.to_string(),
+        ),
+        None => trail.not_applicable(name, "", NOT_ASKED),
+    }
+}

@@ -1,0 +1,216 @@
+//! From a manifest file to its checked form, with all faults at once.
+
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+use toml::Value;
+use x509_parser::certificate::X509Certificate;
+use x509_parser::prelude::FromDer;
+
+use super::{
+    Administrator, DEFAULT_TOKEN_LIFETIME_S, EnclaveKind, MAX_MANIFEST_BYTES, MAX_TOKEN_LIFETIME_S,
+    Manifest, Origin, Origins, Role, TlsRoots, TokenLimits, Upstream, is_id, manifest_digest,
+};
+use crate::fields::{Faults, FieldFault, Fields, FromField, Hex, document};
+
+/// The most administrators.
+const MAX_ADMINISTRATORS: usize = 256;
+/// The most further roots.
+const MAX_ROOTS: usize = 64;
+
+pub(super) fn manifest(
+    toml: &[u8],
+    signer: [u8; 32],
+    kind: EnclaveKind,
+) -> Result<Manifest, Vec<FieldFault>> {
+    let mut faults = Faults::default();
+    let manifest = document(toml, MAX_MANIFEST_BYTES, &mut faults).and_then(|mut top| {
+        let sequence = top.required("sequence", &mut faults);
+        let issuer = origin("issuer", &mut top, kind, &mut faults);
+        let origins = top
+            .required("origins", &mut faults)
+            .and_then(|fields| origins(fields, kind, &mut faults));
+        let administrators: Option<Vec<Administrator>> =
+            top.required("administrators", &mut faults);
+        if let Some(administrators) = &administrators {
+            distinct(administrators, &mut faults);
+        }
+        let tls = top
+            .optional("tls", &mut faults)
+            .map(|fields| tls(fields, &mut faults));
+        let upstream = top
+            .optional("upstream", &mut faults)
+            .map(|fields| upstream(fields, kind, &mut faults));
+        let token = top
+            .optional("token", &mut faults)
+            .map(|fields| token(fields, &mut faults));
+        top.finish(&mut faults);
+        Some(Manifest {
+            digest: manifest_digest(toml),
+            signer,
+            sequence: sequence?,
+            issuer: issuer?,
+            origins: origins?,
+            administrators: administrators?,
+            tls: tls.unwrap_or(TlsRoots {
+                webpki_roots: true,
+                roots: Vec::new(),
+            }),
+            upstream: upstream.unwrap_or(Upstream {
+                allow_loopback: false,
+            }),
+            token: token.unwrap_or(TokenLimits {
+                max_lifetime_s: DEFAULT_TOKEN_LIFETIME_S,
+            }),
+        })
+    });
+    faults.settle(manifest)
+}
+
+/// An origin that this kind of enclave may serve.
+fn origin(
+    key: &str,
+    fields: &mut Fields,
+    kind: EnclaveKind,
+    faults: &mut Faults,
+) -> Option<Origin> {
+    let text: String = fields.required(key, faults)?;
+    let path = fields.path(key);
+    match text.parse::<Origin>() {
+        Ok(origin) if kind == EnclaveKind::Emulated && !origin.is_local() => {
+            faults.invalid(
+                path,
+                "an emulated enclave serves only loopback, .test and .localhost",
+            );
+            None
+        }
+        Ok(origin) => Some(origin),
+        Err(error) => {
+            faults.invalid(path, error.rule());
+            None
+        }
+    }
+}
+
+fn origins(mut fields: Fields, kind: EnclaveKind, faults: &mut Faults) -> Option<Origins> {
+    let grpc = origin("grpc", &mut fields, kind, faults);
+    let public = origin("public", &mut fields, kind, faults);
+    let gateway = origin("gateway", &mut fields, kind, faults);
+    fields.finish(faults);
+    Some(Origins {
+        grpc: grpc?,
+        public: public?,
+        gateway: gateway?,
+    })
+}
+
+/// At least one, not too many, and no name or key twice.
+fn distinct(administrators: &[Administrator], faults: &mut Faults) {
+    if administrators.is_empty() || administrators.len() > MAX_ADMINISTRATORS {
+        faults.invalid("administrators", "must have 1 to 256 entries");
+    }
+    for (i, administrator) in administrators.iter().enumerate() {
+        let earlier = administrators.get(..i).unwrap_or(&[]);
+        if earlier.iter().any(|other| other.name == administrator.name) {
+            faults.invalid(format!("administrators[{i}].name"), "occurs twice");
+        }
+        if earlier
+            .iter()
+            .any(|other| other.spki_sha256 == administrator.spki_sha256)
+        {
+            faults.invalid(format!("administrators[{i}].spki_sha256"), "occurs twice");
+        }
+    }
+}
+
+fn tls(mut fields: Fields, faults: &mut Faults) -> TlsRoots {
+    let webpki_roots = fields.optional("webpki_roots", faults).unwrap_or(true);
+    let pems: Vec<String> = fields.optional("roots_pem", faults).unwrap_or_default();
+    if pems.len() > MAX_ROOTS {
+        faults.invalid(fields.path("roots_pem"), "must have at most 64 entries");
+    }
+    let roots = pems
+        .iter()
+        .enumerate()
+        .filter_map(|(i, pem)| {
+            let root = only_certificate(pem);
+            if root.is_none() {
+                faults.invalid(
+                    format!("{}[{i}]", fields.path("roots_pem")),
+                    "must be one PEM certificate",
+                );
+            }
+            root
+        })
+        .collect();
+    fields.finish(faults);
+    TlsRoots {
+        webpki_roots,
+        roots,
+    }
+}
+
+/// Exactly one certificate in PEM, well-formed.
+fn only_certificate(pem: &str) -> Option<CertificateDer<'static>> {
+    let mut certificates = CertificateDer::pem_slice_iter(pem.as_bytes());
+    let only = certificates.next()?.ok()?;
+    if certificates.next().is_some() {
+        return None;
+    }
+    let (rest, _) = X509Certificate::from_der(&only).ok()?;
+    rest.is_empty().then(|| only.into_owned())
+}
+
+fn upstream(mut fields: Fields, kind: EnclaveKind, faults: &mut Faults) -> Upstream {
+    let allow_loopback = fields.optional("allow_loopback", faults).unwrap_or(false);
+    if allow_loopback && kind == EnclaveKind::Hardware {
+        faults.invalid(fields.path("allow_loopback"), "must be false on hardware");
+    }
+    fields.finish(faults);
+    Upstream { allow_loopback }
+}
+
+fn token(mut fields: Fields, faults: &mut Faults) -> TokenLimits {
+    let max_lifetime_s = fields
+        .optional("max_lifetime_s", faults)
+        .unwrap_or(DEFAULT_TOKEN_LIFETIME_S);
+    if !(1..=MAX_TOKEN_LIFETIME_S).contains(&max_lifetime_s) {
+        faults.invalid(fields.path("max_lifetime_s"), "must be 1 to 3600");
+    }
+    fields.finish(faults);
+    TokenLimits { max_lifetime_s }
+}
+
+impl FromField for Administrator {
+    fn read(value: Value, path: &str, faults: &mut Faults) -> Option<Self> {
+        let mut fields = Fields::read(value, path, faults)?;
+        let name = fields.required::<String>("name", faults);
+        if name.as_deref().is_some_and(|name| !is_id(name)) {
+            faults.invalid(
+                fields.path("name"),
+                "must be 1 to 64 letters, digits, '-', '_' and '.'",
+            );
+        }
+        let spki_sha256 = fields.required("spki_sha256", faults);
+        let roles: Option<Vec<Role>> = fields.required("roles", faults);
+        if roles.as_ref().is_some_and(Vec::is_empty) {
+            faults.invalid(fields.path("roles"), "must have an entry");
+        }
+        fields.finish(faults);
+        let Hex(spki_sha256) = spki_sha256?;
+        Some(Self {
+            name: name?,
+            spki_sha256,
+            roles: roles?,
+        })
+    }
+}
+
+impl FromField for Role {
+    fn read(value: Value, path: &str, faults: &mut Faults) -> Option<Self> {
+        let text = String::read(value, path, faults)?;
+        text.parse().ok().or_else(|| {
+            faults.invalid(path, "must be operator, tenant:ID or vendor:ID");
+            None
+        })
+    }
+}

@@ -1,0 +1,316 @@
+//! An X.509 certificate of AMD's hierarchy, parsed once into what verification needs; signatures over the raw bytes.
+
+use ring::signature::{RSA_PSS_2048_8192_SHA384, RsaPublicKeyComponents};
+use x509_parser::certificate::X509Certificate;
+use x509_parser::extensions::ParsedExtension;
+use x509_parser::oid_registry::Oid;
+use x509_parser::prelude::FromDer;
+use x509_parser::x509::{AlgorithmIdentifier, SubjectPublicKeyInfo, X509Name, X509Version};
+
+use super::endorsement::{AmdExtensions, ExtensionProblem};
+use crate::time::UnixTime;
+
+/// The most a certificate may have; AMD's have about 1,700 bytes.
+const MAX_CERTIFICATE_BYTES: usize = 8 * 1024;
+
+/// DER of the parameters that AMD's certificates name for RSASSA-PSS: SHA-384, MGF1 with SHA-384, salt of 48 bytes.
+/// The trailer field may be written out although it is the default.
+const PSS_SHA384: &[u8] = &[
+    0xa0, 0x0f, 0x30, 0x0d, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x02, 0x05,
+    0x00, 0xa1, 0x1c, 0x30, 0x1a, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x08,
+    0x30, 0x0d, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x02, 0x05, 0x00, 0xa2,
+    0x03, 0x02, 0x01, 0x30,
+];
+/// The default trailer field, written out.
+const PSS_TRAILER: &[u8] = &[0xa3, 0x03, 0x02, 0x01, 0x01];
+
+const OID_RSASSA_PSS: &str = "1.2.840.113549.1.1.10";
+const OID_RSA: &str = "1.2.840.113549.1.1.1";
+const OID_EC: &str = "1.2.840.10045.2.1";
+const OID_P384: &str = "1.3.132.0.34";
+
+/// The place of a certificate in the chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum CertificateRole {
+    /// AMD root key.
+    Ark,
+    /// AMD SEV signing key, or the VLEK signing key.
+    Ask,
+    /// The key that signs reports.
+    Vek,
+}
+
+impl CertificateRole {
+    /// The name for people.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ark => "ARK",
+            Self::Ask => "ASK",
+            Self::Vek => "VEK",
+        }
+    }
+}
+
+impl std::fmt::Display for CertificateRole {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Why bytes are no certificate that could belong to AMD's hierarchy.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CertificateProblem {
+    /// Larger than 8 KiB.
+    #[error("the certificate has {found_bytes} bytes, at most 8192 are read")]
+    TooLarge {
+        /// Its size.
+        found_bytes: usize,
+    },
+    /// Not one DER certificate and nothing else.
+    #[error("not a DER certificate")]
+    Der,
+    /// Not X.509 version 3.
+    #[error("not an X.509 version 3 certificate")]
+    Version,
+    /// Not signed by RSASSA-PSS with SHA-384, MGF1-SHA-384 and a salt of 48 bytes, in both places that say so.
+    #[error("the signature algorithm is not RSASSA-PSS with SHA-384")]
+    SignatureAlgorithm,
+    /// The subject has not exactly one common name.
+    #[error("the subject has not exactly one common name")]
+    CommonName,
+    /// The key is neither RSA-4096 nor P-384.
+    #[error("the public key is neither RSA-4096 nor P-384")]
+    KeyType,
+    /// An extension occurs twice.
+    #[error("the extension {oid} occurs twice")]
+    DuplicateExtension {
+        /// Which.
+        oid: String,
+    },
+    /// A critical extension has no meaning to this verifier [RFC 5280 §4.2].
+    #[error("the critical extension {oid} is unknown")]
+    CriticalExtension {
+        /// Which.
+        oid: String,
+    },
+    /// One of AMD's own extensions is malformed.
+    #[error("an extension of AMD's is malformed")]
+    Extension(#[source] ExtensionProblem),
+}
+
+/// A public key of AMD's hierarchy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum PublicKey {
+    /// RSA with a modulus of 4096 bits, big endian without leading zeros.
+    Rsa4096 { modulus: Vec<u8>, exponent: Vec<u8> },
+    /// An uncompressed point.
+    P384([u8; 97]),
+}
+
+/// A certificate, parsed and owned.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Certificate {
+    /// The signed bytes, as they came.
+    tbs: Vec<u8>,
+    signature: Vec<u8>,
+    /// DER of the subject.
+    pub(crate) subject: Vec<u8>,
+    /// DER of the issuer.
+    pub(crate) issuer: Vec<u8>,
+    pub(crate) common_name: String,
+    pub(crate) organization: Option<String>,
+    not_before_s: i64,
+    not_after_s: i64,
+    pub(crate) key: PublicKey,
+    pub(crate) authority: Authority,
+    pub(crate) amd: AmdExtensions,
+}
+
+/// What a certificate may do, by basic constraints and key usage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Authority {
+    /// `cA` of basic constraints.
+    pub(crate) ca: bool,
+    /// `pathLenConstraint`.
+    pub(crate) path_length: Option<u32>,
+    /// `keyCertSign`; absent key usage does not count as permission.
+    pub(crate) certificate_sign: bool,
+}
+
+impl Certificate {
+    /// Reads one DER certificate.
+    ///
+    /// # Errors
+    /// [`CertificateProblem`], by what is wrong with it.
+    pub(crate) fn parse(der: &[u8]) -> Result<Self, CertificateProblem> {
+        if der.len() > MAX_CERTIFICATE_BYTES {
+            return Err(CertificateProblem::TooLarge {
+                found_bytes: der.len(),
+            });
+        }
+        let (rest, certificate) =
+            X509Certificate::from_der(der).map_err(|_| CertificateProblem::Der)?;
+        if !rest.is_empty() || certificate.signature_value.unused_bits != 0 {
+            return Err(CertificateProblem::Der);
+        }
+        let tbs = &certificate.tbs_certificate;
+        if tbs.version != X509Version::V3 {
+            return Err(CertificateProblem::Version);
+        }
+        if !is_pss_sha384(&certificate.signature_algorithm) || !is_pss_sha384(&tbs.signature) {
+            return Err(CertificateProblem::SignatureAlgorithm);
+        }
+        let (authority, amd) = extensions(&certificate)?;
+        Ok(Self {
+            tbs: tbs.as_ref().to_vec(),
+            signature: certificate.signature_value.data.to_vec(),
+            subject: tbs.subject.as_raw().to_vec(),
+            issuer: tbs.issuer.as_raw().to_vec(),
+            common_name: common_name(&tbs.subject)?,
+            organization: organization(&tbs.subject),
+            not_before_s: tbs.validity.not_before.timestamp(),
+            not_after_s: tbs.validity.not_after.timestamp(),
+            key: public_key(&tbs.subject_pki)?,
+            authority,
+            amd,
+        })
+    }
+
+    /// Whether `issuer`'s key made the signature over the raw signed bytes.
+    pub(crate) fn is_signed_by(&self, issuer: &Self) -> bool {
+        match &issuer.key {
+            PublicKey::Rsa4096 { modulus, exponent } => RsaPublicKeyComponents {
+                n: modulus,
+                e: exponent,
+            }
+            .verify(&RSA_PSS_2048_8192_SHA384, &self.tbs, &self.signature)
+            .is_ok(),
+            PublicKey::P384(_) => false,
+        }
+    }
+
+    /// Whether `at` is before the validity begins; both ends are inclusive [RFC 5280 §4.1.2.5].
+    pub(crate) fn is_not_yet_valid(&self, at: UnixTime) -> bool {
+        i64::try_from(at.secs()).unwrap_or(i64::MAX) < self.not_before_s
+    }
+
+    /// Whether `at` is after the validity ends.
+    pub(crate) fn is_expired(&self, at: UnixTime) -> bool {
+        i64::try_from(at.secs()).unwrap_or(i64::MAX) > self.not_after_s
+    }
+
+    /// First and last second of the validity.
+    pub(crate) const fn validity(&self) -> (i64, i64) {
+        (self.not_before_s, self.not_after_s)
+    }
+}
+
+fn is_pss_sha384(algorithm: &AlgorithmIdentifier<'_>) -> bool {
+    let Some(parameters) = &algorithm.parameters else {
+        return false;
+    };
+    let parameters = parameters.data;
+    algorithm.algorithm.to_id_string() == OID_RSASSA_PSS
+        && (parameters == PSS_SHA384 || parameters.strip_prefix(PSS_SHA384) == Some(PSS_TRAILER))
+}
+
+fn common_name(name: &X509Name<'_>) -> Result<String, CertificateProblem> {
+    let mut names = name.iter_common_name();
+    match (names.next(), names.next()) {
+        (Some(only), None) => only
+            .as_str()
+            .map(str::to_owned)
+            .map_err(|_| CertificateProblem::CommonName),
+        (None, _) | (Some(_), Some(_)) => Err(CertificateProblem::CommonName),
+    }
+}
+
+fn organization(name: &X509Name<'_>) -> Option<String> {
+    name.iter_organization()
+        .next()
+        .and_then(|name| name.as_str().ok())
+        .map(str::to_owned)
+}
+
+fn public_key(spki: &SubjectPublicKeyInfo<'_>) -> Result<PublicKey, CertificateProblem> {
+    let bits = &spki.subject_public_key;
+    if bits.unused_bits != 0 {
+        return Err(CertificateProblem::KeyType);
+    }
+    match spki.algorithm.algorithm.to_id_string().as_str() {
+        OID_EC => {
+            let curve = spki
+                .algorithm
+                .parameters
+                .as_ref()
+                .and_then(|parameters| parameters.as_oid().ok());
+            if curve.map(|oid| oid.to_id_string()).as_deref() != Some(OID_P384) {
+                return Err(CertificateProblem::KeyType);
+            }
+            let point: [u8; 97] = bits
+                .data
+                .as_ref()
+                .try_into()
+                .map_err(|_| CertificateProblem::KeyType)?;
+            match point.first() {
+                Some(4) => Ok(PublicKey::P384(point)),
+                Some(_) | None => Err(CertificateProblem::KeyType),
+            }
+        }
+        OID_RSA => rsa_4096(bits.data.as_ref()),
+        _ => Err(CertificateProblem::KeyType),
+    }
+}
+
+fn rsa_4096(der: &[u8]) -> Result<PublicKey, CertificateProblem> {
+    let (rest, key) = x509_parser::public_key::RSAPublicKey::from_der(der)
+        .map_err(|_| CertificateProblem::KeyType)?;
+    // INTEGER of a modulus with its top bit set: one zero byte before 512 others.
+    let modulus = match key.modulus.split_first() {
+        Some((0, modulus)) if modulus.len() == 512 => modulus,
+        Some(_) | None => return Err(CertificateProblem::KeyType),
+    };
+    let top_bit = modulus.first().is_some_and(|byte| byte & 0x80 != 0);
+    let exponent = key.exponent;
+    if !rest.is_empty() || !top_bit || exponent.is_empty() || exponent.first() == Some(&0) {
+        return Err(CertificateProblem::KeyType);
+    }
+    Ok(PublicKey::Rsa4096 {
+        modulus: modulus.to_vec(),
+        exponent: exponent.to_vec(),
+    })
+}
+
+/// Reads the extensions: none twice, none critical that is not understood.
+fn extensions(
+    certificate: &X509Certificate<'_>,
+) -> Result<(Authority, AmdExtensions), CertificateProblem> {
+    let mut authority = Authority::default();
+    let mut amd = AmdExtensions::default();
+    let mut seen: Vec<&Oid<'_>> = Vec::new();
+    for extension in certificate.extensions() {
+        let oid = || extension.oid.to_id_string();
+        if seen.contains(&&extension.oid) {
+            return Err(CertificateProblem::DuplicateExtension { oid: oid() });
+        }
+        seen.push(&extension.oid);
+        match extension.parsed_extension() {
+            ParsedExtension::BasicConstraints(constraints) => {
+                authority.ca = constraints.ca;
+                authority.path_length = constraints.path_len_constraint;
+            }
+            ParsedExtension::KeyUsage(usage) => authority.certificate_sign = usage.key_cert_sign(),
+            ParsedExtension::ParseError { .. } => return Err(CertificateProblem::Der),
+            _ => {
+                let known = amd
+                    .read(&oid(), extension.value)
+                    .map_err(CertificateProblem::Extension)?;
+                if extension.critical && !known {
+                    return Err(CertificateProblem::CriticalExtension { oid: oid() });
+                }
+            }
+        }
+    }
+    Ok((authority, amd))
+}

@@ -1,0 +1,22 @@
+//! AMD SEV-SNP: report, certificates, roots and verification over the raw bytes.
+
+mod bits;
+mod certificate;
+mod endorsement;
+mod product;
+mod report;
+mod roots;
+mod tcb;
+mod verify;
+
+pub(crate) use bits::describe as describe_bits;
+pub use bits::{GuestPolicy, KeyInfo, PlatformInfo, SigningKey};
+pub use certificate::{CertificateProblem, CertificateRole};
+pub(crate) use endorsement::Holder;
+pub use endorsement::{ExtensionProblem, VekKind};
+pub use product::{Cpuid, Line, Product};
+pub use report::{FirmwareVersion, REPORT_BYTES, Report, ReportProblem, SIGNED_BYTES};
+pub use roots::{Roots, RootsError};
+pub use tcb::{Tcb, TcbParts};
+pub(crate) use verify::{SnpVerified, verify};
+pub use verify::{UnsignedRegion, VerifyFault};
