@@ -1,1 +1,38 @@
-//! The trusted core: secrets, sealing, grants, refresh, tokens, policy, audit.
+//! The trusted core of Tokenkeep: secrets, sealing, grants, refresh, tokens,
+//! policy, audit.
+//!
+//! It has no sockets, files, clock or environment. It is fed bytes and the time,
+//! and yields decisions and actions; the shell around it carries them out. The
+//! story of one request is in [`issue`].
+
+pub mod admin;
+mod audit;
+pub mod authenticate;
+pub mod boot;
+pub mod config;
+mod core;
+pub mod custody;
+pub mod frame;
+pub mod freeze;
+pub mod gateway;
+pub mod http_url;
+pub mod ids;
+pub mod issue;
+pub mod keys;
+pub mod mint;
+pub mod nonce;
+pub mod pending;
+pub mod policy;
+pub mod proof;
+pub mod record;
+pub mod refresh;
+pub mod registry;
+pub mod replay;
+pub mod scope;
+pub mod seal;
+pub mod secret;
+pub mod store;
+pub mod time;
+mod view;
+
+pub use core::{Bundle, Enclave, MAX_UPSTREAM_TOKENS_PER_GRANT};

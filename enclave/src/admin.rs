@@ -1,0 +1,145 @@
+//! Administration: who may change what, and the changes themselves.
+
+mod deposit;
+mod freezes;
+mod list;
+mod register;
+
+use thiserror::Error;
+
+use crate::Enclave;
+use crate::authenticate::{AuthenticationError, Peer};
+use crate::http_url::HttpUrlError;
+use crate::ids::{IdError, TenantId, VendorId};
+use crate::record::RecordError;
+use crate::scope::ScopeError;
+use crate::seal::SealError;
+
+pub use deposit::DepositRequest;
+pub use freezes::FreezeRequest;
+pub use list::{GrantView, Page, PageRequest};
+pub use register::NewApp;
+
+/// What an administrator may do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Runs the service: registers tenants, vendors and providers, and may
+    /// freeze anything. Sees no tenant's grants.
+    Operator,
+    /// Acts for a tenant: its grants, its freezes.
+    Tenant(TenantId),
+    /// Acts for a vendor: its clients and apps.
+    Vendor(VendorId),
+}
+
+/// A person or program that administers, by the key of its certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Administrator {
+    /// Its name, for the log.
+    pub name: String,
+    /// SHA-256 of its certificate's SubjectPublicKeyInfo.
+    pub spki_sha256: [u8; 32],
+    /// What it may do.
+    pub roles: Vec<Role>,
+}
+
+impl Administrator {
+    fn has(&self, role: &Role) -> bool {
+        self.roles.contains(role)
+    }
+
+    pub(crate) fn is_operator(&self) -> bool {
+        self.has(&Role::Operator)
+    }
+
+    pub(crate) fn acts_for_tenant(&self, tenant: &TenantId) -> bool {
+        self.has(&Role::Tenant(tenant.clone()))
+    }
+
+    pub(crate) fn acts_for_vendor(&self, vendor: &VendorId) -> bool {
+        self.has(&Role::Vendor(vendor.clone()))
+    }
+}
+
+/// Why an administrator's request was refused.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum AdminError {
+    /// The caller is no administrator.
+    #[error(transparent)]
+    Caller(#[from] AuthenticationError),
+    /// The caller's roles do not reach this.
+    #[error("the administrator's roles do not allow this")]
+    Forbidden,
+    /// It does not exist, or is not the caller's to know.
+    #[error("no such {0}")]
+    NotFound(&'static str),
+    /// Something else has that id.
+    #[error("there is already a {0} with this id")]
+    Exists(&'static str),
+    /// A field is no id.
+    #[error("{field}: {error}")]
+    Id {
+        /// The field.
+        field: &'static str,
+        /// What is wrong.
+        error: IdError,
+    },
+    /// A field is no URL.
+    #[error("{field}: {error}")]
+    Url {
+        /// The field.
+        field: &'static str,
+        /// What is wrong.
+        error: HttpUrlError,
+    },
+    /// The scopes are ill-formed.
+    #[error("scopes: {0}")]
+    Scopes(ScopeError),
+    /// A field breaks a rule.
+    #[error("{field}: {rule}")]
+    Field {
+        /// The field.
+        field: &'static str,
+        /// The rule.
+        rule: &'static str,
+    },
+    /// The sealed deposit does not open: made for another enclave, another
+    /// place, or damaged.
+    #[error("the deposit does not open: seal it anew to the key of fresh evidence")]
+    Deposit,
+    /// The grant's token is being exchanged at this moment.
+    #[error("the grant is in use: try again")]
+    Busy,
+    /// The enclave could not seal or open: its own fault.
+    #[error(transparent)]
+    Internal(#[from] RecordError),
+}
+
+impl From<SealError> for AdminError {
+    fn from(error: SealError) -> Self {
+        Self::Internal(error.into())
+    }
+}
+
+impl Enclave {
+    /// The administrator that a peer is.
+    ///
+    /// # Errors
+    /// [`AuthenticationError`] if the manifest does not name its key.
+    pub fn administrator(&self, peer: &Peer) -> Result<&Administrator, AuthenticationError> {
+        let spki = peer.spki_sha256.ok_or(AuthenticationError::NoCertificate)?;
+        self.config
+            .administrators
+            .iter()
+            .find(|administrator| administrator.spki_sha256 == spki)
+            .ok_or(AuthenticationError::UnknownCertificate)
+    }
+}
+
+fn forbid_unless(allowed: bool) -> Result<(), AdminError> {
+    if allowed {
+        Ok(())
+    } else {
+        Err(AdminError::Forbidden)
+    }
+}

@@ -1,0 +1,195 @@
+//! Deposits: a refresh token comes in, sealed to the enclave's HPKE key, and
+//! becomes a grant.
+
+use attestation::DepositContext;
+use zeroize::Zeroizing;
+
+use super::register::known_tenant;
+use super::{AdminError, Administrator, GrantView, forbid_unless};
+use crate::Enclave;
+use crate::audit::Event;
+use crate::custody::Phase;
+use crate::freeze::Touched;
+use crate::pending::Pending;
+use crate::record::{Place, Table};
+use crate::registry::{App, Grant};
+use crate::secret::RefreshToken;
+use crate::store::Batch;
+use crate::time::Now;
+use crate::view::{Effect, Held, View};
+
+/// The most clients, and the most targets, of a grant.
+pub(crate) const MAX_NAMED: usize = 64;
+
+/// A deposit as it came in.
+#[derive(Clone, Debug)]
+pub struct DepositRequest<'a> {
+    /// The grant; `created_at_s` is set by the enclave.
+    pub grant: Grant,
+    /// The refresh token, sealed.
+    pub sealed_refresh_token: &'a [u8],
+}
+
+impl Enclave {
+    /// Creates a grant from a sealed refresh token, or gives an existing grant a
+    /// new one.
+    ///
+    /// # Errors
+    /// [`AdminError`].
+    pub fn deposit(
+        &self,
+        by: &Administrator,
+        request: DepositRequest<'_>,
+        now: &Now,
+    ) -> Result<Pending<GrantView>, AdminError> {
+        let mut grant = request.grant;
+        forbid_unless(by.acts_for_tenant(&grant.tenant))?;
+        let view = self.view.read();
+        self.check_grant(&view, &grant)?;
+        let token = self.open_grant_deposit(&grant, request.sealed_refresh_token)?;
+
+        let held = view.grants.get(&grant.id);
+        grant.created_at_s = held.map_or(now.lo_s, |held| held.value.created_at_s);
+        let mut batch = Batch::default();
+        let mut effects = Vec::new();
+        match held {
+            Some(held) if held.value.tenant != grant.tenant => {
+                return Err(AdminError::Exists("grant"));
+            }
+            Some(held) if *held.value != grant => {
+                return Err(AdminError::Field {
+                    field: "grant",
+                    rule: "a deposit to an existing grant must not change the rest of it",
+                });
+            }
+            Some(_) => {}
+            None => {
+                let place = Place::tenant(&grant.tenant, Table::Grants, grant.id.as_str());
+                let key = view.realm_key(&grant.tenant)?;
+                batch.writes.push(self.seal_json(&key, &place, 0, &grant)?);
+                effects.push(Effect::Grant(Held::new(1, grant.clone())));
+            }
+        }
+
+        let custody = view.custody.get(&grant.id);
+        if custody.is_some_and(|held| matches!(held.value.phase, Phase::Intent { .. })) {
+            return Err(AdminError::Busy);
+        }
+        let refresh_generation =
+            custody.map_or(1, |held| held.value.refresh_generation.saturating_add(1));
+        let place = Place::tenant(&grant.tenant, Table::Custody, grant.id.as_str());
+        let (custody_batch, effect) = self.custody_write(
+            &view,
+            &place,
+            &grant.id,
+            custody.map_or(0, |held| held.generation),
+            (refresh_generation, Phase::Idle, &token),
+        )?;
+        batch.writes.extend(custody_batch.writes);
+        effects.push(effect);
+
+        let event = Event::Deposited {
+            grant: &grant.id,
+            by: &by.name,
+            first: held.is_none(),
+        };
+        batch
+            .leaves
+            .push(self.leaf(&view, Some(&grant.tenant), &event, now)?);
+        let mut answer = self.view_of(&view, &grant);
+        answer.refresh_generation = refresh_generation;
+        answer.needs_consent = None;
+        Ok(Pending::new(batch, effects, Touched::nothing(), answer))
+    }
+
+    fn check_grant(&self, view: &View, grant: &Grant) -> Result<(), AdminError> {
+        known_tenant(view, &grant.tenant)?;
+        let app = view
+            .apps
+            .get(&grant.app)
+            .ok_or(AdminError::NotFound("app"))?;
+        let provider = view
+            .providers
+            .get(&app.value.provider)
+            .ok_or(AdminError::NotFound("provider"))?;
+        let bounded = |field, count: usize| {
+            if (1..=MAX_NAMED).contains(&count) {
+                Ok(())
+            } else {
+                Err(AdminError::Field {
+                    field,
+                    rule: "1 to 64, each once",
+                })
+            }
+        };
+        bounded("grant.clients", grant.clients.len())?;
+        bounded("grant.targets", grant.targets.len())?;
+        for client in &grant.clients {
+            let known = view.clients.get(client);
+            // A client of another vendor would use an app that is not its own.
+            if known.is_none_or(|held| held.value.vendor != app.value.vendor) {
+                return Err(AdminError::NotFound("client"));
+            }
+        }
+        for target in &grant.targets {
+            if provider.value.target(target).is_none() {
+                return Err(AdminError::NotFound("target"));
+            }
+        }
+        let twice = |n: usize, unique: std::collections::BTreeSet<&str>| unique.len() != n;
+        let clients = grant.clients.iter().map(|id| id.as_str()).collect();
+        let targets = grant.targets.iter().map(|id| id.as_str()).collect();
+        if twice(grant.clients.len(), clients) {
+            bounded("grant.clients", 0)?;
+        }
+        if twice(grant.targets.len(), targets) {
+            bounded("grant.targets", 0)?;
+        }
+        Ok(())
+    }
+
+    fn open_grant_deposit(&self, grant: &Grant, sealed: &[u8]) -> Result<RefreshToken, AdminError> {
+        let context = DepositContext {
+            tenant: grant.tenant.as_str(),
+            app: grant.app.as_str(),
+            grant: grant.id.as_str(),
+            kind: "refresh-token",
+            bundle_digest: &self.bundle.digest,
+        };
+        let plain = self.open_deposit(&context, sealed)?;
+        // It goes into a form field: visible ASCII only [RFC 6749 A.17].
+        if !plain.iter().all(|b| (0x20..0x7f).contains(b)) {
+            return Err(AdminError::Field {
+                field: "sealed_refresh_token",
+                rule: "the token must be printable ASCII [RFC 6749 A.17]",
+            });
+        }
+        Ok(RefreshToken::new(plain.to_vec()))
+    }
+
+    pub(super) fn open_app_deposit(
+        &self,
+        app: &App,
+        sealed: &[u8],
+    ) -> Result<Zeroizing<Vec<u8>>, AdminError> {
+        // An app has no tenant and no grant: its vendor and provider stand there.
+        let context = DepositContext {
+            tenant: app.vendor.as_str(),
+            app: app.id.as_str(),
+            grant: app.provider.as_str(),
+            kind: "client-secret",
+            bundle_digest: &self.bundle.digest,
+        };
+        self.open_deposit(&context, sealed)
+    }
+
+    fn open_deposit(
+        &self,
+        context: &DepositContext<'_>,
+        sealed: &[u8],
+    ) -> Result<Zeroizing<Vec<u8>>, AdminError> {
+        self.keys
+            .open_deposit(context, sealed)
+            .ok_or(AdminError::Deposit)
+    }
+}

@@ -1,0 +1,238 @@
+//! Reading what is registered, page by page.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
+use super::{AdminError, Administrator, forbid_unless};
+use crate::Enclave;
+use crate::custody::Cause;
+use crate::ids::{AppId, ClientId, GrantId, ProviderId, TenantId, VendorId};
+use crate::policy::resource_of;
+use crate::registry::{App, Client, Grant, Provider, Tenant, Vendor};
+use crate::view::{Held, View};
+
+/// Entries a page if the caller does not say.
+pub(crate) const DEFAULT_PAGE: usize = 100;
+
+/// The most entries a page.
+pub(crate) const MAX_PAGE: usize = 1_000;
+
+/// Which page is wanted.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PageRequest<'a> {
+    /// At most this many entries; 0 for the default.
+    pub size: usize,
+    /// The last id of the page before; empty for the first page.
+    pub after: &'a str,
+}
+
+/// One page of entries, in order of their ids.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page<T> {
+    /// The entries.
+    pub entries: Vec<T>,
+    /// What to ask the next page with; empty on the last.
+    pub next: String,
+}
+
+/// A grant as its owner sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GrantView {
+    /// The grant.
+    pub grant: Grant,
+    /// Why its owner is needed, if so.
+    pub needs_consent: Option<Cause>,
+    /// Whether a freeze covers it.
+    pub frozen: bool,
+    /// The resource indicators of its targets, in their order.
+    pub resources: Vec<String>,
+    /// How many refresh tokens it has had.
+    pub refresh_generation: u64,
+}
+
+impl Enclave {
+    pub(crate) fn view_of(&self, view: &View, grant: &Grant) -> GrantView {
+        let provider = view
+            .apps
+            .get(&grant.app)
+            .and_then(|app| view.providers.get(&app.value.provider));
+        let resources = provider.map_or_else(Vec::new, |provider| {
+            grant
+                .targets
+                .iter()
+                .filter_map(|name| provider.value.target(name))
+                .map(|target| resource_of(&self.config.gateway_origin, &grant.id, target))
+                .collect()
+        });
+        let custody = view.custody.get(&grant.id);
+        GrantView {
+            grant: grant.clone(),
+            needs_consent: view.needs_consent(&grant.id),
+            frozen: view.frozen(&view.touched(grant, None, None)).is_some(),
+            resources,
+            refresh_generation: custody.map_or(0, |held| held.value.refresh_generation),
+        }
+    }
+
+    /// One grant, for its tenant.
+    ///
+    /// # Errors
+    /// [`AdminError::NotFound`] if there is none, or it is another tenant's.
+    pub fn grant(&self, by: &Administrator, id: &GrantId) -> Result<GrantView, AdminError> {
+        let view = self.view.read();
+        view.grants
+            .get(id)
+            .filter(|held| by.acts_for_tenant(&held.value.tenant))
+            .map(|held| self.view_of(&view, &held.value))
+            .ok_or(AdminError::NotFound("grant"))
+    }
+
+    /// The grants of a tenant.
+    ///
+    /// # Errors
+    /// [`AdminError`].
+    pub fn grants(
+        &self,
+        by: &Administrator,
+        tenant: &TenantId,
+        page: PageRequest<'_>,
+    ) -> Result<Page<GrantView>, AdminError> {
+        forbid_unless(by.acts_for_tenant(tenant))?;
+        let view = self.view.read();
+        let page = paged(&view.grants, page, |grant| grant.tenant == *tenant)?;
+        Ok(Page {
+            entries: page
+                .entries
+                .iter()
+                .map(|grant| self.view_of(&view, grant))
+                .collect(),
+            next: page.next,
+        })
+    }
+
+    /// The tenants.
+    ///
+    /// # Errors
+    /// [`AdminError`].
+    pub fn tenants(
+        &self,
+        by: &Administrator,
+        page: PageRequest<'_>,
+    ) -> Result<Page<Tenant>, AdminError> {
+        let view = self.view.read();
+        paged(&view.tenants, page, |tenant| {
+            by.is_operator() || by.acts_for_tenant(&tenant.id)
+        })
+    }
+
+    /// The vendors: whoever administers may know them.
+    ///
+    /// # Errors
+    /// [`AdminError`].
+    pub fn vendors(&self, page: PageRequest<'_>) -> Result<Page<Vendor>, AdminError> {
+        paged(&self.view.read().vendors, page, |_| true)
+    }
+
+    /// One client: whoever administers may know it.
+    ///
+    /// # Errors
+    /// [`AdminError::NotFound`].
+    pub fn client(&self, id: &ClientId) -> Result<Client, AdminError> {
+        one(&self.view.read().clients, id, "client")
+    }
+
+    /// The clients of a vendor.
+    ///
+    /// # Errors
+    /// [`AdminError`].
+    pub fn clients(
+        &self,
+        vendor: &VendorId,
+        page: PageRequest<'_>,
+    ) -> Result<Page<Client>, AdminError> {
+        paged(&self.view.read().clients, page, |c| c.vendor == *vendor)
+    }
+
+    /// One provider.
+    ///
+    /// # Errors
+    /// [`AdminError::NotFound`].
+    pub fn provider(&self, id: &ProviderId) -> Result<Provider, AdminError> {
+        one(&self.view.read().providers, id, "provider")
+    }
+
+    /// The providers.
+    ///
+    /// # Errors
+    /// [`AdminError`].
+    pub fn providers(&self, page: PageRequest<'_>) -> Result<Page<Provider>, AdminError> {
+        paged(&self.view.read().providers, page, |_| true)
+    }
+
+    /// One app, without its secret.
+    ///
+    /// # Errors
+    /// [`AdminError::NotFound`].
+    pub fn app(&self, id: &AppId) -> Result<App, AdminError> {
+        one(&self.view.read().apps, id, "app")
+    }
+
+    /// The apps of a vendor, without their secrets.
+    ///
+    /// # Errors
+    /// [`AdminError`].
+    pub fn apps(&self, vendor: &VendorId, page: PageRequest<'_>) -> Result<Page<App>, AdminError> {
+        paged(&self.view.read().apps, page, |app| app.vendor == *vendor)
+    }
+}
+
+fn one<K: Ord, T: Clone>(
+    map: &BTreeMap<K, Held<T>>,
+    id: &K,
+    what: &'static str,
+) -> Result<T, AdminError> {
+    map.get(id)
+        .map(|held| (*held.value).clone())
+        .ok_or(AdminError::NotFound(what))
+}
+
+fn paged<K, T>(
+    map: &BTreeMap<K, Held<T>>,
+    page: PageRequest<'_>,
+    wanted: impl Fn(&T) -> bool,
+) -> Result<Page<T>, AdminError>
+where
+    K: Ord + std::borrow::Borrow<str>,
+    T: Clone,
+{
+    let size = match page.size {
+        0 => DEFAULT_PAGE,
+        size if size <= MAX_PAGE => size,
+        _ => {
+            return Err(AdminError::Field {
+                field: "page_size",
+                rule: "at most 1000",
+            });
+        }
+    };
+    let from = if page.after.is_empty() {
+        Bound::Unbounded
+    } else {
+        Bound::Excluded(page.after)
+    };
+    let mut found = map
+        .range::<str, _>((from, Bound::Unbounded))
+        .filter(|(_, held)| wanted(&held.value));
+    let mut entries = Vec::new();
+    let mut last = String::new();
+    for (id, held) in found.by_ref().take(size) {
+        entries.push((*held.value).clone());
+        last = id.borrow().to_owned();
+    }
+    let next = if found.next().is_some() {
+        last
+    } else {
+        String::new()
+    };
+    Ok(Page { entries, next })
+}

@@ -1,0 +1,321 @@
+//! Registering tenants, vendors, clients, providers and apps.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use zeroize::Zeroizing;
+
+use super::{AdminError, Administrator, forbid_unless};
+use crate::Enclave;
+use crate::audit::Event;
+use crate::freeze::Touched;
+use crate::ids::TenantId;
+use crate::pending::Pending;
+use crate::record::{Place, Table};
+use crate::registry::{Api, App, Client, Provider, Target, Tenant, Vendor};
+use crate::seal::SealingKey;
+use crate::store::{Batch, Write};
+use crate::time::Now;
+use crate::view::{Effect, Held, HeldSealed, View};
+
+/// The longest display name in bytes.
+pub(crate) const MAX_DISPLAY_NAME_BYTES: usize = 256;
+
+/// The longest `client_id` at a provider in bytes.
+pub(crate) const MAX_OAUTH_CLIENT_ID_BYTES: usize = 1_024;
+
+/// The most targets of a provider.
+pub(crate) const MAX_TARGETS: usize = 64;
+
+/// An app to register, with its secret still sealed.
+#[derive(Clone, Debug)]
+pub struct NewApp<'a> {
+    /// The app.
+    pub app: App,
+    /// The secret, sealed to the enclave's HPKE key; empty for none.
+    pub sealed_client_secret: &'a [u8],
+}
+
+impl Enclave {
+    /// Registers a tenant and makes its key.
+    ///
+    /// # Errors
+    /// [`AdminError`].
+    pub fn create_tenant(
+        &self,
+        by: &Administrator,
+        tenant: Tenant,
+        now: &Now,
+    ) -> Result<Pending<Tenant>, AdminError> {
+        forbid_unless(by.is_operator())?;
+        check_display_name(&tenant.display_name)?;
+        let view = self.view.read();
+        if view.tenants.contains_key(&tenant.id) {
+            return Err(AdminError::Exists("tenant"));
+        }
+        let key = self.new_tenant_key()?;
+        let key_place = Place::system(Table::TenantKeys, tenant.id.as_str());
+        let key_write =
+            self.cabinet
+                .seal(&*self.rng, &self.system_key, &key_place, 0, key.expose())?;
+        let mut change = self.record(Table::Tenants, tenant.id.as_str(), &tenant)?;
+        change.writes.push(key_write);
+        let event = registered("tenant", tenant.id.as_str(), by);
+        change.leaves.push(self.leaf(&view, None, &event, now)?);
+        let effects = vec![
+            Effect::TenantKey(tenant.id.clone(), Arc::new(key)),
+            Effect::Tenant(Held::new(1, tenant.clone())),
+        ];
+        Ok(Pending::new(change, effects, Touched::nothing(), tenant))
+    }
+
+    /// Registers a vendor.
+    ///
+    /// # Errors
+    /// [`AdminError`].
+    pub fn create_vendor(
+        &self,
+        by: &Administrator,
+        vendor: Vendor,
+        now: &Now,
+    ) -> Result<Pending<Vendor>, AdminError> {
+        forbid_unless(by.is_operator())?;
+        check_display_name(&vendor.display_name)?;
+        let view = self.view.read();
+        if view.vendors.contains_key(&vendor.id) {
+            return Err(AdminError::Exists("vendor"));
+        }
+        let mut change = self.record(Table::Vendors, vendor.id.as_str(), &vendor)?;
+        let event = registered("vendor", vendor.id.as_str(), by);
+        change.leaves.push(self.leaf(&view, None, &event, now)?);
+        let effects = vec![Effect::Vendor(Held::new(1, vendor.clone()))];
+        Ok(Pending::new(change, effects, Touched::nothing(), vendor))
+    }
+
+    /// Registers a client of a vendor.
+    ///
+    /// # Errors
+    /// [`AdminError`].
+    pub fn create_client(
+        &self,
+        by: &Administrator,
+        client: Client,
+        now: &Now,
+    ) -> Result<Pending<Client>, AdminError> {
+        forbid_unless(by.acts_for_vendor(&client.vendor))?;
+        let view = self.view.read();
+        if !view.vendors.contains_key(&client.vendor) {
+            return Err(AdminError::NotFound("vendor"));
+        }
+        if view.clients.contains_key(&client.id) {
+            return Err(AdminError::Exists("client"));
+        }
+        let administrates = |a: &Administrator| a.spki_sha256 == client.tls_spki_sha256;
+        let taken = view.clients_by_spki.contains_key(&client.tls_spki_sha256)
+            || self.config.administrators.iter().any(administrates);
+        if taken {
+            return Err(AdminError::Field {
+                field: "client.tls_spki_sha256",
+                rule: "the key belongs to another client or administrator: use a new one",
+            });
+        }
+        let mut change = self.record(Table::Clients, client.id.as_str(), &client)?;
+        let event = registered("client", client.id.as_str(), by);
+        change.leaves.push(self.leaf(&view, None, &event, now)?);
+        let effects = vec![Effect::Client(Held::new(1, client.clone()))];
+        Ok(Pending::new(change, effects, Touched::nothing(), client))
+    }
+
+    /// Registers a provider.
+    ///
+    /// # Errors
+    /// [`AdminError`].
+    pub fn create_provider(
+        &self,
+        by: &Administrator,
+        provider: Provider,
+        now: &Now,
+    ) -> Result<Pending<Provider>, AdminError> {
+        forbid_unless(by.is_operator())?;
+        self.check_provider(&provider)?;
+        let view = self.view.read();
+        if view.providers.contains_key(&provider.id) {
+            return Err(AdminError::Exists("provider"));
+        }
+        let mut change = self.record(Table::Providers, provider.id.as_str(), &provider)?;
+        let event = registered("provider", provider.id.as_str(), by);
+        change.leaves.push(self.leaf(&view, None, &event, now)?);
+        let effects = vec![Effect::Provider(Held::new(1, provider.clone()))];
+        Ok(Pending::new(change, effects, Touched::nothing(), provider))
+    }
+
+    /// Registers an app of a vendor at a provider.
+    ///
+    /// # Errors
+    /// [`AdminError`].
+    pub fn create_app(
+        &self,
+        by: &Administrator,
+        new: NewApp<'_>,
+        now: &Now,
+    ) -> Result<Pending<App>, AdminError> {
+        let app = new.app;
+        forbid_unless(by.acts_for_vendor(&app.vendor))?;
+        let id_fits = (1..=MAX_OAUTH_CLIENT_ID_BYTES).contains(&app.oauth_client_id.len())
+            && app
+                .oauth_client_id
+                .bytes()
+                .all(|b| (0x20..0x7f).contains(&b));
+        if !id_fits {
+            return Err(AdminError::Field {
+                field: "app.oauth_client_id",
+                rule: "1 to 1024 characters of printable ASCII [RFC 6749 A.1]",
+            });
+        }
+        if app.auth_method.takes_secret() == new.sealed_client_secret.is_empty() {
+            return Err(AdminError::Field {
+                field: "sealed_client_secret",
+                rule: "present if and only if auth_method takes a secret",
+            });
+        }
+        let view = self.view.read();
+        if !view.vendors.contains_key(&app.vendor) {
+            return Err(AdminError::NotFound("vendor"));
+        }
+        if !view.providers.contains_key(&app.provider) {
+            return Err(AdminError::NotFound("provider"));
+        }
+        if view.apps.contains_key(&app.id) {
+            return Err(AdminError::Exists("app"));
+        }
+        let mut change = self.record(Table::Apps, app.id.as_str(), &app)?;
+        let mut effects = vec![Effect::App(Held::new(1, app.clone()))];
+        if app.auth_method.takes_secret() {
+            let secret = self.open_app_deposit(&app, new.sealed_client_secret)?;
+            let (write, held) = self.secret_record(&app, &secret)?;
+            change.writes.push(write);
+            effects.push(Effect::AppSecret(app.id.clone(), held));
+        }
+        let event = registered("app", app.id.as_str(), by);
+        change.leaves.push(self.leaf(&view, None, &event, now)?);
+        Ok(Pending::new(change, effects, Touched::nothing(), app))
+    }
+
+    fn secret_record(
+        &self,
+        app: &App,
+        secret: &Zeroizing<Vec<u8>>,
+    ) -> Result<(Write, HeldSealed), AdminError> {
+        let place = Place::system(Table::AppSecrets, app.id.as_str());
+        let write = self
+            .cabinet
+            .seal(&*self.rng, &self.system_key, &place, 0, secret)?;
+        let held = HeldSealed {
+            generation: 1,
+            sealed: write.sealed.clone().unwrap_or_default().into(),
+        };
+        Ok((write, held))
+    }
+
+    /// The batch that writes a new record of the system's realm.
+    fn record<T: serde::Serialize>(
+        &self,
+        table: Table,
+        name: &str,
+        value: &T,
+    ) -> Result<Batch, AdminError> {
+        let place = Place::system(table, name);
+        let write = self.seal_json(&self.system_key, &place, 0, value)?;
+        Ok(Batch {
+            writes: vec![write],
+            leaves: Vec::new(),
+        })
+    }
+
+    fn new_tenant_key(&self) -> Result<SealingKey, AdminError> {
+        let mut key = Zeroizing::new([0; 32]);
+        self.rng
+            .fill(key.as_mut())
+            .map_err(|_| crate::seal::SealError::Failed)?;
+        Ok(SealingKey::new(key))
+    }
+
+    fn check_provider(&self, provider: &Provider) -> Result<(), AdminError> {
+        let loopback_refused = |field| AdminError::Field {
+            field,
+            rule: "loopback is for an emulated enclave whose manifest allows it",
+        };
+        if provider.token_endpoint.is_loopback() && !self.config.allow_loopback {
+            return Err(loopback_refused("provider.token_endpoint"));
+        }
+        if provider.targets.len() > MAX_TARGETS {
+            return Err(AdminError::Field {
+                field: "provider.targets",
+                rule: "at most 64",
+            });
+        }
+        let mut names = BTreeSet::new();
+        for Target { name, api } in &provider.targets {
+            if !names.insert(name) {
+                return Err(AdminError::Field {
+                    field: "provider.targets.name",
+                    rule: "each name once",
+                });
+            }
+            match api {
+                Api::Gateway { base_url } => {
+                    if base_url.is_loopback() && !self.config.allow_loopback {
+                        return Err(loopback_refused("provider.targets.gateway_base_url"));
+                    }
+                }
+                Api::Direct { resource } => self.check_direct_resource(resource)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// A resource indicator is an absolute URI without a fragment [RFC 8707 §2],
+    /// and must not be one of the gateway's own.
+    fn check_direct_resource(&self, resource: &str) -> Result<(), AdminError> {
+        crate::http_url::HttpUrl::parse(resource).map_err(|error| AdminError::Url {
+            field: "provider.targets.resource",
+            error,
+        })?;
+        if resource.starts_with(&self.config.gateway_origin) {
+            return Err(AdminError::Field {
+                field: "provider.targets.resource",
+                rule: "must not be a resource of the gateway",
+            });
+        }
+        Ok(())
+    }
+}
+
+fn registered<'a>(what: &'a str, id: &'a str, by: &'a Administrator) -> Event<'a> {
+    Event::Registered {
+        what,
+        id,
+        by: &by.name,
+    }
+}
+
+fn check_display_name(name: &str) -> Result<(), AdminError> {
+    let fits = name.len() <= MAX_DISPLAY_NAME_BYTES && !name.chars().any(char::is_control);
+    if fits {
+        Ok(())
+    } else {
+        Err(AdminError::Field {
+            field: "display_name",
+            rule: "at most 256 bytes, no control characters",
+        })
+    }
+}
+
+/// The tenant that an administrator names, if it exists.
+pub(super) fn known_tenant(view: &View, tenant: &TenantId) -> Result<(), AdminError> {
+    if view.tenants.contains_key(tenant) {
+        Ok(())
+    } else {
+        Err(AdminError::NotFound("tenant"))
+    }
+}

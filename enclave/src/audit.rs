@@ -1,0 +1,218 @@
+//! Leaves of the logs: what is written down before an answer leaves.
+//!
+//! A leaf shows its kind, its time, the boot and the tenant's own sequence
+//! number, so that a tenant can prove completeness without reading others'
+//! leaves. The tenant is named by a keyed hash; all else is sealed to it.
+
+use base64ct::{Base64UrlUnpadded, Encoding};
+use ring::hmac;
+use ring::rand::SecureRandom;
+use serde::Serialize;
+
+use crate::ids::{ClientId, GrantId, TenantId};
+use crate::seal::{SealError, SealingKey, length_prefixed};
+use crate::store::{Leaf, Log};
+use crate::time::Now;
+
+const SEAL_LABEL: &[u8] = b"tokenkeep/leaf/private/v1";
+const TAG_LABEL: &[u8] = b"tokenkeep/leaf/tenant/v1";
+const VERSION: u8 = 1;
+
+/// What happened, towards the tenant alone.
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub(crate) enum Event<'a> {
+    TokenIssued {
+        grant: &'a GrantId,
+        client: &'a ClientId,
+        resource: &'a str,
+        scope: String,
+        jkt: String,
+        jti: &'a str,
+        expires_at_s: u64,
+    },
+    GatewayCall {
+        grant: &'a GrantId,
+        client: &'a ClientId,
+        target: &'a str,
+        method: &'a str,
+        path_sha256: String,
+        jti: &'a str,
+    },
+    Refreshed {
+        grant: &'a GrantId,
+        refresh_generation: u64,
+        rotated: bool,
+    },
+    NeedsConsent {
+        grant: &'a GrantId,
+        cause: &'a str,
+    },
+    Deposited {
+        grant: &'a GrantId,
+        by: &'a str,
+        first: bool,
+    },
+    Frozen {
+        subject: String,
+        by: &'a str,
+        reason: &'a str,
+    },
+    Thawed {
+        subject: String,
+        by: &'a str,
+    },
+    Registered {
+        what: &'a str,
+        id: &'a str,
+        by: &'a str,
+    },
+}
+
+impl Event<'_> {
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::TokenIssued { .. } => "token_issued",
+            Self::GatewayCall { .. } => "gateway_call",
+            Self::Refreshed { .. } => "refreshed",
+            Self::NeedsConsent { .. } => "needs_consent",
+            Self::Deposited { .. } => "deposited",
+            Self::Frozen { .. } => "frozen",
+            Self::Thawed { .. } => "thawed",
+            Self::Registered { .. } => "registered",
+        }
+    }
+
+    fn log(&self) -> Log {
+        match self {
+            Self::TokenIssued { .. } | Self::GatewayCall { .. } | Self::Refreshed { .. } => {
+                Log::Issuance
+            }
+            Self::NeedsConsent { .. }
+            | Self::Deposited { .. }
+            | Self::Frozen { .. }
+            | Self::Thawed { .. }
+            | Self::Registered { .. } => Log::Control,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Public<'a> {
+    v: u8,
+    boot: &'a str,
+    at_s: u64,
+    kind: &'a str,
+    /// HMAC of the tenant's id under its own key; absent for the system's.
+    tenant: Option<String>,
+    /// The tenant's own sequence number within this boot, from 1.
+    seq: u64,
+    /// The event, sealed to the tenant (or the system).
+    private: String,
+}
+
+/// Writes leaves.
+#[derive(Debug)]
+pub(crate) struct Scribe {
+    /// The boot identity, in hex.
+    pub(crate) boot: String,
+}
+
+/// Whom a leaf is written for.
+pub(crate) struct Reader<'a> {
+    /// The tenant, or none for the system's own leaves.
+    pub(crate) tenant: Option<&'a TenantId>,
+    pub(crate) key: &'a SealingKey,
+    pub(crate) seq: u64,
+}
+
+impl Scribe {
+    /// The leaf for an event.
+    pub(crate) fn leaf(
+        &self,
+        rng: &dyn SecureRandom,
+        now: &Now,
+        reader: &Reader<'_>,
+        event: &Event<'_>,
+    ) -> Result<Leaf, SealError> {
+        let kind = event.kind();
+        let tenant = reader.tenant.map(|id| {
+            let key = hmac::Key::new(hmac::HMAC_SHA256, reader.key.expose());
+            let data = length_prefixed(&[TAG_LABEL, id.as_str().as_bytes()]);
+            Base64UrlUnpadded::encode_string(hmac::sign(&key, &data).as_ref())
+        });
+        let place = length_prefixed(&[
+            self.boot.as_bytes(),
+            kind.as_bytes(),
+            &reader.seq.to_be_bytes(),
+        ]);
+        let event_json = serde_json::to_vec(event).map_err(|_| SealError::Failed)?;
+        let sealed = reader.key.seal(rng, SEAL_LABEL, &place, &event_json)?;
+        let public = Public {
+            v: VERSION,
+            boot: &self.boot,
+            at_s: now.lo_s,
+            kind,
+            tenant,
+            seq: reader.seq,
+            private: Base64UrlUnpadded::encode_string(&sealed),
+        };
+        let bytes = serde_json::to_vec(&public).map_err(|_| SealError::Failed)?;
+        Ok(Leaf {
+            log: event.log(),
+            bytes,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ring::rand::SystemRandom;
+    use zeroize::Zeroizing;
+
+    #[test]
+    fn a_leaf_names_no_one_in_clear() {
+        let key = SealingKey::new(Zeroizing::new([3; 32]));
+        let tenant = TenantId::parse("acme-holding").unwrap();
+        let scribe = Scribe {
+            boot: "00ff".to_owned(),
+        };
+        let now = Now {
+            lo_s: 5,
+            hi_s: 6,
+            mono_ms: 7,
+        };
+        let reader = Reader {
+            tenant: Some(&tenant),
+            key: &key,
+            seq: 1,
+        };
+        let event = Event::TokenIssued {
+            grant: &GrantId::parse("salesforce-main").unwrap(),
+            client: &ClientId::parse("sync-worker").unwrap(),
+            resource: "https://gateway.example/g/x/y",
+            scope: "contacts.read".to_owned(),
+            jkt: "thumbprint".to_owned(),
+            jti: "token-id",
+            expires_at_s: 9,
+        };
+        let leaf = scribe
+            .leaf(&SystemRandom::new(), &now, &reader, &event)
+            .unwrap();
+        assert_eq!(leaf.log, Log::Issuance);
+        let text = String::from_utf8(leaf.bytes).unwrap();
+        assert!(text.contains("\"kind\":\"token_issued\""), "{text}");
+        for private in [
+            "acme",
+            "salesforce",
+            "sync",
+            "gateway.example",
+            "contacts",
+            "thumb",
+            "token-id",
+        ] {
+            assert!(!text.contains(private), "{private} in {text}");
+        }
+    }
+}

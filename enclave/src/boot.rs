@@ -1,0 +1,292 @@
+//! Boot: from the root key and the stored records to a working enclave.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use attestation::P256PublicKey;
+use attestation::{KeyBundle, TokenKey as BundledTokenKey};
+use parking_lot::{Mutex, RwLock};
+use ring::digest::{SHA256, digest};
+use ring::rand::SecureRandom;
+use thiserror::Error;
+use zeroize::Zeroizing;
+
+use crate::audit::Scribe;
+use crate::config::Config;
+use crate::custody::{self, Custody};
+use crate::keys::keyring::{Keyring, KeyringError, STORED, StoredKey};
+use crate::keys::root::RootKey;
+use crate::nonce::Nonces;
+use crate::record::{Cabinet, Place, Realm, RecordError, Table};
+use crate::replay::ReplayCache;
+use crate::seal::{SealError, SealingKey};
+use crate::store::{Batch, Record};
+use crate::time::Now;
+use crate::view::{Effect, Held, HeldSealed, View};
+use crate::{Bundle, Enclave};
+
+/// A source of random bytes that may be shared between threads.
+pub type Randomness = Box<dyn SecureRandom + Send + Sync>;
+
+/// Why the enclave did not boot.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum BootError {
+    /// A record of the store does not open. The store was changed, or belongs to
+    /// another enclave.
+    #[error("a stored record does not open: {0}")]
+    Record(#[from] RecordError),
+    /// The keys could not be made or opened.
+    #[error(transparent)]
+    Keyring(#[from] KeyringError),
+    /// Deriving or sealing failed.
+    #[error(transparent)]
+    Seal(#[from] SealError),
+    /// The key bundle could not be written.
+    #[error("the key bundle can't be written: {0}")]
+    Bundle(String),
+}
+
+/// Reads the records of a store, in any order, before the enclave is made.
+pub struct Boot {
+    config: Config,
+    rng: Randomness,
+    cabinet: Cabinet,
+    system_key: SealingKey,
+    view: View,
+    stored_keys: Vec<StoredKey>,
+    /// Records of tenants, until all tenants' keys are read.
+    waiting: Vec<(Place, Record)>,
+}
+
+impl std::fmt::Debug for Boot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Boot([redacted])")
+    }
+}
+
+impl Boot {
+    /// Begins with the root key.
+    ///
+    /// # Errors
+    /// [`BootError::Seal`], which does not happen for keys of this length.
+    pub fn new(config: Config, root: &RootKey, rng: Randomness) -> Result<Self, BootError> {
+        Ok(Self {
+            config,
+            rng,
+            cabinet: Cabinet::new(root.expose())?,
+            system_key: root.system_key()?,
+            view: View::default(),
+            stored_keys: Vec::new(),
+            waiting: Vec::new(),
+        })
+    }
+
+    /// Takes in one record of the store.
+    ///
+    /// # Errors
+    /// [`BootError::Record`] if it does not open.
+    pub fn load(&mut self, record: Record) -> Result<(), BootError> {
+        let place = self.cabinet.locate(&record)?;
+        match &place.realm {
+            Realm::Tenant(_) => {
+                self.waiting.push((place, record));
+                Ok(())
+            }
+            Realm::System => self.load_system(&place, &record),
+        }
+    }
+
+    fn load_system(&mut self, place: &Place, record: &Record) -> Result<(), BootError> {
+        let generation = record.generation;
+        let body = self
+            .cabinet
+            .open(&self.system_key, place, generation, &record.sealed)?;
+        let effect = match place.table {
+            Table::Keys => {
+                let name = STORED
+                    .into_iter()
+                    .find(|name| *name == place.name)
+                    .ok_or(RecordError::Schema)?;
+                self.stored_keys.push((name, body));
+                return Ok(());
+            }
+            Table::TenantKeys => {
+                let mut key = Zeroizing::new([0; 32]);
+                if body.len() != key.len() {
+                    return Err(RecordError::Schema.into());
+                }
+                key.copy_from_slice(&body);
+                let id = name(&place.name)?;
+                Effect::TenantKey(id, Arc::new(SealingKey::new(key)))
+            }
+            Table::Tenants => Effect::Tenant(Held::new(generation, json(&body)?)),
+            Table::Vendors => Effect::Vendor(Held::new(generation, json(&body)?)),
+            Table::Clients => Effect::Client(Held::new(generation, json(&body)?)),
+            Table::Providers => Effect::Provider(Held::new(generation, json(&body)?)),
+            Table::Apps => Effect::App(Held::new(generation, json(&body)?)),
+            Table::AppSecrets => {
+                let sealed = HeldSealed {
+                    generation,
+                    sealed: record.sealed.as_slice().into(),
+                };
+                Effect::AppSecret(name(&place.name)?, sealed)
+            }
+            Table::Freezes => Effect::Freeze(Held::new(generation, json(&body)?)),
+            Table::Grants | Table::Custody | Table::Journal => {
+                return Err(RecordError::Schema.into());
+            }
+        };
+        self.view.apply(effect);
+        Ok(())
+    }
+
+    fn load_tenant(&mut self, place: &Place, record: &Record) -> Result<(), BootError> {
+        let Realm::Tenant(tenant) = &place.realm else {
+            return Err(RecordError::Schema.into());
+        };
+        let key = self.view.realm_key(tenant)?;
+        let generation = record.generation;
+        let body = self.cabinet.open(&key, place, generation, &record.sealed)?;
+        let effect = match place.table {
+            Table::Grants => Effect::Grant(Held::new(generation, json(&body)?)),
+            Table::Custody => {
+                let (refresh_generation, phase, _token) = custody::decode(&body)?;
+                let custody = Custody {
+                    refresh_generation,
+                    phase,
+                    sealed: record.sealed.clone(),
+                };
+                Effect::Custody(name(&place.name)?, Held::new(generation, custody))
+            }
+            Table::Journal => {
+                let sealed = HeldSealed {
+                    generation,
+                    sealed: record.sealed.as_slice().into(),
+                };
+                Effect::Journal(name(&place.name)?, sealed)
+            }
+            Table::Keys
+            | Table::TenantKeys
+            | Table::Tenants
+            | Table::Vendors
+            | Table::Clients
+            | Table::Providers
+            | Table::Apps
+            | Table::AppSecrets
+            | Table::Freezes => return Err(RecordError::Schema.into()),
+        };
+        self.view.apply(effect);
+        Ok(())
+    }
+
+    /// On a first boot, when the store is empty: makes the long-lived keys. Gives
+    /// the batch that must be durable before the enclave is used.
+    ///
+    /// # Errors
+    /// [`BootError`].
+    pub fn create_keys(&mut self, now: &Now) -> Result<Option<Batch>, BootError> {
+        if !self.stored_keys.is_empty() || !self.waiting.is_empty() {
+            return Ok(None);
+        }
+        let keys = Keyring::create(&self.config.hosts, now, &*self.rng)?;
+        let mut batch = Batch::default();
+        for (name, bytes) in &keys {
+            let place = Place::system(Table::Keys, name);
+            let write = self
+                .cabinet
+                .seal(&*self.rng, &self.system_key, &place, 0, bytes)?;
+            batch.writes.push(write);
+        }
+        self.stored_keys = keys;
+        Ok(Some(batch))
+    }
+
+    /// The enclave, when all records are in and the batch of
+    /// [`create_keys`](Self::create_keys) is durable.
+    ///
+    /// # Errors
+    /// [`BootError`].
+    pub fn finish(mut self) -> Result<Enclave, BootError> {
+        for (place, record) in std::mem::take(&mut self.waiting) {
+            self.load_tenant(&place, &record)?;
+        }
+        let keys = Keyring::open(&self.stored_keys, self.config.emulated, &*self.rng)?;
+        let mut boot_identity = [0; 32];
+        self.rng
+            .fill(&mut boot_identity)
+            .map_err(|_| SealError::Failed)?;
+        let bundle = bundle(&self.config, &keys, boot_identity)?;
+        let boot = boot_identity
+            .iter()
+            .fold(String::new(), |text, b| text + &format!("{b:02x}"));
+        Ok(Enclave {
+            nonces: Nonces::new(&*self.rng)?,
+            replays: ReplayCache::new(self.config.replay_capacity),
+            config: self.config,
+            rng: self.rng,
+            keys,
+            cabinet: self.cabinet,
+            system_key: self.system_key,
+            scribe: Scribe { boot },
+            sequences: Mutex::new(HashMap::new()),
+            system_sequence: AtomicU64::new(0),
+            upstream: Mutex::new(HashMap::new()),
+            view: RwLock::new(self.view),
+            bundle,
+        })
+    }
+}
+
+fn json<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, RecordError> {
+    serde_json::from_slice(body).map_err(|_| RecordError::Schema)
+}
+
+fn name<T: TryFrom<String>>(name: &str) -> Result<T, RecordError> {
+    name.to_owned().try_into().map_err(|_| RecordError::Schema)
+}
+
+fn bundle(config: &Config, keys: &Keyring, boot_identity: [u8; 32]) -> Result<Bundle, BootError> {
+    let damaged = |name| move |_| BootError::Keyring(KeyringError::Damaged(name));
+    let p256 = |key: &jose::PublicKey| P256PublicKey::from_point(key.as_bytes());
+    let token_key = BundledTokenKey {
+        kid: keys.token().kid().to_owned(),
+        key: p256(keys.token().public_key()).map_err(damaged("token"))?,
+    };
+    let bundle = KeyBundle {
+        enclave_ca_der: keys.authority().certificate().to_vec(),
+        instance_key: p256(keys.instance_public()).map_err(damaged("instance"))?,
+        token_keys: vec![token_key],
+        hpke_public: *keys.hpke_public(),
+        log_key_spki: ed25519_spki(keys.log_public().as_bytes()),
+        manifest_digest: config.manifest_digest,
+        manifest_signer: config.manifest_signer,
+        boot_identity,
+        issuer: config.issuer.clone(),
+        grpc_origin: config.grpc_origin.clone(),
+        public_origin: config.public_origin.clone(),
+        gateway_origin: config.gateway_origin.clone(),
+    };
+    let bytes = bundle
+        .encode()
+        .map_err(|error| BootError::Bundle(error.to_string()))?;
+    let mut digest_bytes = [0; 32];
+    for (to, from) in digest_bytes
+        .iter_mut()
+        .zip(digest(&SHA256, &bytes).as_ref())
+    {
+        *to = *from;
+    }
+    Ok(Bundle {
+        bytes,
+        digest: digest_bytes,
+    })
+}
+
+/// DER of a SubjectPublicKeyInfo for Ed25519 [RFC 8410 §4].
+fn ed25519_spki(key: &[u8]) -> Vec<u8> {
+    const PREFIX: [u8; 12] = [
+        0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00,
+    ];
+    [&PREFIX[..], key].concat()
+}

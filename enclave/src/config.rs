@@ -1,0 +1,44 @@
+//! What the enclave is told at boot: by the signed manifest, the platform and
+//! the shell's limits.
+
+use crate::admin::Administrator;
+use crate::keys::authority::HostName;
+
+/// The enclave's configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The issuer identifier, the `iss` of tokens.
+    pub issuer: String,
+    /// The origin of the gRPC listener, without a trailing slash.
+    pub grpc_origin: String,
+    /// The origin of the public listener, without a trailing slash.
+    pub public_origin: String,
+    /// The origin of the gateway, without a trailing slash.
+    pub gateway_origin: String,
+    /// The hosts of the three origins.
+    pub hosts: Vec<HostName>,
+    /// Who administers.
+    pub administrators: Vec<Administrator>,
+    /// How long tokens live, in seconds, at most
+    /// [`MAX_LIFETIME_S`](crate::mint::MAX_LIFETIME_S).
+    pub token_lifetime_s: u64,
+    /// Whether the enclave is emulated.
+    pub emulated: bool,
+    /// The assurance that tokens name: `hardware` or `emulated`.
+    pub tier: String,
+    /// Whether providers on loopback addresses are allowed.
+    pub allow_loopback: bool,
+    /// SHA-256 of the manifest.
+    pub manifest_digest: [u8; 32],
+    /// SHA-256 of the manifest signer's SubjectPublicKeyInfo.
+    pub manifest_signer: [u8; 32],
+    /// How many proofs are remembered against replay.
+    pub replay_capacity: usize,
+}
+
+impl Config {
+    /// The URL of a gRPC method, as a proof names it.
+    pub(crate) fn grpc_url(&self, path: &str) -> String {
+        format!("{}{path}", self.grpc_origin)
+    }
+}

@@ -1,0 +1,207 @@
+//! The enclave's state, and what all its parts share.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::{Mutex, RwLock};
+
+use crate::audit::{Event, Reader, Scribe};
+use crate::boot::Randomness;
+use crate::config::Config;
+use crate::custody::{self, Custody, Phase};
+use crate::ids::{GrantId, TenantId};
+use crate::keys::keyring::Keyring;
+use crate::nonce::{Nonces, Role};
+use crate::pending::Durable;
+use crate::policy::Denied;
+use crate::record::{Cabinet, Place, RecordError};
+use crate::refresh::UpstreamAccess;
+use crate::replay::ReplayCache;
+use crate::scope::Scopes;
+use crate::seal::{SealError, SealingKey};
+use crate::secret::RefreshToken;
+use crate::store::{Batch, Leaf, Write};
+use crate::time::Now;
+use crate::view::{Effect, Held, View};
+
+/// How many upstream access tokens are kept for one grant: one a set of scopes.
+pub const MAX_UPSTREAM_TOKENS_PER_GRANT: usize = 8;
+
+/// The key bundle of this boot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bundle {
+    /// Its canonical encoding.
+    pub bytes: Vec<u8>,
+    /// SHA-256 of that.
+    pub digest: [u8; 32],
+}
+
+/// The trusted core.
+pub struct Enclave {
+    pub(crate) config: Config,
+    pub(crate) rng: Randomness,
+    pub(crate) keys: Keyring,
+    pub(crate) cabinet: Cabinet,
+    pub(crate) system_key: SealingKey,
+    pub(crate) nonces: Nonces,
+    pub(crate) replays: ReplayCache,
+    pub(crate) scribe: Scribe,
+    pub(crate) sequences: Mutex<HashMap<TenantId, u64>>,
+    pub(crate) system_sequence: AtomicU64,
+    pub(crate) upstream: Mutex<HashMap<GrantId, HashMap<Scopes, Arc<UpstreamAccess>>>>,
+    pub(crate) view: RwLock<View>,
+    pub(crate) bundle: Bundle,
+}
+
+impl std::fmt::Debug for Enclave {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Enclave([redacted])")
+    }
+}
+
+impl Enclave {
+    /// The configuration.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The keys, for what the shell needs of them: certificates and JWKS.
+    #[must_use]
+    pub fn keys(&self) -> &Keyring {
+        &self.keys
+    }
+
+    /// The source of random bytes.
+    #[must_use]
+    pub fn rng(&self) -> &Randomness {
+        &self.rng
+    }
+
+    /// The key bundle of this boot.
+    #[must_use]
+    pub fn bundle(&self) -> &Bundle {
+        &self.bundle
+    }
+
+    /// The DPoP nonce to hand out now.
+    #[must_use]
+    pub fn dpop_nonce(&self, role: Role, now: &Now) -> String {
+        self.nonces.current(role, now)
+    }
+
+    /// Gives out an answer whose batch is durable: its effects are applied, and
+    /// the freezes are looked at once more.
+    ///
+    /// # Errors
+    /// [`Denied::Frozen`] if something that the answer touches was frozen since.
+    pub fn release<T>(&self, durable: Durable<T>) -> Result<T, Denied> {
+        let Durable {
+            effects,
+            touched,
+            value,
+        } = durable;
+        if effects.is_empty() {
+            return match self.view.read().frozen(&touched) {
+                Some(subject) => Err(Denied::Frozen { subject }),
+                None => Ok(value),
+            };
+        }
+        let mut view = self.view.write();
+        for effect in effects {
+            if let Effect::Custody(grant, _) = &effect {
+                // Another refresh token means another consent, or none.
+                self.upstream.lock().remove(grant);
+            }
+            view.apply(effect);
+        }
+        match view.frozen(&touched) {
+            Some(subject) => Err(Denied::Frozen { subject }),
+            None => Ok(value),
+        }
+    }
+
+    /// Applies the effects of an exchange's own batch.
+    pub(crate) fn apply(&self, durable: Durable<()>) {
+        let mut view = self.view.write();
+        for effect in durable.effects {
+            view.apply(effect);
+        }
+    }
+
+    /// A leaf for an event, under the tenant's key or the system's.
+    pub(crate) fn leaf(
+        &self,
+        view: &View,
+        tenant: Option<&TenantId>,
+        event: &Event<'_>,
+        now: &Now,
+    ) -> Result<Leaf, SealError> {
+        let Some(tenant) = tenant else {
+            let seq = self.system_sequence.fetch_add(1, Ordering::Relaxed);
+            let reader = Reader {
+                tenant: None,
+                key: &self.system_key,
+                seq: seq.saturating_add(1),
+            };
+            return self.scribe.leaf(&*self.rng, now, &reader, event);
+        };
+        let key = view.realm_key(tenant).map_err(|_| SealError::Failed)?;
+        let seq = {
+            let mut sequences = self.sequences.lock();
+            let seq = sequences.entry(tenant.clone()).or_insert(0);
+            *seq = seq.saturating_add(1);
+            *seq
+        };
+        let reader = Reader {
+            tenant: Some(tenant),
+            key: &key,
+            seq,
+        };
+        self.scribe.leaf(&*self.rng, now, &reader, event)
+    }
+
+    /// Seals a value as JSON to its place.
+    pub(crate) fn seal_json<T: serde::Serialize>(
+        &self,
+        key: &SealingKey,
+        place: &Place,
+        expected_generation: u64,
+        value: &T,
+    ) -> Result<Write, RecordError> {
+        let body = serde_json::to_vec(value).map_err(|_| RecordError::Schema)?;
+        self.cabinet
+            .seal(&*self.rng, key, place, expected_generation, &body)
+    }
+
+    /// The batch and effect that write a grant's custody.
+    pub(crate) fn custody_write(
+        &self,
+        view: &View,
+        place: &Place,
+        grant: &GrantId,
+        expected_generation: u64,
+        (refresh_generation, phase, token): (u64, Phase, &RefreshToken),
+    ) -> Result<(Batch, Effect), RecordError> {
+        let key = match &place.realm {
+            crate::record::Realm::Tenant(tenant) => view.realm_key(tenant)?,
+            crate::record::Realm::System => return Err(RecordError::Schema),
+        };
+        let body = custody::encode(refresh_generation, phase, token)?;
+        let write = self
+            .cabinet
+            .seal(&*self.rng, &key, place, expected_generation, &body)?;
+        let custody = Custody {
+            refresh_generation,
+            phase,
+            sealed: write.sealed.clone().unwrap_or_default(),
+        };
+        let held = Held::new(expected_generation.saturating_add(1), custody);
+        let batch = Batch {
+            writes: vec![write],
+            leaves: Vec::new(),
+        };
+        Ok((batch, Effect::Custody(grant.clone(), held)))
+    }
+}

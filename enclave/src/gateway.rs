@@ -1,0 +1,136 @@
+//! The gateway's rules: which call passes, what is forwarded, what comes back.
+//!
+//! A request passes size and syntax → token → proof → grant, then its leaf is
+//! made durable; only then is anything upstream touched. What is forwarded is
+//! built anew from typed parts, and the bearer is injected last.
+
+mod admit;
+mod headers;
+mod path;
+mod token;
+
+use http::{HeaderMap, Method};
+use jose::dpop::DpopError;
+use thiserror::Error;
+
+use crate::freeze::Touched;
+use crate::http_url::HttpUrl;
+use crate::ids::{ClientId, GrantId, TargetName};
+use crate::nonce::NonceError;
+use crate::policy::Denied;
+use crate::proof::ProofError;
+use crate::replay::ReplayError;
+use crate::scope::Scopes;
+use crate::seal::SealError;
+use crate::secret::CredentialHeader;
+
+pub use headers::answer_headers;
+pub use path::PathError;
+pub use token::TokenError;
+
+/// The methods that are forwarded.
+pub const METHODS: [Method; 6] = [
+    Method::GET,
+    Method::HEAD,
+    Method::POST,
+    Method::PUT,
+    Method::PATCH,
+    Method::DELETE,
+];
+
+/// A request as it came in at the gateway.
+#[derive(Clone, Copy, Debug)]
+pub struct GatewayRequest<'a> {
+    /// Its method.
+    pub method: &'a Method,
+    /// Its path, percent-encoded as it was sent, without the query.
+    pub path: &'a str,
+    /// Its query, as it was sent.
+    pub query: Option<&'a str>,
+    /// Its headers.
+    pub headers: &'a HeaderMap,
+}
+
+/// A request that passed: what may be forwarded once its leaf is durable.
+#[derive(Debug)]
+pub struct Admitted {
+    /// The grant that it draws on.
+    pub grant: GrantId,
+    /// The scopes of its token: the upstream token is asked for with these.
+    pub scopes: Scopes,
+    /// Who called, for the service's own log.
+    pub client: ClientId,
+    /// The target, for the service's own log.
+    pub target: TargetName,
+    method: Method,
+    base_url: HttpUrl,
+    path_and_query: String,
+    headers: HeaderMap,
+    touched: Touched,
+}
+
+/// A request to a provider's API, complete but for its body.
+pub struct UpstreamCall {
+    /// The target's base URL: whom to connect to.
+    pub base_url: HttpUrl,
+    /// The method.
+    pub method: Method,
+    /// The path and query to ask for.
+    pub path_and_query: String,
+    /// The headers, all but `authorization` and those of the connection.
+    pub headers: HeaderMap,
+    /// The header `authorization`, with the provider's bearer token.
+    pub authorization: CredentialHeader,
+}
+
+impl std::fmt::Debug for UpstreamCall {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "UpstreamCall({} {:?}, [redacted])",
+            self.method, self.base_url
+        )
+    }
+}
+
+/// Why a call did not pass.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum GatewayError {
+    /// The method is not forwarded.
+    #[error("this method is not forwarded")]
+    Method,
+    /// The path names no grant and target, or is not in normal form.
+    #[error(transparent)]
+    Path(#[from] PathError),
+    /// There are no credentials, or not exactly one.
+    #[error("there must be exactly one header authorization, of scheme DPoP")]
+    Authorization,
+    /// The token is not one that may be used here.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    /// The proof has no acceptable nonce.
+    #[error(transparent)]
+    Nonce(#[from] NonceError),
+    /// The proof is not valid for this request and token.
+    #[error(transparent)]
+    Proof(#[from] DpopError),
+    /// The proof was used before, or no more can be remembered.
+    #[error(transparent)]
+    Replay(#[from] ReplayError),
+    /// The grant does not allow it.
+    #[error(transparent)]
+    Denied(#[from] Denied),
+    /// The enclave could not seal: its own fault.
+    #[error(transparent)]
+    Internal(#[from] SealError),
+}
+
+impl From<ProofError> for GatewayError {
+    fn from(error: ProofError) -> Self {
+        match error {
+            ProofError::Nonce(error) => Self::Nonce(error),
+            ProofError::Proof(error) => Self::Proof(error),
+            ProofError::Replay(error) => Self::Replay(error),
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! Admission of a call, and what is forwarded for it.
+
+use http::{HeaderMap, header};
+use ring::digest::{SHA256, digest};
+
+use super::path::GatewayPath;
+use super::{Admitted, GatewayError, GatewayRequest, METHODS, PathError, UpstreamCall, headers};
+use crate::Enclave;
+use crate::audit::Event;
+use crate::ids::GrantId;
+use crate::nonce::Role;
+use crate::pending::Pending;
+use crate::policy::{self, Ask, Denied};
+use crate::refresh::UpstreamAccess;
+use crate::registry::Api;
+use crate::scope::Scopes;
+use crate::secret::CredentialHeader;
+use crate::store::Batch;
+use crate::time::Now;
+
+use super::TokenError;
+
+/// The header with the proof.
+const DPOP: &str = "dpop";
+
+impl Enclave {
+    /// Decides whether a call passes, and builds what is to be forwarded.
+    ///
+    /// # Errors
+    /// [`GatewayError`] says which step refused.
+    pub fn admit(
+        &self,
+        request: &GatewayRequest<'_>,
+        now: &Now,
+    ) -> Result<Pending<Admitted>, GatewayError> {
+        // Size and syntax.
+        if !METHODS.contains(request.method) {
+            return Err(GatewayError::Method);
+        }
+        let path = GatewayPath::parse(request.path, request.query)?;
+        let token = authorization(request.headers)?;
+
+        // Token: ours, for this very prefix, not expired.
+        let origin = &self.config.gateway_origin;
+        let audience = format!("{origin}/g/{}/{}", path.grant, path.target);
+        let claims = self.check_token(token, &audience, now)?;
+        let jkt = claims.cnf.jkt.parse().map_err(|_| TokenError::Claims)?;
+
+        // Proof: by the token's key, for this very request.
+        let proofs: Vec<&[u8]> = request
+            .headers
+            .get_all(DPOP)
+            .iter()
+            .map(http::HeaderValue::as_bytes)
+            .collect();
+        let htu = format!("{origin}{}", request.path);
+        let htm = request.method.as_str();
+        self.accept_proof(&proofs, Role::Gateway, htm, &htu, Some((token, jkt)), now)?;
+
+        // Grant: it may have changed since the token was issued.
+        let grant_id = GrantId::parse(path.grant).map_err(|_| PathError::Form)?;
+        let scopes = Scopes::parse(claims.scope.split(' ').filter(|s| !s.is_empty()))
+            .map_err(|_| TokenError::Claims)?;
+        let view = self.view.read();
+        let client = view
+            .clients
+            .get(&claims.client_id)
+            .ok_or(Denied::NoSuchGrant)?;
+        let grant = policy::find_grant(&view, &claims.client_id, &grant_id)?;
+        let ask = Ask {
+            client: &client.value,
+            grant: &grant.value,
+            resource: &audience,
+            scopes: &scopes,
+            jkt: &claims.cnf.jkt,
+        };
+        let allowed = policy::authorize(&view, origin, &ask)?;
+        let provider = view
+            .apps
+            .get(&grant.value.app)
+            .and_then(|app| view.providers.get(&app.value.provider))
+            .ok_or(Denied::Resource)?;
+        let target = provider
+            .value
+            .targets
+            .iter()
+            .find(|target| target.name.as_str() == path.target)
+            .ok_or(Denied::Resource)?;
+        let base_url = match &target.api {
+            Api::Gateway { base_url } => base_url,
+            Api::Direct { .. } => return Err(Denied::Resource.into()),
+        };
+
+        // Write down; nothing upstream is touched before the leaf is durable.
+        let event = Event::GatewayCall {
+            grant: &grant_id,
+            client: &claims.client_id,
+            target: path.target,
+            method: htm,
+            path_sha256: hex_digest(path.rest.as_bytes()),
+            jti: &claims.jti,
+        };
+        let leaf = self.leaf(&view, Some(&grant.value.tenant), &event, now)?;
+        let mut path_and_query = format!("{}{}", base_url.path().trim_end_matches('/'), path.rest);
+        if path_and_query.is_empty() {
+            path_and_query.push('/');
+        }
+        if let Some(query) = request.query {
+            path_and_query.push('?');
+            path_and_query.push_str(query);
+        }
+        let admitted = Admitted {
+            grant: grant_id,
+            scopes: allowed.scopes,
+            client: claims.client_id,
+            target: target.name.clone(),
+            method: request.method.clone(),
+            base_url: base_url.clone(),
+            path_and_query,
+            headers: headers::request_headers(request.headers),
+            touched: allowed.touched.clone(),
+        };
+        let batch = Batch {
+            writes: Vec::new(),
+            leaves: vec![leaf],
+        };
+        Ok(Pending::new(batch, Vec::new(), allowed.touched, admitted))
+    }
+
+    /// The request to the API, with the bearer injected last. The freezes are
+    /// looked at once more: the last wait is behind us.
+    ///
+    /// # Errors
+    /// [`Denied::Frozen`].
+    pub fn forward(
+        &self,
+        admitted: Admitted,
+        access: &UpstreamAccess,
+    ) -> Result<UpstreamCall, Denied> {
+        if let Some(subject) = self.view.read().frozen(&admitted.touched) {
+            return Err(Denied::Frozen { subject });
+        }
+        let mut bearer = b"Bearer ".to_vec();
+        bearer.extend_from_slice(access.token.expose());
+        Ok(UpstreamCall {
+            base_url: admitted.base_url,
+            method: admitted.method,
+            path_and_query: admitted.path_and_query,
+            headers: admitted.headers,
+            authorization: CredentialHeader::new(bearer),
+        })
+    }
+}
+
+/// The token of the one header `authorization`, of scheme `DPoP` in any case
+/// [RFC 9110 §11.1].
+fn authorization(headers: &HeaderMap) -> Result<&str, GatewayError> {
+    let refused = GatewayError::Authorization;
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let value = values.next().ok_or(refused.clone())?;
+    if values.next().is_some() {
+        return Err(refused);
+    }
+    let value = value.to_str().map_err(|_| refused.clone())?;
+    let (scheme, token) = value.split_once(' ').ok_or(refused.clone())?;
+    if scheme.eq_ignore_ascii_case("dpop") {
+        Ok(token)
+    } else {
+        Err(refused)
+    }
+}
+
+fn hex_digest(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    let digest = digest(&SHA256, bytes);
+    digest.as_ref().iter().fold(String::new(), |mut text, b| {
+        // Writing to a string does not fail.
+        write!(text, "{b:02x}").unwrap_or_default();
+        text
+    })
+}

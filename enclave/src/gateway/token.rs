@@ -1,0 +1,67 @@
+//! Checking a token of our own at the gateway [RFC 9068 §4].
+
+use jose::Alg;
+use jose::jws::{Compact, JwsError};
+use thiserror::Error;
+
+use crate::Enclave;
+use crate::mint::Claims;
+use crate::time::Now;
+
+/// Why a token can't be used here. The caller learns `invalid_token` alone.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum TokenError {
+    /// It is not a JWS that we would sign.
+    #[error(transparent)]
+    Jws(#[from] JwsError),
+    /// Its type is not `at+jwt`.
+    #[error("the token's type is not at+jwt")]
+    Type,
+    /// It names a key that is not ours.
+    #[error("the token's key is not one of this issuer's")]
+    UnknownKey,
+    /// Its claims are not those of our tokens.
+    #[error("the token's claims are not those of an access token")]
+    Claims,
+    /// It is for another issuer.
+    #[error("the token is another issuer's")]
+    Issuer,
+    /// It is for another resource.
+    #[error("the token is for another resource")]
+    Audience,
+    /// It has expired.
+    #[error("the token has expired")]
+    Expired,
+}
+
+impl Enclave {
+    /// Checks a token for one audience.
+    pub(crate) fn check_token(
+        &self,
+        token: &str,
+        audience: &str,
+        now: &Now,
+    ) -> Result<Claims, TokenError> {
+        let jws = Compact::parse(token)?;
+        if jws.typ() != Some("at+jwt") {
+            return Err(TokenError::Type);
+        }
+        let key = self.keys.token();
+        if jws.kid() != Some(key.kid()) {
+            return Err(TokenError::UnknownKey);
+        }
+        let verified = jws.verify(key.public_key(), &[Alg::Es256])?;
+        let claims: Claims =
+            serde_json::from_slice(verified.payload()).map_err(|_| TokenError::Claims)?;
+        if claims.iss != self.config.issuer {
+            return Err(TokenError::Issuer);
+        }
+        if claims.aud != audience {
+            return Err(TokenError::Audience);
+        }
+        if now.hi_s >= claims.exp {
+            return Err(TokenError::Expired);
+        }
+        Ok(claims)
+    }
+}

@@ -1,0 +1,172 @@
+//! The story of one request for a token:
+//! who asks → with which key → on which grant → may it → mint → write down.
+
+use jose::dpop::DpopError;
+use thiserror::Error;
+
+use crate::Enclave;
+use crate::audit::Event;
+use crate::authenticate::{self, AuthenticationError, Peer};
+use crate::ids::{GrantId, IdError};
+use crate::mint::{self, Claims, Confirmation};
+use crate::nonce::{NonceError, Role};
+use crate::pending::Pending;
+use crate::policy::{self, Ask, Denied};
+use crate::proof::ProofError;
+use crate::replay::ReplayError;
+use crate::scope::{ScopeError, Scopes};
+use crate::seal::SealError;
+use crate::time::Now;
+
+/// The method of a gRPC call as a proof names it.
+pub const HTM: &str = "POST";
+
+/// The path of the method as a proof names it, behind the gRPC origin.
+pub const PATH: &str = "/tokenkeep.v1.TokenService/IssueToken";
+
+/// A request for a token, as it came in.
+#[derive(Clone, Debug)]
+pub struct IssueRequest<'a> {
+    /// What the transport proved about the caller.
+    pub peer: Peer,
+    /// The values of the metadata `dpop`.
+    pub proofs: Vec<&'a [u8]>,
+    /// The grant to draw on.
+    pub grant: &'a str,
+    /// The resource wanted.
+    pub resource: &'a str,
+    /// The scopes wanted; none asks for all.
+    pub scopes: &'a [String],
+}
+
+/// A token and what the caller must know of it.
+pub struct Issued {
+    /// The access token. It is bound to the caller's key.
+    pub access_token: String,
+    /// Seconds until it expires.
+    pub expires_in_s: u64,
+    /// The scopes it carries.
+    pub scopes: Scopes,
+    /// Its sole audience.
+    pub resource: String,
+    /// Whom it was issued to, for the service's own log.
+    pub client: crate::ids::ClientId,
+}
+
+impl std::fmt::Debug for Issued {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Issued([redacted], {}, {})", self.resource, self.scopes)
+    }
+}
+
+/// Why no token was issued.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum IssueError {
+    /// The caller is not a registered client.
+    #[error(transparent)]
+    Client(#[from] AuthenticationError),
+    /// The proof has no acceptable nonce.
+    #[error(transparent)]
+    Nonce(#[from] NonceError),
+    /// The proof is not valid.
+    #[error(transparent)]
+    Proof(#[from] DpopError),
+    /// The proof was used before, or no more can be remembered.
+    #[error(transparent)]
+    Replay(#[from] ReplayError),
+    /// The grant's name is no id.
+    #[error("grant: {0}")]
+    GrantId(IdError),
+    /// The scopes are ill-formed.
+    #[error(transparent)]
+    Scopes(#[from] ScopeError),
+    /// The caller may not have it.
+    #[error(transparent)]
+    Denied(#[from] Denied),
+    /// The enclave could not sign or seal: its own fault.
+    #[error(transparent)]
+    Internal(#[from] SealError),
+}
+
+impl From<ProofError> for IssueError {
+    fn from(error: ProofError) -> Self {
+        match error {
+            ProofError::Nonce(error) => Self::Nonce(error),
+            ProofError::Proof(error) => Self::Proof(error),
+            ProofError::Replay(error) => Self::Replay(error),
+        }
+    }
+}
+
+impl Enclave {
+    /// Decides on a request and mints the token, which waits for its leaf.
+    ///
+    /// # Errors
+    /// [`IssueError`] says which step refused.
+    pub fn issue(
+        &self,
+        request: &IssueRequest<'_>,
+        now: &Now,
+    ) -> Result<Pending<Issued>, IssueError> {
+        // Who asks, and with which key?
+        let client = authenticate::client(&self.view.read(), &request.peer)?;
+        let htu = self.config.grpc_url(PATH);
+        let proof = self.accept_proof(&request.proofs, Role::Token, HTM, &htu, None, now)?;
+        let jkt = proof.jkt().to_string();
+
+        // On which grant, and may it?
+        let grant = GrantId::parse(request.grant).map_err(IssueError::GrantId)?;
+        let scopes = Scopes::parse(request.scopes)?;
+        let view = self.view.read();
+        let grant = policy::find_grant(&view, &client.id, &grant)?;
+        let ask = Ask {
+            client: &client,
+            grant: &grant.value,
+            resource: request.resource,
+            scopes: &scopes,
+            jkt: &jkt,
+        };
+        let allowed = policy::authorize(&view, &self.config.gateway_origin, &ask)?;
+
+        // Mint.
+        let lifetime_s = self.config.token_lifetime_s;
+        let claims = Claims {
+            iss: self.config.issuer.clone(),
+            sub: client.id.clone(),
+            aud: allowed.resource.clone(),
+            exp: now.lo_s.saturating_add(lifetime_s),
+            iat: now.lo_s,
+            jti: mint::token_id(&*self.rng)?,
+            client_id: client.id.clone(),
+            scope: allowed.scopes.to_string(),
+            cnf: Confirmation { jkt: jkt.clone() },
+            grant: grant.value.id.clone(),
+            tier: self.config.tier.clone(),
+        };
+        let access_token = mint::mint(self.keys.token(), &claims, &*self.rng)?;
+
+        // Write down; the token leaves when its leaf is durable.
+        let event = Event::TokenIssued {
+            grant: &grant.value.id,
+            client: &client.id,
+            resource: &allowed.resource,
+            scope: claims.scope.clone(),
+            jkt,
+            jti: &claims.jti,
+            expires_at_s: claims.exp,
+        };
+        let leaf = self.leaf(&view, Some(&grant.value.tenant), &event, now)?;
+        let issued = Issued {
+            access_token,
+            expires_in_s: lifetime_s,
+            scopes: allowed.scopes,
+            resource: allowed.resource,
+            client: client.id.clone(),
+        };
+        let batch = crate::store::Batch {
+            writes: Vec::new(),
+            leaves: vec![leaf],
+        };
+        Ok(Pending::new(batch, Vec::new(), allowed.touched, issued))
+    }
+}

@@ -1,0 +1,6 @@
+//! The keys of the enclave: the root, how it is wrapped, and what hangs from it.
+
+pub mod authority;
+pub mod envelope;
+pub mod keyring;
+pub mod root;

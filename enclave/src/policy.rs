@@ -1,0 +1,127 @@
+//! Authorization: default deny. A grant names clients, targets and scopes, and
+//! nothing outside passes.
+
+use thiserror::Error;
+
+use crate::custody::Cause;
+use crate::freeze::{Subject, Touched};
+use crate::ids::{ClientId, GrantId};
+use crate::registry::{Api, Client, Grant, Target};
+use crate::scope::Scopes;
+use crate::view::{Held, View};
+
+/// Why a known caller does not get what it asks for.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum Denied {
+    /// There is no such grant, or it does not name the client: the caller
+    /// learns no difference.
+    #[error("no such grant for this client")]
+    NoSuchGrant,
+    /// The grant does not name the resource.
+    #[error("the grant does not allow this resource")]
+    Resource,
+    /// The grant does not have a scope that was asked for.
+    #[error("the grant does not have a scope that was asked for")]
+    Scope,
+    /// A freeze covers something that the request touches.
+    #[error("frozen")]
+    Frozen {
+        /// What is frozen.
+        subject: Subject,
+    },
+    /// The grant's owner must consent again.
+    #[error("the grant needs its owner's consent again")]
+    NeedsConsent {
+        /// Why.
+        cause: Cause,
+    },
+}
+
+/// What an authorized request may have.
+#[derive(Clone, Debug)]
+pub(crate) struct Allowed {
+    /// The resource indicator, the token's sole audience.
+    pub(crate) resource: String,
+    /// The scopes of the token.
+    pub(crate) scopes: Scopes,
+    /// What to check again before release.
+    pub(crate) touched: Touched,
+}
+
+/// The resource indicator of a target for a grant [RFC 8707].
+pub(crate) fn resource_of(gateway_origin: &str, grant: &GrantId, target: &Target) -> String {
+    match &target.api {
+        Api::Gateway { .. } => format!("{gateway_origin}/g/{grant}/{}", target.name),
+        Api::Direct { resource } => resource.clone(),
+    }
+}
+
+/// The grant, if it names the client.
+pub(crate) fn find_grant<'a>(
+    view: &'a View,
+    client: &ClientId,
+    grant: &GrantId,
+) -> Result<&'a Held<Grant>, Denied> {
+    view.grants
+        .get(grant)
+        .filter(|held| held.value.clients.contains(client))
+        .ok_or(Denied::NoSuchGrant)
+}
+
+/// What a client asks of a grant.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ask<'a> {
+    pub(crate) client: &'a Client,
+    pub(crate) grant: &'a Grant,
+    pub(crate) resource: &'a str,
+    pub(crate) scopes: &'a Scopes,
+    pub(crate) jkt: &'a str,
+}
+
+/// Decides whether a client may have a token, and which.
+pub(crate) fn authorize(
+    view: &View,
+    gateway_origin: &str,
+    ask: &Ask<'_>,
+) -> Result<Allowed, Denied> {
+    let Ask {
+        client,
+        grant,
+        resource,
+        scopes,
+        jkt,
+    } = *ask;
+    let touched = view.touched(grant, Some(client), Some(jkt.to_owned()));
+    if let Some(subject) = view.frozen(&touched) {
+        return Err(Denied::Frozen { subject });
+    }
+    let provider = view
+        .apps
+        .get(&grant.app)
+        .and_then(|app| view.providers.get(&app.value.provider))
+        .ok_or(Denied::Resource)?;
+    let named = grant
+        .targets
+        .iter()
+        .filter_map(|name| provider.value.target(name))
+        .any(|target| resource_of(gateway_origin, &grant.id, target) == resource);
+    if !named {
+        return Err(Denied::Resource);
+    }
+    if !scopes.within(&grant.scopes) {
+        return Err(Denied::Scope);
+    }
+    if let Some(cause) = view.needs_consent(&grant.id) {
+        return Err(Denied::NeedsConsent { cause });
+    }
+    let scopes = if scopes.is_empty() {
+        &grant.scopes
+    } else {
+        scopes
+    };
+    Ok(Allowed {
+        resource: resource.to_owned(),
+        scopes: scopes.clone(),
+        touched,
+    })
+}

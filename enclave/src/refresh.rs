@@ -1,0 +1,207 @@
+//! Refreshing upstream without losing a grant: a state machine that is fed
+//! events and yields actions. It does no I/O of its own.
+//!
+//! ```text
+//! begin ─► Commit(intent) ─► Send ─► Commit(journal) ─► Commit(adopt) ─► Finish
+//!                              │                          ▲
+//!                              └► Commit(settle) ─► Finish │ Pause, as long as the
+//!                                                          │ store can't be written
+//! ```
+//! The caller runs one exchange per grant at a time, on a task of its own, so
+//! that nobody who hangs up cancels it.
+
+mod answer;
+mod request;
+mod start;
+mod step;
+
+use std::sync::Arc;
+
+use thiserror::Error;
+
+use crate::custody::{Cause, Phase};
+use crate::freeze::Subject;
+use crate::http_url::HttpUrl;
+use crate::ids::{GrantId, TenantId};
+use crate::pending::{Durable, Pending};
+use crate::record::RecordError;
+use crate::registry::Rotation;
+use crate::scope::Scopes;
+use crate::secret::{
+    CredentialHeader, RawResponse, RefreshToken, UpstreamAccessToken, UpstreamBody,
+};
+use crate::store::StoreError;
+
+pub use start::Begin;
+
+/// How long to wait before a commit is tried again that must not be given up.
+pub const PAUSE_MS: u64 = 250;
+
+/// A request to a provider's token endpoint. Send it on a fresh connection,
+/// once, and follow no redirect.
+pub struct UpstreamRequest {
+    /// Where to.
+    pub url: HttpUrl,
+    /// The header `authorization`, if the app authenticates by it.
+    pub authorization: Option<CredentialHeader>,
+    /// The form.
+    pub body: UpstreamBody,
+}
+
+impl std::fmt::Debug for UpstreamRequest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "UpstreamRequest({:?}, [redacted])", self.url)
+    }
+}
+
+/// What came of sending a request.
+#[derive(Debug)]
+pub enum UpstreamAnswer {
+    /// Surely nothing reached the provider.
+    NotSent,
+    /// It was sent, or may have been, and no whole answer came back.
+    Ambiguous,
+    /// A whole answer.
+    Response {
+        /// The HTTP status.
+        status: u16,
+        /// `Retry-After` in seconds, if it was a number.
+        retry_after_s: Option<u64>,
+        /// The body, within its bound.
+        body: RawResponse,
+    },
+}
+
+/// What the exchange wants done next.
+#[derive(Debug)]
+pub enum Action {
+    /// Commit, then [`Event::Committed`] or [`Event::CommitFailed`].
+    Commit(Pending<()>),
+    /// Send, then [`Event::Answered`].
+    Send(UpstreamRequest),
+    /// Wait this many milliseconds, then [`Event::Resumed`].
+    Pause(u64),
+    /// The exchange is over.
+    Finish(Result<Arc<UpstreamAccess>, RefreshError>),
+}
+
+/// What happened.
+#[derive(Debug)]
+pub enum Event {
+    /// The commit is durable.
+    Committed(Durable<()>),
+    /// The commit failed; nothing of it was kept.
+    CommitFailed(StoreError),
+    /// The request came to an end.
+    Answered(UpstreamAnswer),
+    /// The pause is over.
+    Resumed,
+}
+
+/// A provider's access token, inside the enclave.
+pub struct UpstreamAccess {
+    pub(crate) token: UpstreamAccessToken,
+    /// Until when it is used, on the monotonic clock.
+    pub(crate) fresh_until_ms: u64,
+}
+
+impl std::fmt::Debug for UpstreamAccess {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "UpstreamAccess([redacted], {})", self.fresh_until_ms)
+    }
+}
+
+/// Why there is no upstream access token.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum RefreshError {
+    /// The grant does not exist or is not complete.
+    #[error("no such grant")]
+    NoSuchGrant,
+    /// A freeze covers the grant.
+    #[error("frozen")]
+    Frozen {
+        /// What is frozen.
+        subject: Subject,
+    },
+    /// The grant's owner must consent again.
+    #[error("the grant needs its owner's consent again")]
+    NeedsConsent {
+        /// Why.
+        cause: Cause,
+    },
+    /// The provider could not be reached; nothing was sent.
+    #[error("the provider can't be reached")]
+    ProviderUnreachable,
+    /// The provider did not answer, or not in a way that settles what happened
+    /// to the refresh token. The next try will tell.
+    #[error("the provider gave no usable answer")]
+    ProviderUnclear,
+    /// The provider refused for a reason that does not concern the token.
+    #[error("the provider refused the request: {code}")]
+    ProviderRefused {
+        /// The OAuth error code, if it is one of RFC 6749's; else `other`.
+        code: &'static str,
+    },
+    /// The provider asks for patience.
+    #[error("the provider limits the rate of requests")]
+    RateLimited {
+        /// When to come back, in seconds.
+        retry_after_s: u64,
+    },
+    /// The provider's answer held an access token of no use to us.
+    #[error("the provider's access token was refused: {0}")]
+    UnusableToken(&'static str),
+    /// Nothing was sent, because the store could not record the intent.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The enclave could not seal or open: its own fault.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+}
+
+/// One exchange of one grant's refresh token.
+#[derive(Debug)]
+pub struct Exchange {
+    grant: GrantId,
+    tenant: TenantId,
+    scopes: Scopes,
+    granted: Scopes,
+    rotation: Rotation,
+    /// The phase to fall back to if nothing was sent.
+    before: Phase,
+    attempt: u32,
+    state: State,
+}
+
+impl Exchange {
+    /// The grant whose token is exchanged.
+    #[must_use]
+    pub fn grant(&self) -> &GrantId {
+        &self.grant
+    }
+}
+
+#[derive(Debug)]
+enum State {
+    /// The intent is being committed.
+    Intending,
+    /// The request is out.
+    Sending,
+    /// The raw answer is being committed.
+    Journaling { answer: RawResponse },
+    /// The new refresh token is being committed, or will be after a pause.
+    Adopting { adoption: Adoption },
+    /// A phase is being committed; then the exchange ends.
+    Settling { phase: Phase, result: RefreshError },
+    /// Nothing is left to do.
+    Done,
+}
+
+/// What a provider's good answer changes.
+#[derive(Debug)]
+struct Adoption {
+    /// The token that replaces the old one, if there is a new one.
+    successor: Option<RefreshToken>,
+    /// The access token, or why it is of no use.
+    access: Result<Arc<UpstreamAccess>, RefreshError>,
+}

@@ -1,0 +1,293 @@
+//! Reading a provider's answer at the token endpoint [RFC 6749 §5].
+
+use std::sync::Arc;
+
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Deserializer};
+
+use super::{Adoption, RefreshError, UpstreamAccess};
+use crate::scope::Scopes;
+use crate::secret::{RawResponse, RefreshToken, UpstreamAccessToken};
+use crate::time::Now;
+
+/// The longest access or refresh token in bytes.
+const MAX_TOKEN_BYTES: usize = 16 * 1024;
+
+/// How long an access token without `expires_in` is used, in seconds.
+const DEFAULT_LIFETIME_S: u64 = 300;
+
+/// The longest time that an access token is used, in seconds.
+const MAX_LIFETIME_S: u64 = 24 * 3_600;
+
+/// The default for `Retry-After` in seconds.
+const DEFAULT_RETRY_AFTER_S: u64 = 5;
+
+/// What an answer other than 200 says about the refresh token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// `invalid_grant`: the token that was sent is not accepted.
+    InvalidGrant,
+    /// Refused before the token was looked at, or in a way that leaves it be.
+    Unspent(RefreshError),
+    /// The token may have been spent.
+    Unclear,
+}
+
+/// A string member that is wiped.
+struct Wiped(SecretString);
+
+impl<'de> Deserialize<'de> for Wiped {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(|text| Self(SecretString::from(text)))
+    }
+}
+
+#[derive(Deserialize)]
+struct Body {
+    access_token: Option<Wiped>,
+    token_type: Option<String>,
+    expires_in: Option<serde_json::Value>,
+    refresh_token: Option<Wiped>,
+    scope: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct ErrorBody {
+    error: String,
+}
+
+/// A token is a non-empty run of visible ASCII: it goes into a header or form.
+fn token_bytes(text: &SecretString) -> Option<&[u8]> {
+    let bytes = text.expose_secret().as_bytes();
+    let fits = !bytes.is_empty() && bytes.len() <= MAX_TOKEN_BYTES;
+    (fits && bytes.iter().all(u8::is_ascii_graphic)).then_some(bytes)
+}
+
+/// Reads the body of a 200. `None` if it can't be read at all: then what became
+/// of the refresh token is not known.
+///
+/// A new refresh token is kept whatever is wrong with the rest.
+pub(super) fn success(raw: &RawResponse, granted: &Scopes, now: &Now) -> Option<Adoption> {
+    let body: Body = serde_json::from_slice(raw.expose()).ok()?;
+    let successor = body
+        .refresh_token
+        .as_ref()
+        .and_then(|token| token_bytes(&token.0))
+        .map(|bytes| RefreshToken::new(bytes.to_vec()));
+    let access = access(&body, granted, now);
+    // Without either token this is no answer to our request.
+    if successor.is_none() && body.access_token.is_none() {
+        return None;
+    }
+    Some(Adoption { successor, access })
+}
+
+fn access(body: &Body, granted: &Scopes, now: &Now) -> Result<Arc<UpstreamAccess>, RefreshError> {
+    let refused = RefreshError::UnusableToken;
+    let token = body
+        .access_token
+        .as_ref()
+        .and_then(|token| token_bytes(&token.0))
+        .ok_or(refused("it is absent or ill-formed"))?;
+    let bearer = body
+        .token_type
+        .as_deref()
+        .is_some_and(|kind| kind.eq_ignore_ascii_case("bearer"));
+    if !bearer {
+        return Err(refused("its type is not bearer"));
+    }
+    if let Some(scope) = &body.scope {
+        let scopes = Scopes::parse(scope.split(' ').filter(|token| !token.is_empty()))
+            .map_err(|_| refused("its scope is ill-formed"))?;
+        if !scopes.within(granted) {
+            return Err(refused("its scope is wider than the grant's"));
+        }
+    }
+    let lifetime_s = match &body.expires_in {
+        None => DEFAULT_LIFETIME_S,
+        // Some providers write the number as a string.
+        Some(serde_json::Value::String(text)) => text.parse().unwrap_or(0),
+        Some(value) => value.as_u64().unwrap_or(0),
+    };
+    let lifetime_ms = lifetime_s.min(MAX_LIFETIME_S).saturating_mul(1_000);
+    // Renewed at 80 % of its life, so that no request meets its end.
+    let fresh_ms = lifetime_ms.saturating_mul(8) / 10;
+    Ok(Arc::new(UpstreamAccess {
+        token: UpstreamAccessToken::new(token.to_vec()),
+        fresh_until_ms: now.mono_ms.saturating_add(fresh_ms),
+    }))
+}
+
+/// Reads an answer that is not a 200.
+pub(super) fn refusal(status: u16, retry_after_s: Option<u64>, raw: &RawResponse) -> Refusal {
+    let rate_limited = || {
+        Refusal::Unspent(RefreshError::RateLimited {
+            retry_after_s: retry_after_s.unwrap_or(DEFAULT_RETRY_AFTER_S),
+        })
+    };
+    if status == 429 {
+        return rate_limited();
+    }
+    if !(400..500).contains(&status) {
+        return Refusal::Unclear;
+    }
+    let error = serde_json::from_slice::<ErrorBody>(raw.expose());
+    let code = error.as_ref().map_or("", |body| body.error.as_str());
+    let refused = |code| Refusal::Unspent(RefreshError::ProviderRefused { code });
+    match code {
+        "invalid_grant" => Refusal::InvalidGrant,
+        "slow_down" => rate_limited(),
+        "invalid_request" => refused("invalid_request"),
+        "invalid_client" => refused("invalid_client"),
+        "unauthorized_client" => refused("unauthorized_client"),
+        "unsupported_grant_type" => refused("unsupported_grant_type"),
+        "invalid_scope" => refused("invalid_scope"),
+        _ => refused("other"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const NOW: Now = Now {
+        lo_s: 100,
+        hi_s: 101,
+        mono_ms: 1_000,
+    };
+
+    fn read(body: &str) -> Option<(Option<Vec<u8>>, Result<u64, RefreshError>)> {
+        let granted = Scopes::parse(["a", "b"]).unwrap();
+        success(&RawResponse::new(body.as_bytes().to_vec()), &granted, &NOW).map(|adoption| {
+            (
+                adoption.successor.map(|token| token.expose().to_vec()),
+                adoption.access.map(|access| access.fresh_until_ms),
+            )
+        })
+    }
+
+    #[test]
+    fn a_good_answer_is_read_whole() {
+        let body = r#"{"access_token":"at","token_type":"Bearer","expires_in":100,"refresh_token":"r2","scope":"a"}"#;
+        assert_eq!(read(body), Some((Some(b"r2".to_vec()), Ok(81_000))));
+        let body = r#"{"access_token":"at","token_type":"bearer","expires_in":"100"}"#;
+        assert_eq!(read(body), Some((None, Ok(81_000))));
+        let body = r#"{"access_token":"at","token_type":"bearer"}"#;
+        assert_eq!(read(body), Some((None, Ok(241_000))));
+    }
+
+    #[test]
+    fn a_new_refresh_token_is_kept_whatever_is_wrong_with_the_rest() {
+        let unusable = |why| Some((Some(b"r2".to_vec()), Err(RefreshError::UnusableToken(why))));
+        let long = "x".repeat(MAX_TOKEN_BYTES + 1);
+        let rows = [
+            (
+                r#""token_type":"bearer""#.to_owned(),
+                "it is absent or ill-formed",
+            ),
+            (
+                r#""access_token":"","token_type":"bearer""#.to_owned(),
+                "it is absent or ill-formed",
+            ),
+            (
+                r#""access_token":"a b","token_type":"bearer""#.to_owned(),
+                "it is absent or ill-formed",
+            ),
+            (
+                r#""access_token":"a\r\nb","token_type":"bearer""#.to_owned(),
+                "it is absent or ill-formed",
+            ),
+            (
+                format!(r#""access_token":"{long}","token_type":"bearer""#),
+                "it is absent or ill-formed",
+            ),
+            (
+                r#""access_token":"at""#.to_owned(),
+                "its type is not bearer",
+            ),
+            (
+                r#""access_token":"at","token_type":"DPoP""#.to_owned(),
+                "its type is not bearer",
+            ),
+            (
+                r#""access_token":"at","token_type":"bearer","scope":"a c""#.to_owned(),
+                "its scope is wider than the grant's",
+            ),
+            (
+                r#""access_token":"at","token_type":"bearer","scope":"\"""#.to_owned(),
+                "its scope is ill-formed",
+            ),
+        ];
+        for (members, why) in rows {
+            let body = format!(r#"{{"refresh_token":"r2",{members}}}"#);
+            assert_eq!(read(&body), unusable(why), "{members:.80}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_answer_is_told_apart() {
+        for body in [
+            "",
+            "<html>",
+            "[]",
+            "{}",
+            r#"{"access_token":5}"#,
+            r#"{"access_token":"a"#,
+        ] {
+            assert_eq!(read(body), None, "{body}");
+        }
+    }
+
+    #[test]
+    fn each_refusal_is_classified() {
+        let refused = |code| Refusal::Unspent(RefreshError::ProviderRefused { code });
+        let limited = |retry_after_s| Refusal::Unspent(RefreshError::RateLimited { retry_after_s });
+        let rows = [
+            (
+                400,
+                None,
+                r#"{"error":"invalid_grant"}"#,
+                Refusal::InvalidGrant,
+            ),
+            (
+                401,
+                None,
+                r#"{"error":"invalid_client"}"#,
+                refused("invalid_client"),
+            ),
+            (
+                400,
+                None,
+                r#"{"error":"invalid_scope"}"#,
+                refused("invalid_scope"),
+            ),
+            (400, None, r#"{"error":"made_up"}"#, refused("other")),
+            (403, None, "<html>", refused("other")),
+            (400, None, r#"{"error":"slow_down"}"#, limited(5)),
+            (429, Some(9), "", limited(9)),
+            (429, None, r#"{"error":"invalid_grant"}"#, limited(5)),
+            (500, None, r#"{"error":"invalid_grant"}"#, Refusal::Unclear),
+            (503, Some(3), "", Refusal::Unclear),
+            (302, None, "", Refusal::Unclear),
+            (204, None, "", Refusal::Unclear),
+        ];
+        for (status, retry_after, body, expected) in rows {
+            let raw = RawResponse::new(body.as_bytes().to_vec());
+            assert_eq!(
+                refusal(status, retry_after, &raw),
+                expected,
+                "{status} {body}"
+            );
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_body_panics(body: Vec<u8>, status: u16) {
+            let raw = RawResponse::new(body);
+            let _ = success(&raw, &Scopes::default(), &NOW);
+            let _ = refusal(status, None, &raw);
+        }
+    }
+}

@@ -1,0 +1,386 @@
+//! The steps of an exchange: one event in, one action out.
+
+use std::sync::Arc;
+
+use super::answer::{self, Refusal};
+use super::start::material;
+use super::{
+    Action, Adoption, Event, Exchange, PAUSE_MS, RefreshError, State, UpstreamAccess,
+    UpstreamAnswer, request,
+};
+use crate::Enclave;
+use crate::audit;
+use crate::custody::{Cause, Phase};
+use crate::freeze::Touched;
+use crate::pending::Pending;
+use crate::record::{Place, Table};
+use crate::registry::Rotation;
+use crate::secret::RawResponse;
+use crate::store::{Batch, StoreError, Write};
+use crate::time::Now;
+use crate::view::{Effect, HeldSealed, View};
+
+impl Enclave {
+    /// Feeds an event to an exchange; gives what to do next.
+    pub fn step_refresh(&self, exchange: &mut Exchange, event: Event, now: &Now) -> Action {
+        let state = std::mem::replace(&mut exchange.state, State::Done);
+        let next = match (state, event) {
+            (State::Intending, Event::Committed(intent)) => {
+                self.apply(intent);
+                self.send(exchange)
+            }
+            // Nothing was sent: the next request simply tries again.
+            (State::Intending, Event::CommitFailed(error)) => Ok(finish(Err(error.into()))),
+            (State::Sending, Event::Answered(answer)) => self.answered(exchange, answer, now),
+            (State::Journaling { answer }, Event::Committed(journal)) => {
+                self.apply(journal);
+                self.read(exchange, &answer, now)
+            }
+            // The answer is here: the adoption itself is the better thing to keep.
+            (State::Journaling { answer }, Event::CommitFailed(_)) => {
+                self.read(exchange, &answer, now)
+            }
+            (State::Adopting { adoption }, Event::Committed(adopted)) => {
+                self.apply(adopted);
+                Ok(self.adopted(exchange, adoption, now))
+            }
+            // A provider's answer is never thrown away: again, after a while.
+            (State::Adopting { adoption }, Event::CommitFailed(error)) => {
+                Ok(hold(exchange, adoption, &error))
+            }
+            (State::Adopting { adoption }, Event::Resumed) => self.adopt(exchange, adoption, now),
+            (State::Settling { result, .. }, Event::Committed(settled)) => {
+                self.apply(settled);
+                Ok(finish(Err(result)))
+            }
+            // The durable intent stands: it says no less than what was to be said.
+            (State::Settling { phase, result }, Event::CommitFailed(_)) => {
+                self.settle_in_memory(exchange, phase);
+                Ok(finish(Err(result)))
+            }
+            // An event that does not belong to the state changes nothing.
+            (state, _) => {
+                exchange.state = state;
+                Ok(Action::Pause(PAUSE_MS))
+            }
+        };
+        next.unwrap_or_else(|error| {
+            exchange.state = State::Done;
+            finish(Err(error))
+        })
+    }
+
+    /// The intent is durable: look at the freezes once more, then send.
+    fn send(&self, exchange: &mut Exchange) -> Result<Action, RefreshError> {
+        let view = self.view.read();
+        let material = material(&view, &exchange.grant)?;
+        let touched = view.touched(&material.grant, None, None);
+        if let Some(subject) = view.frozen(&touched) {
+            let before = exchange.before;
+            return self.settle(&view, exchange, before, RefreshError::Frozen { subject });
+        }
+        let token = self.open_token(&view, exchange)?;
+        let secret = self.open_app_secret(&view, &material.app)?;
+        // Only a narrower set is named: the provider's own default is the grant.
+        let narrowed = (exchange.scopes != exchange.granted).then_some(&exchange.scopes);
+        let request = request::refresh(
+            &material.provider,
+            &material.app,
+            secret.as_ref(),
+            &token,
+            narrowed,
+        );
+        exchange.state = State::Sending;
+        Ok(Action::Send(request))
+    }
+
+    fn answered(
+        &self,
+        exchange: &mut Exchange,
+        answer: UpstreamAnswer,
+        now: &Now,
+    ) -> Result<Action, RefreshError> {
+        let (status, retry_after_s, body) = match answer {
+            UpstreamAnswer::NotSent => {
+                let before = exchange.before;
+                let view = self.view.read();
+                return self.settle(&view, exchange, before, RefreshError::ProviderUnreachable);
+            }
+            UpstreamAnswer::Ambiguous => return self.unclear(exchange),
+            UpstreamAnswer::Response {
+                status,
+                retry_after_s,
+                body,
+            } => (status, retry_after_s, body),
+        };
+        if status == 200 {
+            return self.journal(exchange, body);
+        }
+        match answer::refusal(status, retry_after_s, &body) {
+            Refusal::InvalidGrant => self.refused(exchange, now),
+            Refusal::Unspent(error) => {
+                let before = exchange.before;
+                self.settle(&self.view.read(), exchange, before, error)
+            }
+            Refusal::Unclear => self.unclear(exchange),
+        }
+    }
+
+    /// Seals the raw answer to the journal before anything reads it.
+    fn journal(&self, exchange: &mut Exchange, body: RawResponse) -> Result<Action, RefreshError> {
+        let view = self.view.read();
+        let held = view.journal.get(&exchange.grant);
+        let generation = held.map_or(0, |held| held.generation);
+        let key = view.realm_key(&exchange.tenant)?;
+        let place = Place::tenant(&exchange.tenant, Table::Journal, exchange.grant.as_str());
+        let write = self
+            .cabinet
+            .seal(&*self.rng, &key, &place, generation, body.expose())?;
+        let effects = vec![Effect::Journal(
+            exchange.grant.clone(),
+            HeldSealed {
+                generation: generation.saturating_add(1),
+                sealed: write.sealed.clone().unwrap_or_default().into(),
+            },
+        )];
+        let batch = Batch {
+            writes: vec![write],
+            leaves: Vec::new(),
+        };
+        exchange.state = State::Journaling { answer: body };
+        let pending = Pending::new(batch, effects, Touched::nothing(), ());
+        Ok(Action::Commit(pending))
+    }
+
+    fn read(
+        &self,
+        exchange: &mut Exchange,
+        body: &RawResponse,
+        now: &Now,
+    ) -> Result<Action, RefreshError> {
+        match answer::success(body, &exchange.granted, now) {
+            Some(adoption) => self.adopt(exchange, adoption, now),
+            None => self.unclear(exchange),
+        }
+    }
+
+    /// Commits the new refresh token, before anything else is looked at.
+    fn adopt(
+        &self,
+        exchange: &mut Exchange,
+        adoption: Adoption,
+        now: &Now,
+    ) -> Result<Action, RefreshError> {
+        let view = self.view.read();
+        let successor = adoption.successor.as_ref();
+        let (mut batch, effect) = self.write_custody(&view, exchange, successor, Phase::Idle)?;
+        let mut effects = vec![effect];
+        if let Some(held) = view.journal.get(&exchange.grant) {
+            let place = Place::tenant(&exchange.tenant, Table::Journal, exchange.grant.as_str());
+            batch.writes.push(Write {
+                key: self.cabinet.key(&place),
+                expected_generation: held.generation,
+                sealed: None,
+            });
+            effects.push(Effect::JournalGone(exchange.grant.clone()));
+        }
+        let held = view.custody.get(&exchange.grant);
+        let generation = held.map_or(0, |held| held.value.refresh_generation);
+        let rotated = adoption.successor.is_some();
+        let event = audit::Event::Refreshed {
+            grant: &exchange.grant,
+            refresh_generation: generation.saturating_add(u64::from(rotated)),
+            rotated,
+        };
+        let leaf = self
+            .leaf(&view, Some(&exchange.tenant), &event, now)
+            .map_err(crate::record::RecordError::from)?;
+        batch.leaves.push(leaf);
+        exchange.state = State::Adopting { adoption };
+        Ok(Action::Commit(Pending::new(
+            batch,
+            effects,
+            Touched::nothing(),
+            (),
+        )))
+    }
+
+    /// The new refresh token is durable: only now may the access token be used.
+    fn adopted(&self, exchange: &mut Exchange, adoption: Adoption, now: &Now) -> Action {
+        exchange.state = State::Done;
+        let access = match adoption.access {
+            Ok(access) => access,
+            Err(error) => return finish(Err(error)),
+        };
+        let view = self.view.read();
+        let frozen = view
+            .grants
+            .get(&exchange.grant)
+            .and_then(|grant| view.frozen(&view.touched(&grant.value, None, None)));
+        if let Some(subject) = frozen {
+            return finish(Err(RefreshError::Frozen { subject }));
+        }
+        self.keep_upstream(&exchange.grant, &exchange.scopes, &access, now);
+        finish(Ok(access))
+    }
+
+    /// What became of the token is not known; the next try will tell.
+    fn unclear(&self, exchange: &mut Exchange) -> Result<Action, RefreshError> {
+        let phase = match exchange.rotation {
+            // A token that never rotates can't have been spent.
+            Rotation::Never => Phase::Idle,
+            Rotation::Strict | Rotation::Grace => Phase::Uncertain {
+                attempt: exchange.attempt,
+            },
+        };
+        let view = self.view.read();
+        self.settle(&view, exchange, phase, RefreshError::ProviderUnclear)
+    }
+
+    /// `invalid_grant` for the very bytes that are current: the owner is needed.
+    fn refused(&self, exchange: &mut Exchange, now: &Now) -> Result<Action, RefreshError> {
+        let cause = if exchange.attempt > 1 {
+            Cause::LostInExchange
+        } else {
+            Cause::RefusedByProvider
+        };
+        let phase = Phase::NeedsConsent { cause };
+        let view = self.view.read();
+        let (mut batch, effect) = self.write_custody(&view, exchange, None, phase)?;
+        let event = audit::Event::NeedsConsent {
+            grant: &exchange.grant,
+            cause: cause.word(),
+        };
+        let leaf = self
+            .leaf(&view, Some(&exchange.tenant), &event, now)
+            .map_err(crate::record::RecordError::from)?;
+        batch.leaves.push(leaf);
+        self.forget_upstream(&exchange.grant);
+        exchange.state = State::Settling {
+            phase,
+            result: RefreshError::NeedsConsent { cause },
+        };
+        let pending = Pending::new(batch, vec![effect], Touched::nothing(), ());
+        Ok(Action::Commit(pending))
+    }
+
+    fn settle(
+        &self,
+        view: &View,
+        exchange: &mut Exchange,
+        phase: Phase,
+        result: RefreshError,
+    ) -> Result<Action, RefreshError> {
+        let (batch, effect) = self.write_custody(view, exchange, None, phase)?;
+        exchange.state = State::Settling { phase, result };
+        let pending = Pending::new(batch, vec![effect], Touched::nothing(), ());
+        Ok(Action::Commit(pending))
+    }
+
+    /// The store did not take the phase: remember it for this boot at least, so
+    /// that a dead grant is not tried again.
+    fn settle_in_memory(&self, exchange: &Exchange, phase: Phase) {
+        let mut view = self.view.write();
+        if let Some(held) = view.custody.get_mut(&exchange.grant) {
+            let mut custody = (*held.value).clone();
+            custody.phase = phase;
+            held.value = Arc::new(custody);
+        }
+    }
+
+    /// Adopts the journalled answer of an exchange that was cut off by a crash,
+    /// or makes its state uncertain. For the start of the service, once a grant.
+    ///
+    /// # Errors
+    /// [`RefreshError`] if the records can't be opened.
+    pub fn resume_refresh(
+        &self,
+        grant: &crate::ids::GrantId,
+        now: &Now,
+    ) -> Result<Option<(Exchange, Action)>, RefreshError> {
+        let view = self.view.read();
+        let Some(held) = view.custody.get(grant) else {
+            return Ok(None);
+        };
+        let Phase::Intent { attempt } = held.value.phase else {
+            return Ok(None);
+        };
+        let Some(journal) = view.journal.get(grant) else {
+            return Ok(None);
+        };
+        let material = material(&view, grant)?;
+        let mut exchange = Exchange {
+            grant: grant.clone(),
+            tenant: material.grant.tenant.clone(),
+            scopes: material.grant.scopes.clone(),
+            granted: material.grant.scopes.clone(),
+            rotation: material.provider.rotation,
+            before: Phase::Uncertain { attempt },
+            attempt,
+            state: State::Done,
+        };
+        let key = view.realm_key(&exchange.tenant)?;
+        let place = Place::tenant(&exchange.tenant, Table::Journal, grant.as_str());
+        let raw = self
+            .cabinet
+            .open(&key, &place, journal.generation, &journal.sealed)?;
+        drop(view);
+        let raw = RawResponse::new(raw.to_vec());
+        let mut action = self.read(&mut exchange, &raw, now)?;
+        // How long ago the answer came is not known, nor for which scopes: its
+        // access token is not used.
+        if let State::Adopting { adoption } = &mut exchange.state {
+            adoption.access = Err(RefreshError::ProviderUnclear);
+        }
+        if let Action::Finish(_) = action {
+            action = Action::Finish(Err(RefreshError::ProviderUnclear));
+        }
+        Ok(Some((exchange, action)))
+    }
+
+    /// The grants whose exchange was cut off.
+    #[must_use]
+    pub fn interrupted(&self) -> Vec<crate::ids::GrantId> {
+        let view = self.view.read();
+        view.custody
+            .iter()
+            .filter(|(_, held)| matches!(held.value.phase, Phase::Intent { .. }))
+            .map(|(grant, _)| grant.clone())
+            .collect()
+    }
+
+    fn keep_upstream(
+        &self,
+        grant: &crate::ids::GrantId,
+        scopes: &crate::scope::Scopes,
+        access: &Arc<UpstreamAccess>,
+        now: &Now,
+    ) {
+        let mut cache = self.upstream.lock();
+        let of_grant = cache.entry(grant.clone()).or_default();
+        of_grant.retain(|_, access| now.mono_ms < access.fresh_until_ms);
+        // Each set of scopes has a token of its own; a few are enough.
+        if of_grant.len() < crate::MAX_UPSTREAM_TOKENS_PER_GRANT {
+            of_grant.insert(scopes.clone(), Arc::clone(access));
+        }
+    }
+
+    pub(crate) fn forget_upstream(&self, grant: &crate::ids::GrantId) {
+        self.upstream.lock().remove(grant);
+    }
+}
+
+/// Keeps an adoption that the store did not take, and comes back to it.
+fn hold(exchange: &mut Exchange, adoption: Adoption, error: &StoreError) -> Action {
+    if *error == StoreError::Closed {
+        // Nothing will ever be written again by this process.
+        exchange.state = State::Done;
+        return finish(Err(error.clone().into()));
+    }
+    exchange.state = State::Adopting { adoption };
+    Action::Pause(PAUSE_MS)
+}
+
+fn finish(result: Result<Arc<UpstreamAccess>, RefreshError>) -> Action {
+    Action::Finish(result)
+}

@@ -1,0 +1,152 @@
+//! What is registered: tenants, vendors, clients, providers, apps and grants.
+
+use serde::{Deserialize, Serialize};
+
+use crate::http_url::HttpUrl;
+use crate::ids::{AppId, ClientId, GrantId, ProviderId, TargetName, TenantId, VendorId};
+use crate::scope::Scopes;
+
+/// The organisation whose data is at stake.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tenant {
+    /// Its id.
+    pub id: TenantId,
+    /// Its name for people.
+    pub display_name: String,
+}
+
+/// The organisation that runs an integration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Vendor {
+    /// Its id.
+    pub id: VendorId,
+    /// Its name for people.
+    pub display_name: String,
+}
+
+/// One registered workload of a vendor.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Client {
+    /// Its id, the `client_id` of its tokens.
+    pub id: ClientId,
+    /// Whose workload it is.
+    pub vendor: VendorId,
+    /// SHA-256 of the SubjectPublicKeyInfo of its TLS certificate.
+    pub tls_spki_sha256: [u8; 32],
+}
+
+/// An upstream authorization server and its APIs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Provider {
+    /// Its id.
+    pub id: ProviderId,
+    /// Where refresh tokens are redeemed.
+    pub token_endpoint: HttpUrl,
+    /// How its refresh tokens behave.
+    pub rotation: Rotation,
+    /// Its named API hosts.
+    pub targets: Vec<Target>,
+}
+
+impl Provider {
+    /// The target of a name.
+    #[must_use]
+    pub fn target(&self, name: &TargetName) -> Option<&Target> {
+        self.targets.iter().find(|target| target.name == *name)
+    }
+}
+
+/// How a provider's refresh tokens behave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Rotation {
+    /// Single-use; presenting one twice revokes the family.
+    Strict,
+    /// Single-use, but the last one may be presented again for a while.
+    Grace,
+    /// The same token stays valid.
+    Never,
+}
+
+/// One API host of a provider.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Target {
+    /// Its name, unique within the provider.
+    pub name: TargetName,
+    /// Where it is.
+    pub api: Api,
+}
+
+/// Where a target's API is, and who checks tokens for it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Api {
+    /// Behind the gateway: it takes the provider's bearer token, which the
+    /// enclave injects.
+    Gateway {
+        /// What the request's path is appended to.
+        base_url: HttpUrl,
+    },
+    /// It trusts this issuer and checks tokens itself.
+    Direct {
+        /// Its resource indicator [RFC 8707].
+        resource: String,
+    },
+}
+
+/// A vendor's registration at a provider.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct App {
+    /// Its id.
+    pub id: AppId,
+    /// Whose app it is.
+    pub vendor: VendorId,
+    /// Where it is registered.
+    pub provider: ProviderId,
+    /// Its `client_id` there.
+    pub oauth_client_id: String,
+    /// How it authenticates there.
+    pub auth_method: AuthMethod,
+}
+
+/// How an app authenticates at its provider's token endpoint [RFC 6749 §2.3].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AuthMethod {
+    /// A public client: its `client_id` alone.
+    None,
+    /// The secret in the header `Authorization: Basic`.
+    ClientSecretBasic,
+    /// The secret in the form.
+    ClientSecretPost,
+}
+
+impl AuthMethod {
+    /// Whether the method takes a secret.
+    #[must_use]
+    pub fn takes_secret(self) -> bool {
+        match self {
+            Self::None => false,
+            Self::ClientSecretBasic | Self::ClientSecretPost => true,
+        }
+    }
+}
+
+/// A tenant's consent to an app at a provider, and what may be done with it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grant {
+    /// Its id.
+    pub id: GrantId,
+    /// Who owns it.
+    pub tenant: TenantId,
+    /// The app that was consented to.
+    pub app: AppId,
+    /// The clients that may ask.
+    pub clients: Vec<ClientId>,
+    /// The targets that tokens may be used at.
+    pub targets: Vec<TargetName>,
+    /// The scopes that tokens may carry.
+    pub scopes: Scopes,
+    /// When it was deposited first, Unix time in seconds.
+    pub created_at_s: u64,
+}

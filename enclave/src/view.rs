@@ -1,0 +1,190 @@
+//! What the enclave knows: its view of the stored records, in memory.
+//!
+//! The view follows the store: an effect is applied only when its batch is
+//! durable, so the two differ by what is being written at most. Refresh tokens
+//! stay sealed in it and are opened for the one use.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use crate::custody::{Cause, Custody, Phase};
+use crate::freeze::{Freeze, FreezeName, Subject, Touched};
+use crate::ids::{AppId, ClientId, GrantId, ProviderId, TenantId, VendorId};
+use crate::record::RecordError;
+use crate::registry::{App, Client, Grant, Provider, Tenant, Vendor};
+use crate::seal::SealingKey;
+
+/// A record in the view, with its generation in the store.
+#[derive(Clone, Debug)]
+pub(crate) struct Held<T> {
+    pub(crate) generation: u64,
+    pub(crate) value: Arc<T>,
+}
+
+impl<T> Held<T> {
+    pub(crate) fn new(generation: u64, value: T) -> Self {
+        Self {
+            generation,
+            value: Arc::new(value),
+        }
+    }
+}
+
+/// A sealed secret in the view: opened where it is used.
+#[derive(Clone, Debug)]
+pub(crate) struct HeldSealed {
+    pub(crate) generation: u64,
+    pub(crate) sealed: Arc<[u8]>,
+}
+
+/// A change to the view, applied when its batch is durable.
+#[derive(Debug)]
+pub(crate) enum Effect {
+    TenantKey(TenantId, Arc<SealingKey>),
+    Tenant(Held<Tenant>),
+    Vendor(Held<Vendor>),
+    Client(Held<Client>),
+    Provider(Held<Provider>),
+    App(Held<App>),
+    AppSecret(AppId, HeldSealed),
+    Grant(Held<Grant>),
+    Custody(GrantId, Held<Custody>),
+    Journal(GrantId, HeldSealed),
+    JournalGone(GrantId),
+    Freeze(Held<Freeze>),
+    Thaw(FreezeName),
+}
+
+/// The view.
+#[derive(Debug, Default)]
+pub(crate) struct View {
+    pub(crate) tenant_keys: HashMap<TenantId, Arc<SealingKey>>,
+    pub(crate) tenants: BTreeMap<TenantId, Held<Tenant>>,
+    pub(crate) vendors: BTreeMap<VendorId, Held<Vendor>>,
+    pub(crate) clients: BTreeMap<ClientId, Held<Client>>,
+    pub(crate) clients_by_spki: HashMap<[u8; 32], ClientId>,
+    pub(crate) providers: BTreeMap<ProviderId, Held<Provider>>,
+    pub(crate) apps: BTreeMap<AppId, Held<App>>,
+    pub(crate) app_secrets: HashMap<AppId, HeldSealed>,
+    pub(crate) grants: BTreeMap<GrantId, Held<Grant>>,
+    pub(crate) custody: HashMap<GrantId, Held<Custody>>,
+    pub(crate) journal: HashMap<GrantId, HeldSealed>,
+    pub(crate) freezes: HashMap<FreezeName, Held<Freeze>>,
+    /// Rises with each freeze and thaw of this boot.
+    pub(crate) freeze_epoch: u64,
+}
+
+impl View {
+    pub(crate) fn apply(&mut self, effect: Effect) {
+        match effect {
+            Effect::TenantKey(id, key) => {
+                self.tenant_keys.insert(id, key);
+            }
+            Effect::Tenant(held) => {
+                self.tenants.insert(held.value.id.clone(), held);
+            }
+            Effect::Vendor(held) => {
+                self.vendors.insert(held.value.id.clone(), held);
+            }
+            Effect::Client(held) => {
+                self.clients_by_spki
+                    .insert(held.value.tls_spki_sha256, held.value.id.clone());
+                self.clients.insert(held.value.id.clone(), held);
+            }
+            Effect::Provider(held) => {
+                self.providers.insert(held.value.id.clone(), held);
+            }
+            Effect::App(held) => {
+                self.apps.insert(held.value.id.clone(), held);
+            }
+            Effect::AppSecret(id, held) => {
+                self.app_secrets.insert(id, held);
+            }
+            Effect::Grant(held) => {
+                self.grants.insert(held.value.id.clone(), held);
+            }
+            Effect::Custody(id, held) => {
+                self.custody.insert(id, held);
+            }
+            Effect::Journal(id, held) => {
+                self.journal.insert(id, held);
+            }
+            Effect::JournalGone(id) => {
+                self.journal.remove(&id);
+            }
+            Effect::Freeze(held) => {
+                self.freezes.insert(held.value.name(), held);
+                self.freeze_epoch = self.freeze_epoch.saturating_add(1);
+            }
+            Effect::Thaw(name) => {
+                self.freezes.remove(&name);
+                self.freeze_epoch = self.freeze_epoch.saturating_add(1);
+            }
+        }
+    }
+
+    /// The first subject of what is touched that a freeze covers.
+    pub(crate) fn frozen(&self, touched: &Touched) -> Option<Subject> {
+        if self.freezes.is_empty() {
+            return None;
+        }
+        let covered = |subject: &Subject| {
+            let everywhere = (None, subject.clone());
+            if self.freezes.contains_key(&everywhere) {
+                return true;
+            }
+            let Some(tenant) = &touched.tenant else {
+                return false;
+            };
+            let for_tenant = (Some(tenant.clone()), subject.clone());
+            self.freezes.contains_key(&for_tenant)
+        };
+        touched.subjects.iter().find(|s| covered(s)).cloned()
+    }
+
+    /// All that a request for a grant touches.
+    pub(crate) fn touched(
+        &self,
+        grant: &Grant,
+        client: Option<&Client>,
+        jkt: Option<String>,
+    ) -> Touched {
+        let mut subjects = vec![
+            Subject::Grant(grant.id.clone()),
+            Subject::Tenant(grant.tenant.clone()),
+            Subject::App(grant.app.clone()),
+        ];
+        if let Some(app) = self.apps.get(&grant.app) {
+            subjects.push(Subject::Provider(app.value.provider.clone()));
+            subjects.push(Subject::Vendor(app.value.vendor.clone()));
+        }
+        if let Some(client) = client {
+            subjects.push(Subject::Client(client.id.clone()));
+            let vendor = Subject::Vendor(client.vendor.clone());
+            if !subjects.contains(&vendor) {
+                subjects.push(vendor);
+            }
+        }
+        subjects.extend(jkt.map(Subject::Key));
+        Touched {
+            tenant: Some(grant.tenant.clone()),
+            subjects,
+        }
+    }
+
+    /// The key of a tenant's realm.
+    pub(crate) fn realm_key(&self, tenant: &TenantId) -> Result<Arc<SealingKey>, RecordError> {
+        self.tenant_keys
+            .get(tenant)
+            .map(Arc::clone)
+            .ok_or(RecordError::NoRealmKey)
+    }
+
+    /// Why a grant needs its owner, if it does.
+    pub(crate) fn needs_consent(&self, grant: &GrantId) -> Option<Cause> {
+        match self.custody.get(grant)?.value.phase {
+            Phase::NeedsConsent { cause } => Some(cause),
+            Phase::Idle | Phase::Intent { .. } | Phase::Uncertain { .. } => None,
+        }
+    }
+}
