@@ -1,1 +1,10 @@
 //! Mints evidence and PKIs; a provider and an API to test against.
+//!
+//! Nothing here is part of the product: a crate that ships names this one at most in its
+//! `dev-dependencies`.
+
+pub mod canary;
+pub mod fetch;
+pub mod node;
+pub mod pki;
+pub mod provider;
