@@ -8,3 +8,4 @@ pub mod fetch;
 pub mod node;
 pub mod pki;
 pub mod provider;
+pub mod snp;
