@@ -1,0 +1,164 @@
+//! The one file that reads the clocks of the host.
+
+use enclave::time::Now;
+use parking_lot::Mutex;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use crate::events;
+
+/// The clock that the service runs on.
+///
+/// The host's wall clock is believed only forward: time is never earlier than a
+/// floor (when the image was built, or what was last anchored), never earlier
+/// than it was, and passes at least as fast as the monotonic clock.
+#[derive(Debug)]
+pub struct Clock {
+    start: Instant,
+    last: Mutex<Reading>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Reading {
+    wall_ms: u64,
+    mono_ms: u64,
+    /// How far the host's clock is behind ours.
+    behind_ms: u64,
+}
+
+/// The host's clock must fall this far behind ours before it is logged.
+const NOTABLE_MS: u64 = 1_000;
+
+impl Clock {
+    /// A clock that is never earlier than `floor_s`, Unix time in seconds.
+    #[must_use]
+    pub fn new(floor_s: u64) -> Self {
+        Self {
+            start: monotonic(),
+            last: Mutex::new(Reading {
+                wall_ms: floor_s.saturating_mul(1_000),
+                mono_ms: 0,
+                behind_ms: 0,
+            }),
+        }
+    }
+
+    /// The time now. Later calls give no earlier time.
+    #[must_use]
+    pub fn now(&self) -> Now {
+        let mut last = self.last.lock();
+        let host_ms = wall_ms();
+        let mono_ms = u64::try_from(
+            monotonic()
+                .saturating_duration_since(self.start)
+                .as_millis(),
+        )
+        .unwrap_or(u64::MAX);
+        let before = *last;
+        *last = advance(before, host_ms, mono_ms);
+        let now = interval(*last);
+        let behind_ms = last.behind_ms;
+        drop(last);
+        if behind_ms >= NOTABLE_MS && before.behind_ms < NOTABLE_MS {
+            events::clock_went_backward(behind_ms / 1_000);
+        }
+        now
+    }
+}
+
+/// The next reading, from the last one and the host's clocks.
+fn advance(last: Reading, host_ms: u64, mono_ms: u64) -> Reading {
+    let mono_ms = mono_ms.max(last.mono_ms);
+    let least_ms = last
+        .wall_ms
+        .saturating_add(mono_ms.saturating_sub(last.mono_ms));
+    Reading {
+        wall_ms: host_ms.max(least_ms),
+        mono_ms,
+        behind_ms: least_ms.saturating_sub(host_ms),
+    }
+}
+
+fn interval(reading: Reading) -> Now {
+    Now {
+        lo_s: reading.wall_ms / 1_000,
+        hi_s: reading.wall_ms.div_ceil(1_000),
+        mono_ms: reading.mono_ms,
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the edge at which the wall clock is read"
+)]
+fn wall_ms() -> u64 {
+    // Before 1970 the floor holds.
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the edge at which the monotonic clock is read"
+)]
+fn monotonic() -> Instant {
+    Instant::now()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_follows_the_host_forward_only() {
+        let last = Reading {
+            wall_ms: 1_000_000,
+            mono_ms: 500,
+            behind_ms: 0,
+        };
+        let rows = [
+            ("host in step", 1_000_250, 750, (1_000_250, 750, 0)),
+            ("host ahead", 9_000_000, 750, (9_000_000, 750, 0)),
+            ("host stands still", 1_000_000, 750, (1_000_250, 750, 250)),
+            ("host went back", 10, 750, (1_000_250, 750, 1_000_240)),
+            ("nothing passed", 1_000_000, 500, (1_000_000, 500, 0)),
+            ("monotonic went back", 1_000_000, 400, (1_000_000, 500, 0)),
+        ];
+        for (name, host_ms, mono_ms, (wall_ms, mono, behind_ms)) in rows {
+            assert_eq!(
+                advance(last, host_ms, mono_ms),
+                Reading {
+                    wall_ms,
+                    mono_ms: mono,
+                    behind_ms
+                },
+                "{name}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_interval_holds_the_reading() {
+        let now = |wall_ms| {
+            interval(Reading {
+                wall_ms,
+                mono_ms: 7,
+                behind_ms: 0,
+            })
+        };
+        assert_eq!((now(1_000).lo_s, now(1_000).hi_s), (1, 1));
+        assert_eq!((now(1_001).lo_s, now(1_001).hi_s), (1, 2));
+        assert_eq!(now(0).mono_ms, 7);
+    }
+
+    #[test]
+    fn no_time_is_before_the_floor() {
+        let far_s = 32_503_680_000;
+        let clock = Clock::new(far_s);
+        let first = clock.now();
+        assert!(first.lo_s >= far_s, "{first:?}");
+        let second = clock.now();
+        assert!(second.lo_s >= first.lo_s && second.mono_ms >= first.mono_ms);
+    }
+}

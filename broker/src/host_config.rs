@@ -1,0 +1,432 @@
+//! `host.toml`: where the service listens, keeps its state and logs.
+//!
+//! The host writes it, so nothing in it can widen what the service gives: it can
+//! only refuse service. What decides about trust is in the signed manifest.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use thiserror::Error;
+use toml::Table;
+
+use crate::listener;
+use crate::toml_fields::{Fault, Fields};
+
+/// A configuration file of more bytes is refused.
+pub const MAX_CONFIG_BYTES: usize = 64 * 1024;
+
+/// The checked configuration of a host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostConfig {
+    /// The addresses of the three listeners.
+    pub listen: Listen,
+    /// The directory of the store and the sealed root key.
+    pub state_dir: PathBuf,
+    /// A file with the share that opens the root key, for development.
+    pub share_file: Option<PathBuf>,
+    /// The signed manifest.
+    pub manifest: ManifestFiles,
+    /// What is logged, and how.
+    pub log: Log,
+    /// What peers are granted.
+    pub limits: Limits,
+}
+
+/// The addresses of the three listeners.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listen {
+    /// gRPC; client certificates are asked for.
+    pub grpc: SocketAddr,
+    /// Issuer, connect pages, logs.
+    pub public: SocketAddr,
+    /// The gateway.
+    pub gateway: SocketAddr,
+}
+
+/// Where the manifest and its signature are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ManifestFiles {
+    /// `manifest.toml`.
+    pub file: PathBuf,
+    /// Its detached signature.
+    pub signature: PathBuf,
+}
+
+/// What is logged, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// The least severe events that are logged.
+    pub level: LogLevel,
+    /// How a line looks.
+    pub format: LogFormat,
+}
+
+/// How severe an event must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogLevel {
+    /// Errors alone.
+    Error,
+    /// And warnings.
+    Warn,
+    /// And what an operator wants to know. The default.
+    Info,
+    /// And what helps to find a fault.
+    Debug,
+}
+
+/// How a line of the log looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One JSON object a line. The default.
+    Json,
+    /// For people.
+    Text,
+}
+
+/// What peers are granted. The defaults are what ships; where a larger number
+/// would give a thief more, the default is the most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections of each listener.
+    pub connections: usize,
+    /// Concurrent streams of one HTTP/2 connection.
+    pub streams: u32,
+    /// Seconds for a TLS handshake.
+    pub handshake_s: u64,
+    /// Seconds for a gRPC request.
+    pub request_s: u64,
+    /// Bytes of a gRPC message.
+    pub message_bytes: usize,
+    /// Bytes of a request's head.
+    pub head_bytes: u32,
+    /// Seconds after which a connection is drained.
+    pub connection_age_s: u64,
+    /// Seconds that requests get to finish at shutdown.
+    pub drain_s: u64,
+    /// Requests a second of one client, in the long run.
+    pub client_per_s: u32,
+    /// Requests of one client at once.
+    pub client_burst: u32,
+    /// Calls a second to providers for one grant.
+    pub grant_upstream_per_s: u32,
+    /// Proofs that the replay cache remembers; when it is full, it refuses.
+    pub replay_entries: usize,
+    /// Seconds without a byte after which a gateway's answer is cut.
+    pub gateway_idle_s: u64,
+}
+
+impl Limits {
+    /// The bounds of one listener.
+    #[must_use]
+    pub fn of_listener(&self) -> listener::Limits {
+        listener::Limits {
+            max_connections: self.connections,
+            handshake_timeout: Duration::from_secs(self.handshake_s),
+            connection_age: Duration::from_secs(self.connection_age_s),
+            drain: Duration::from_secs(self.drain_s),
+            max_streams: self.streams,
+            max_head_bytes: self.head_bytes,
+            ..listener::Limits::default()
+        }
+    }
+}
+
+/// Why a configuration was refused: all its faults.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub struct HostConfigError {
+    /// What is wrong, in the order of the file's documentation.
+    pub faults: Vec<Fault>,
+}
+
+impl fmt::Display for HostConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the host configuration is refused")?;
+        for fault in &self.faults {
+            write!(f, "\n  {fault}")?;
+        }
+        Ok(())
+    }
+}
+
+impl HostConfig {
+    /// Checks the text of a `host.toml`. Relative paths in it count from `base`,
+    /// the directory that the file is in.
+    ///
+    /// # Errors
+    /// [`HostConfigError`] with every fault.
+    pub fn parse(text: &str, base: &Path) -> Result<Self, HostConfigError> {
+        let mut faults = Vec::new();
+        let config = checked(text, base, &mut faults);
+        match config {
+            Some(config) if faults.is_empty() => Ok(config),
+            Some(_) | None => Err(HostConfigError { faults }),
+        }
+    }
+}
+
+fn checked(text: &str, base: &Path, faults: &mut Vec<Fault>) -> Option<HostConfig> {
+    if text.len() > MAX_CONFIG_BYTES {
+        faults.push(Fault {
+            field: String::new(),
+            problem: format!("the file is over {MAX_CONFIG_BYTES} bytes"),
+        });
+        return None;
+    }
+    let table = match text.parse::<Table>() {
+        Ok(table) => table,
+        Err(error) => {
+            faults.push(Fault {
+                field: String::new(),
+                problem: format!("not TOML: {}", error.message()),
+            });
+            return None;
+        }
+    };
+    let mut top = Fields::top(table);
+    let listen = listen(top.section("listen", faults), faults);
+
+    let mut state = top.section("state", faults);
+    let state_dir = state.text("dir", "the path of a directory", faults);
+    let share_file = state.optional_text("share_file", "the path of a file", faults);
+    state.end(faults);
+
+    let mut manifest = top.section("manifest", faults);
+    let file = manifest.text("file", "the path of the manifest", faults);
+    let signature = manifest.text("signature", "the path of its signature", faults);
+    manifest.end(faults);
+
+    let log = log(top.section("log", faults), faults);
+    let limits = limits(top.section("limits", faults), faults);
+    top.end(faults);
+
+    Some(HostConfig {
+        listen: listen?,
+        state_dir: base.join(state_dir?),
+        share_file: share_file.map(|path| base.join(path)),
+        manifest: ManifestFiles {
+            file: base.join(file?),
+            signature: base.join(signature?),
+        },
+        log,
+        limits,
+    })
+}
+
+fn listen(mut fields: Fields, faults: &mut Vec<Fault>) -> Option<Listen> {
+    let mut addr = |name| {
+        let wanted = "an address and port, as \"0.0.0.0:8443\" or \"[::]:8443\"";
+        fields.parsed(name, wanted, faults, |text| text.parse::<SocketAddr>().ok())
+    };
+    let (grpc, public, gateway) = (addr("grpc"), addr("public"), addr("gateway"));
+    for (name, mine, others) in [
+        ("public", public, [grpc, None]),
+        ("gateway", gateway, [grpc, public]),
+    ] {
+        let taken = mine.is_some_and(|mine| mine.port() != 0 && others.contains(&Some(mine)));
+        if taken {
+            let problem = "is another listener's address; write one of its own";
+            faults.push(fields.fault(name, problem.to_owned()));
+        }
+    }
+    fields.end(faults);
+    Some(Listen {
+        grpc: grpc?,
+        public: public?,
+        gateway: gateway?,
+    })
+}
+
+fn log(mut fields: Fields, faults: &mut Vec<Fault>) -> Log {
+    let wanted = "\"error\", \"warn\", \"info\" or \"debug\"";
+    let level = fields.parsed_or("level", wanted, LogLevel::Info, faults, |text| match text {
+        "error" => Some(LogLevel::Error),
+        "warn" => Some(LogLevel::Warn),
+        "info" => Some(LogLevel::Info),
+        "debug" => Some(LogLevel::Debug),
+        _ => None,
+    });
+    let wanted = "\"json\" or \"text\"";
+    let format = fields.parsed_or(
+        "format",
+        wanted,
+        LogFormat::Json,
+        faults,
+        |text| match text {
+            "json" => Some(LogFormat::Json),
+            "text" => Some(LogFormat::Text),
+            _ => None,
+        },
+    );
+    fields.end(faults);
+    Log { level, format }
+}
+
+fn limits(mut fields: Fields, faults: &mut Vec<Fault>) -> Limits {
+    let mut number = |name, bounds, default| fields.number(name, bounds, default, faults);
+    let limits = Limits {
+        connections: size(number("connections", 1..=65_536, 4_096)),
+        streams: small(number("streams", 1..=1_024, 128)),
+        handshake_s: number("handshake_s", 1..=30, 5),
+        request_s: number("request_s", 1..=60, 15),
+        message_bytes: size(number("message_bytes", 16_384..=262_144, 262_144)),
+        head_bytes: small(number("head_bytes", 8_192..=65_536, 16_384)),
+        connection_age_s: number("connection_age_s", 10..=86_400, 3_600),
+        drain_s: number("drain_s", 1..=300, 30),
+        client_per_s: small(number("client_per_s", 1..=50, 50)),
+        client_burst: small(number("client_burst", 1..=100, 100)),
+        grant_upstream_per_s: small(number("grant_upstream_per_s", 1..=5, 5)),
+        replay_entries: size(number("replay_entries", 1_000..=16_000_000, 1_000_000)),
+        gateway_idle_s: number("gateway_idle_s", 1..=600, 60),
+    };
+    fields.end(faults);
+    limits
+}
+
+/// A number whose bounds fit the smaller type.
+fn size(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+/// A number whose bounds fit the smaller type.
+fn small(number: u64) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SAMPLE: &str = include_str!("../samples/host.toml");
+
+    const LEAST: &str = r#"
+[listen]
+grpc = "127.0.0.1:1"
+public = "127.0.0.1:2"
+gateway = "127.0.0.1:3"
+[state]
+dir = "state"
+[manifest]
+file = "manifest.toml"
+signature = "manifest.toml.sig"
+"#;
+
+    fn parse(text: &str) -> Result<HostConfig, HostConfigError> {
+        HostConfig::parse(text, Path::new("/etc/tokenkeep"))
+    }
+
+    fn faults(text: &str) -> Vec<String> {
+        let error = parse(text).unwrap_err();
+        error.faults.iter().map(Fault::to_string).collect()
+    }
+
+    #[test]
+    fn the_sample_shows_the_defaults() {
+        let sample = parse(SAMPLE).unwrap();
+        let least = parse(LEAST).unwrap();
+        assert_eq!(sample.limits, least.limits);
+        assert_eq!(sample.log, least.log);
+        assert_eq!(sample.state_dir, Path::new("/var/lib/tokenkeep"));
+        assert_eq!(
+            sample.listen.grpc,
+            "0.0.0.0:8443".parse::<SocketAddr>().unwrap()
+        );
+    }
+
+    #[test]
+    fn the_default_limits_are_those_of_the_listener() {
+        assert_eq!(
+            parse(LEAST).unwrap().limits.of_listener(),
+            listener::Limits::default()
+        );
+    }
+
+    #[test]
+    fn paths_count_from_the_file() {
+        let config = parse(LEAST).unwrap();
+        assert_eq!(config.state_dir, Path::new("/etc/tokenkeep/state"));
+        assert_eq!(config.share_file, None);
+        assert_eq!(
+            config.manifest.signature,
+            Path::new("/etc/tokenkeep/manifest.toml.sig")
+        );
+    }
+
+    #[test]
+    fn all_faults_are_reported_at_once() {
+        let text = r#"
+tokens = "yes"
+log = 3
+[listen]
+grpc = "localhost:1"
+public = "127.0.0.1:2"
+gateway = "127.0.0.1:2"
+grcp = "127.0.0.1:1"
+[state]
+dir = ""
+share_file = true
+[manifest]
+file = 7
+[limits]
+request_s = 61
+client_per_s = 51
+streams = "many"
+drain_s = -1
+"#;
+        assert_eq!(
+            faults(text),
+            [
+                "listen.grpc: is \"localhost:1\"; write an address and port, as \"0.0.0.0:8443\" or \"[::]:8443\"",
+                "listen.gateway: is another listener's address; write one of its own",
+                "listen.grcp: is not known; remove it",
+                "state.dir: is empty; write the path of a directory",
+                "state.share_file: is true or false; write the path of a file",
+                "manifest.file: is a number; write the path of the manifest",
+                "manifest.signature: is missing; write the path of its signature",
+                "log: is a number; write a table, [log]",
+                "limits.streams: is a text; write a number from 1 to 1024",
+                "limits.request_s: is 61; write a number from 1 to 60",
+                "limits.drain_s: is -1; write a number from 1 to 300",
+                "limits.client_per_s: is 51; write a number from 1 to 50",
+                "tokens: is not known; remove it",
+            ]
+        );
+    }
+
+    #[test]
+    fn one_fault_is_enough() {
+        let rows = [
+            (
+                "[log]\nlevel = \"trace\"",
+                "log.level: is \"trace\"; write \"error\", \"warn\", \"info\" or \"debug\"",
+            ),
+            (
+                "[log]\nformat = \"xml\"",
+                "log.format: is \"xml\"; write \"json\" or \"text\"",
+            ),
+            (
+                "[limits]\ndanger = 1",
+                "limits.danger: is not known; remove it",
+            ),
+            (
+                "[limits]\nmessage_bytes = 262145",
+                "limits.message_bytes: is 262145; write a number from 16384 to 262144",
+            ),
+        ];
+        for (more, expected) in rows {
+            assert_eq!(faults(&format!("{LEAST}{more}")), [expected]);
+        }
+    }
+
+    #[test]
+    fn what_is_not_toml_is_refused() {
+        assert_eq!(
+            faults("[listen"),
+            ["not TOML: unclosed table, expected `]`"]
+        );
+        assert_eq!(
+            faults(&" ".repeat(MAX_CONFIG_BYTES + 1)),
+            ["the file is over 65536 bytes"]
+        );
+    }
+}
