@@ -347,3 +347,6 @@ fn is_weak_ed25519(bytes: &[u8; 32]) -> bool {
         || y == Y_ONE
         || Y_ORDER_EIGHT.contains(&y)
 }
+
+#[cfg(test)]
+mod tests;

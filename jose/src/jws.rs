@@ -1,6 +1,6 @@
 //! Compact JWS [RFC 7515 §3.1, §7.1]: parse, verify, sign.
 
-use std::fmt;
+use std::{fmt, mem};
 
 use ring::rand::SecureRandom;
 
@@ -270,8 +270,9 @@ impl<'a> Compact<'a> {
         self.alg
     }
 
-    pub(crate) fn jwk(&self) -> &JwkMember {
-        &self.jwk
+    /// Moves the header's `jwk` out.
+    pub(crate) fn take_jwk(&mut self) -> JwkMember {
+        mem::replace(&mut self.jwk, JwkMember::Absent)
     }
 
     pub(crate) fn signing_input(&self) -> &'a str {
@@ -389,3 +390,6 @@ pub fn sign(
     token.push_str(&base64url::encode(signature.as_ref()));
     Ok(token)
 }
+
+#[cfg(test)]
+mod tests;

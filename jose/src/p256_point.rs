@@ -127,7 +127,6 @@ fn montgomery_product(a: &Limbs, b: &Limbs) -> Limbs {
 }
 
 #[cfg(test)]
-#[expect(clippy::arithmetic_side_effects, reason = "test arithmetic")]
 mod tests {
     use super::*;
     use ring::{agreement, rand::SystemRandom, signature::KeyPair as _};

@@ -151,3 +151,6 @@ impl fmt::Debug for ForeignJws<'_> {
         f.debug_struct("ForeignJws").finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -108,15 +108,15 @@ impl<'a> Proof<'a> {
             return Err(DpopError::TooLarge);
         }
         let text = std::str::from_utf8(value).map_err(|_| DpopError::NotText)?;
-        let compact = Compact::parse_bounded(text, MAX_PROOF_BYTES).map_err(DpopError::Jws)?;
+        let mut compact = Compact::parse_bounded(text, MAX_PROOF_BYTES).map_err(DpopError::Jws)?;
         if compact.typ() != Some(PROOF_TYP) {
             return Err(DpopError::Typ);
         }
         compact.allowed_alg(&ALLOWED).map_err(DpopError::Jws)?;
-        let jwk = match compact.jwk() {
+        let jwk = match compact.take_jwk() {
             JwkMember::Absent => return Err(DpopError::JwkMissing),
             JwkMember::NotObject => return Err(DpopError::JwkNotObject),
-            JwkMember::Object(text) => text.clone(),
+            JwkMember::Object(text) => text,
         };
         let payload = compact.danger_unverified_payload();
         let object = Object::parse(payload, MAX_PROOF_BYTES).map_err(DpopError::Payload)?;

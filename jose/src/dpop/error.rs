@@ -56,7 +56,7 @@ pub enum DpopError {
     #[error("DPoP proof is not text")]
     NotText,
     /// Not a well-formed JWS, an algorithm that is not allowed, or a signature that does not verify
-    /// [RFC 9449 §4.3 #2, #5, #6].
+    /// [RFC 9449 §4.3, checks 2, 5 and 6].
     #[error("DPoP proof is no valid JWS")]
     Jws(#[source] JwsError),
     /// `typ` is not exactly `dpop+jwt` [RFC 9449 §4.3 #4].
