@@ -401,7 +401,7 @@ mod tests {
                 .unwrap();
             assert!(!verdict.ok);
             let opinion = verdict.oauth4webapi.unwrap();
-            assert_eq!(opinion.code.as_deref(), Some("OAUTH_INVALID_REQUEST"));
+            assert_eq!(opinion.code.as_deref(), Some("OAUTH_PARSE_ERROR"));
             assert_eq!(
                 verdict.jose.unwrap().code.as_deref(),
                 Some("ERR_JWS_INVALID")

@@ -18,7 +18,8 @@ use serde_json::json;
 use super::{
     digest::TokenDigest,
     ledger::{ApiOutcome, Event},
-    server::{NotProcessed, Provider},
+    misbehave::NotProcessed,
+    server::Provider,
     state::Bearer,
 };
 

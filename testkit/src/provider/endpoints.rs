@@ -15,9 +15,10 @@ use serde_json::json;
 use super::{
     client_auth::authenticate,
     form::Form,
+    misbehave::{NotProcessed, takes_effect},
     oauth_error::{OAuthError, forbid_caching},
-    server::{NotProcessed, Provider, takes_effect},
-    state::{Issued, Presentation},
+    refresh::{Issued, Presentation},
+    server::Provider,
 };
 
 pub(super) fn routes() -> Router<Provider> {

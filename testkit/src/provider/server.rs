@@ -1,63 +1,27 @@
-//! The provider as a running server: sockets, faults on the wire, start and stop.
+//! The provider as a value: start, stop, and the doors into it that need no HTTP.
 
-use std::{
-    collections::HashMap,
-    convert::Infallible,
-    fs, io,
-    net::SocketAddr,
-    pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{collections::HashMap, fs, io, net::SocketAddr, sync::Arc};
 
-use axum::{
-    Extension, Router,
-    body::Body,
-    extract::{DefaultBodyLimit, Request, State as Shared},
-    middleware::{Next, from_fn_with_state},
-    response::{IntoResponse, Response},
-};
-use bytes::Bytes;
-use futures_util::{StreamExt as _, stream};
-use http::{HeaderValue, StatusCode, header};
-use http_body_util::BodyExt as _;
-use hyper::{body::Body as _, body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use axum::{Router, extract::DefaultBodyLimit, middleware::from_fn_with_state};
 use parking_lot::Mutex;
 use ring::rand::SystemRandom;
-use serde_json::json;
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::{TcpListener, TcpStream},
-    sync::{Semaphore, oneshot, watch},
-    task::{JoinHandle, JoinSet},
-};
-use tower::ServiceExt as _;
+use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
 
 use super::{
     admin, api,
     clock::Clock,
     config::Config,
+    connection::serve,
     endpoints,
-    fault::{Answer, Endpoint, Fault, FaultReport, Schedule},
+    fault::{Endpoint, Fault, FaultReport, Schedule},
     ledger::{Event, Ledger, LedgerPage, RevokedBy},
-    oauth_error::OAuthError,
+    misbehave::inject,
     state::{Consent, ConsentError, GrantState, Granted, State},
     state_file,
 };
 
-/// Connections served at once; more wait in the kernel's queue.
-const MAX_CONNECTIONS: usize = 1_024;
 /// Largest request body, in bytes.
 const MAX_REQUEST_BYTES: usize = 64 * 1024;
-/// How long a client may take over a request's headers.
-const HEADER_DEADLINE: Duration = Duration::from_secs(30);
-/// How long a stop waits for open exchanges before it cuts them.
-const STOP_GRACE: Duration = Duration::from_secs(2);
 
 /// Why a provider does not start.
 #[derive(Debug, thiserror::Error)]
@@ -292,7 +256,12 @@ impl Provider {
         }))
     }
 
-    fn router(&self) -> Router {
+    /// The fault that strikes the next request at `endpoint`.
+    pub(super) fn strike(&self, endpoint: Endpoint) -> Option<Fault> {
+        self.inner.faults.lock().take(endpoint)
+    }
+
+    pub(super) fn router(&self) -> Router {
         Router::new()
             .merge(endpoints::routes())
             .merge(api::routes())
@@ -385,280 +354,4 @@ impl Running {
         // A panic in the task has been printed; there is nothing left to stop.
         drop(task.await);
     }
-}
-
-/// Serves `provider` on `listener` until `shutdown` resolves; for a process of its own.
-pub async fn serve(
-    listener: TcpListener,
-    provider: Provider,
-    shutdown: impl Future<Output = ()> + Send,
-) {
-    let router = provider.router();
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    let (stop, stopping) = watch::channel(false);
-    let mut connections = JoinSet::new();
-    tokio::pin!(shutdown);
-    loop {
-        let accepted = tokio::select! {
-            () = &mut shutdown => break,
-            Some(_) = connections.join_next() => continue,
-            accepted = async {
-                let place = Arc::clone(&places).acquire_owned().await;
-                (place, listener.accept().await)
-            } => accepted,
-        };
-        let (Ok(place), Ok((stream, _))) = accepted else {
-            // Out of descriptors: yield, so that a connection can end and free one.
-            tokio::task::yield_now().await;
-            continue;
-        };
-        let router = router.clone();
-        let stopping = stopping.clone();
-        connections.spawn(async move {
-            connection(stream, router, stopping).await;
-            drop(place);
-        });
-    }
-    drop(listener);
-    stop.send_replace(true);
-    let drained = async { while connections.join_next().await.is_some() {} };
-    if tokio::time::timeout(STOP_GRACE, drained).await.is_err() {
-        connections.shutdown().await;
-    }
-}
-
-async fn connection(stream: TcpStream, router: Router, mut stopping: watch::Receiver<bool>) {
-    let reset = Arc::new(AtomicBool::new(false));
-    let socket = Socket {
-        stream,
-        reset: Arc::clone(&reset),
-    };
-    let service = service_fn(move |request: http::Request<Incoming>| {
-        let router = router.clone();
-        let reset = Arc::clone(&reset);
-        async move {
-            let response = match router.oneshot(request).await {
-                Ok(response) => response,
-                Err(never) => match never {},
-            };
-            if response.extensions().get::<ResetConnection>().is_some() {
-                reset.store(true, Ordering::SeqCst);
-                return Err(Cut);
-            }
-            Ok(response)
-        }
-    });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_DEADLINE)
-        .serve_connection(TokioIo::new(socket), service);
-    tokio::pin!(connection);
-    let ended = tokio::select! {
-        ended = &mut connection => Some(ended),
-        () = stop_asked(&mut stopping) => None,
-    };
-    let ended = match ended {
-        Some(ended) => ended,
-        None => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    // A client that went away, or one that a fault cut off: both are what tests do.
-    drop(ended);
-}
-
-/// Resolves once a stop is asked for, or the server is gone.
-async fn stop_asked(stopping: &mut watch::Receiver<bool>) {
-    drop(stopping.wait_for(|stop| *stop).await);
-}
-
-/// The service's only error: a fault cuts the connection.
-#[derive(Debug, thiserror::Error)]
-#[error("a fault cut the connection")]
-struct Cut;
-
-/// Marks a response that must not be sent: the connection is reset instead.
-#[derive(Debug, Clone, Copy)]
-struct ResetConnection;
-
-/// Marks a request that must be written down but not take effect.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct NotProcessed;
-
-/// Whether a request may take effect.
-pub(super) fn takes_effect(marker: Option<Extension<NotProcessed>>) -> bool {
-    marker.is_none()
-}
-
-/// A connection that can end in TCP RST instead of FIN.
-#[derive(Debug)]
-struct Socket {
-    stream: TcpStream,
-    reset: Arc<AtomicBool>,
-}
-
-impl Drop for Socket {
-    fn drop(&mut self) {
-        if self.reset.load(Ordering::SeqCst) {
-            // If the option cannot be set, the connection ends by FIN: still without an answer.
-            drop(self.stream.set_zero_linger());
-        }
-    }
-}
-
-impl AsyncRead for Socket {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
-    }
-}
-
-impl AsyncWrite for Socket {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
-    }
-}
-
-/// Lets a waiting fault strike this request.
-async fn inject(Shared(provider): Shared<Provider>, mut request: Request, next: Next) -> Response {
-    let Some(endpoint) = Endpoint::of(request.uri().path()) else {
-        return next.run(request).await;
-    };
-    let Some(fault) = provider.inner.faults.lock().take(endpoint) else {
-        return next.run(request).await;
-    };
-    let Fault {
-        endpoint,
-        commit,
-        delay_ms,
-        answer,
-        times: _,
-    } = fault;
-    let written = provider.change(|_, log| {
-        log.push(Event::Faulted {
-            endpoint: endpoint.name().to_owned(),
-            answer: answer.name().to_owned(),
-            commit,
-        });
-    });
-    if written.is_err() {
-        return OAuthError::Server.into_response();
-    }
-    let delay = Duration::from_millis(delay_ms);
-    if !commit && answer == Answer::Honest {
-        tokio::time::sleep(delay).await;
-        return next.run(request).await;
-    }
-    if !commit {
-        request.extensions_mut().insert(NotProcessed);
-    }
-    // Kept through the delay: the presentation is open until its answer leaves.
-    let honest = next.run(request).await;
-    tokio::time::sleep(delay).await;
-    wrong(honest, &answer).await
-}
-
-async fn wrong(honest: Response, answer: &Answer) -> Response {
-    match answer {
-        Answer::Honest => honest,
-        Answer::OAuthError { status, error } => (
-            StatusCode::from_u16(*status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
-            axum::Json(json!({ "error": error })),
-        )
-            .into_response(),
-        Answer::Status { status } => (
-            StatusCode::from_u16(*status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
-            [(header::CONTENT_TYPE, "text/html")],
-            "<html><body>The server met an unexpected condition.</body></html>",
-        )
-            .into_response(),
-        Answer::RateLimited { retry_after_s } => (
-            StatusCode::TOO_MANY_REQUESTS,
-            [(header::RETRY_AFTER, retry_after_s.to_string())],
-        )
-            .into_response(),
-        Answer::Garbage => (
-            [(header::CONTENT_TYPE, "application/json")],
-            &b"\x89\xff{\"access_token\": this is no JSON"[..],
-        )
-            .into_response(),
-        Answer::Empty => {
-            ([(header::CONTENT_TYPE, "application/json")], Body::empty()).into_response()
-        }
-        Answer::Truncated { at_byte } => truncated(honest, *at_byte),
-        Answer::Oversize { bytes } => oversize(honest, *bytes).await,
-        Answer::Reset => {
-            let mut response = Response::new(Body::empty());
-            response.extensions_mut().insert(ResetConnection);
-            response
-        }
-    }
-}
-
-/// The real answer, whose connection closes once `at_byte` bytes of the body have left.
-fn truncated(honest: Response, at_byte: u64) -> Response {
-    let (mut parts, body) = honest.into_parts();
-    if let Some(length) = body.size_hint().exact() {
-        parts
-            .headers
-            .insert(header::CONTENT_LENGTH, HeaderValue::from(length));
-    }
-    let cut = stream::unfold(
-        (body.into_data_stream(), at_byte),
-        |(mut data, left)| async move {
-            if left == 0 {
-                // Lets hyper flush what it has before the error closes the connection.
-                tokio::task::yield_now().await;
-                return Some((Err(Cut), (data, left)));
-            }
-            let mut chunk = data.next().await?.ok()?;
-            chunk.truncate(usize::try_from(left).unwrap_or(usize::MAX));
-            let sent = u64::try_from(chunk.len()).unwrap_or(u64::MAX);
-            Some((Ok::<Bytes, Cut>(chunk), (data, left.saturating_sub(sent))))
-        },
-    );
-    Response::from_parts(parts, Body::from_stream(cut))
-}
-
-/// The real answer behind enough white space to reach `bytes`.
-async fn oversize(honest: Response, bytes: u64) -> Response {
-    const BLANK: &[u8] = &[b' '; 16 * 1024];
-    let (mut parts, body) = honest.into_parts();
-    let Ok(real) = body
-        .collect()
-        .await
-        .map(http_body_util::Collected::to_bytes)
-    else {
-        return OAuthError::Server.into_response();
-    };
-    let length = u64::try_from(real.len()).unwrap_or(u64::MAX);
-    let padding = bytes.saturating_sub(length);
-    parts.headers.insert(
-        header::CONTENT_LENGTH,
-        HeaderValue::from(length.saturating_add(padding)),
-    );
-    let blanks = stream::unfold(padding, |left| async move {
-        let now = usize::try_from(left).unwrap_or(usize::MAX).min(BLANK.len());
-        let chunk = BLANK.get(..now).filter(|chunk| !chunk.is_empty())?;
-        let left = left.saturating_sub(u64::try_from(now).unwrap_or(u64::MAX));
-        Some((Ok::<Bytes, Infallible>(Bytes::from_static(chunk)), left))
-    });
-    let whole = blanks.chain(stream::once(async move { Ok(real) }));
-    Response::from_parts(parts, Body::from_stream(whole))
 }
