@@ -8,3 +8,4 @@ pub mod store;
 pub mod telemetry;
 pub mod tls;
 pub mod toml_fields;
+pub mod upstream;

@@ -376,7 +376,7 @@ async fn an_old_connection_finishes_its_request_and_goes() {
     let server = start(
         Name::Grpc,
         Limits {
-            connection_age: Duration::from_millis(50),
+            connection_age: Duration::from_millis(500),
             ..Limits::default()
         },
     )

@@ -1,0 +1,70 @@
+//! From the signed manifest to the enclave's configuration.
+
+use attestation::manifest::{Manifest, Origin, Role as ManifestRole};
+use enclave::admin::{Administrator, Role};
+use enclave::config::Config;
+use enclave::ids::{IdError, TenantId, VendorId};
+use enclave::keys::authority::HostName;
+use enclave::mint::MAX_LIFETIME_S;
+
+/// What the enclave is told, from a checked manifest.
+///
+/// # Errors
+/// [`IdError`] if a role names a tenant or vendor by what is no id; a checked
+/// manifest has none.
+pub fn configure(
+    manifest: &Manifest,
+    emulated: bool,
+    replay_capacity: usize,
+) -> Result<Config, IdError> {
+    let origins = manifest.origins();
+    let mut hosts: Vec<HostName> = [&origins.grpc, &origins.public, &origins.gateway]
+        .into_iter()
+        .map(host_name)
+        .collect();
+    hosts.sort();
+    hosts.dedup();
+    let administrators = manifest
+        .administrators()
+        .iter()
+        .map(|administrator| {
+            let roles = administrator.roles.iter().map(role);
+            Ok(Administrator {
+                name: administrator.name.clone(),
+                spki_sha256: administrator.spki_sha256,
+                roles: roles.collect::<Result<_, IdError>>()?,
+            })
+        })
+        .collect::<Result<_, IdError>>()?;
+    Ok(Config {
+        issuer: manifest.issuer().as_str().to_owned(),
+        grpc_origin: origins.grpc.as_str().to_owned(),
+        public_origin: origins.public.as_str().to_owned(),
+        gateway_origin: origins.gateway.as_str().to_owned(),
+        hosts,
+        administrators,
+        token_lifetime_s: manifest.token().max_lifetime_s.min(MAX_LIFETIME_S),
+        emulated,
+        tier: if emulated { "emulated" } else { "hardware" }.to_owned(),
+        allow_loopback: manifest.upstream().allow_loopback,
+        manifest_digest: *manifest.digest(),
+        manifest_signer: *manifest.signer(),
+        replay_capacity,
+    })
+}
+
+fn role(role: &ManifestRole) -> Result<Role, IdError> {
+    Ok(match role {
+        ManifestRole::Operator => Role::Operator,
+        ManifestRole::Tenant(id) => Role::Tenant(TenantId::parse(id)?),
+        ManifestRole::Vendor(id) => Role::Vendor(VendorId::parse(id)?),
+    })
+}
+
+fn host_name(origin: &Origin) -> HostName {
+    let host = origin.host();
+    match host.trim_matches(['[', ']']).parse() {
+        Ok(address) => HostName::Address(address),
+        Err(_) => HostName::Dns(host.to_owned()),
+    }
+}

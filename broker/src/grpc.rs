@@ -1,0 +1,7 @@
+//! The gRPC services: messages become the enclave's types at this edge, once.
+
+pub mod attestation;
+pub mod convert;
+pub mod grant;
+pub mod registry;
+pub mod token;

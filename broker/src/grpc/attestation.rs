@@ -1,0 +1,78 @@
+//! `AttestationService`: evidence and the manifest, for whoever asks.
+
+use attestation::{Endorsements, Evidence, Platform, Purpose};
+use proto::v1;
+use proto::v1::attestation_service_server::AttestationService;
+use tonic::{Request, Response, Status};
+
+use crate::events;
+use crate::evidence::EvidenceDesk;
+use crate::status::Refusal;
+
+/// The service.
+#[derive(Debug)]
+pub struct Attestation {
+    /// Who gives evidence.
+    pub desk: EvidenceDesk,
+    /// The key bundle's encoding.
+    pub key_bundle: Vec<u8>,
+    /// The manifest and its signature, byte for byte.
+    pub manifest: (Vec<u8>, Vec<u8>),
+}
+
+#[tonic::async_trait]
+impl AttestationService for Attestation {
+    async fn get_evidence(
+        &self,
+        request: Request<v1::GetEvidenceRequest>,
+    ) -> Result<Response<v1::GetEvidenceResponse>, Status> {
+        let request = request.into_inner();
+        let nonce = <[u8; 32]>::try_from(request.nonce.as_slice())
+            .map_err(|_| Refusal::argument("nonce", "must have 32 bytes"))?;
+        let purpose = match request.purpose() {
+            v1::Purpose::Server => Purpose::Server,
+            v1::Purpose::Deposit => Purpose::Deposit,
+            v1::Purpose::Unspecified => {
+                return Err(Refusal::argument("purpose", "must be SERVER or DEPOSIT").into());
+            }
+        };
+        let answer = self.desk.evidence(nonce, purpose).await.map_err(|error| {
+            events::evidence_failed(&error);
+            Refusal::from(&error)
+        })?;
+        let siblings = answer.path.siblings().iter().map(|hash| hash.to_vec());
+        Ok(Response::new(v1::GetEvidenceResponse {
+            evidence: Some(evidence(&answer.evidence)),
+            key_bundle: self.key_bundle.clone(),
+            nonce_path: Some(v1::NoncePath {
+                index: answer.path.index(),
+                size: answer.path.tree_size(),
+                siblings: siblings.collect(),
+            }),
+            purpose: request.purpose,
+        }))
+    }
+
+    async fn get_manifest(
+        &self,
+        _request: Request<v1::GetManifestRequest>,
+    ) -> Result<Response<v1::GetManifestResponse>, Status> {
+        let (manifest, signature) = self.manifest.clone();
+        Ok(Response::new(v1::GetManifestResponse {
+            manifest,
+            signature,
+        }))
+    }
+}
+
+fn evidence(evidence: &Evidence) -> v1::Evidence {
+    let platform = match evidence.platform {
+        Platform::Snp => v1::Platform::SevSnp,
+    };
+    let Endorsements { vek, ask, ark } = &evidence.endorsements;
+    v1::Evidence {
+        platform: platform.into(),
+        report: evidence.report.clone(),
+        certificates: [vek, ask, ark].into_iter().flatten().cloned().collect(),
+    }
+}

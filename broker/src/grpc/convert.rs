@@ -1,0 +1,341 @@
+//! Between the contract's messages and the enclave's types.
+
+use enclave::admin::{AdminError, GrantView, PageRequest};
+use enclave::authenticate::Peer;
+use enclave::freeze::{Freeze, Subject};
+use enclave::http_url::HttpUrl;
+use enclave::ids::{AppId, ClientId, GrantId, ProviderId, TargetName, TenantId, VendorId};
+use enclave::registry::{
+    Api, App, AuthMethod, Client, Grant, Provider, Rotation, Target, Tenant, Vendor,
+};
+use enclave::scope::Scopes;
+use proto::v1;
+use tonic::Request;
+
+use crate::listener::Connection;
+
+/// What the connection of a request proved about the peer.
+pub fn peer<T>(request: &Request<T>) -> Peer {
+    Peer {
+        spki_sha256: request
+            .extensions()
+            .get::<Connection>()
+            .and_then(Connection::peer_spki_sha256),
+    }
+}
+
+macro_rules! id {
+    ($name:ident, $type:ident) => {
+        /// Reads an id of a field.
+        ///
+        /// # Errors
+        /// [`AdminError::Id`].
+        pub fn $name(field: &'static str, text: &str) -> Result<$type, AdminError> {
+            $type::parse(text).map_err(|error| AdminError::Id { field, error })
+        }
+    };
+}
+
+id!(tenant_id, TenantId);
+id!(vendor_id, VendorId);
+id!(client_id, ClientId);
+id!(provider_id, ProviderId);
+id!(app_id, AppId);
+id!(grant_id, GrantId);
+id!(target_name, TargetName);
+
+fn url(field: &'static str, text: &str) -> Result<HttpUrl, AdminError> {
+    HttpUrl::parse(text).map_err(|error| AdminError::Url { field, error })
+}
+
+/// A message that must be there.
+///
+/// # Errors
+/// [`AdminError::Field`].
+pub fn present<T>(field: &'static str, message: Option<T>) -> Result<T, AdminError> {
+    message.ok_or(AdminError::Field {
+        field,
+        rule: "must be given",
+    })
+}
+
+/// A tenant that is to be none, if it is not named.
+///
+/// # Errors
+/// [`AdminError::Id`].
+pub fn optional_tenant(field: &'static str, text: &str) -> Result<Option<TenantId>, AdminError> {
+    if text.is_empty() {
+        Ok(None)
+    } else {
+        tenant_id(field, text).map(Some)
+    }
+}
+
+/// Which page is wanted.
+#[must_use]
+pub fn page(size: u32, after: &str) -> PageRequest<'_> {
+    PageRequest {
+        size: usize::try_from(size).unwrap_or(usize::MAX),
+        after,
+    }
+}
+
+/// Reads a message as a tenant.
+///
+/// # Errors
+/// [`AdminError`].
+pub fn tenant(message: v1::Tenant) -> Result<Tenant, AdminError> {
+    Ok(Tenant {
+        id: tenant_id("tenant.id", &message.id)?,
+        display_name: message.display_name,
+    })
+}
+
+/// The message for a tenant.
+#[must_use]
+pub fn tenant_message(tenant: Tenant) -> v1::Tenant {
+    v1::Tenant {
+        id: tenant.id.into(),
+        display_name: tenant.display_name,
+    }
+}
+
+/// Reads a message as a vendor.
+///
+/// # Errors
+/// [`AdminError`].
+pub fn vendor(message: v1::Vendor) -> Result<Vendor, AdminError> {
+    Ok(Vendor {
+        id: vendor_id("vendor.id", &message.id)?,
+        display_name: message.display_name,
+    })
+}
+
+/// The message for a vendor.
+#[must_use]
+pub fn vendor_message(vendor: Vendor) -> v1::Vendor {
+    v1::Vendor {
+        id: vendor.id.into(),
+        display_name: vendor.display_name,
+    }
+}
+
+/// Reads a message as a client.
+///
+/// # Errors
+/// [`AdminError`].
+pub fn client(message: v1::Client) -> Result<Client, AdminError> {
+    let spki = message.tls_spki_sha256.as_slice();
+    Ok(Client {
+        id: client_id("client.id", &message.id)?,
+        vendor: vendor_id("client.vendor", &message.vendor)?,
+        tls_spki_sha256: spki.try_into().map_err(|_| AdminError::Field {
+            field: "client.tls_spki_sha256",
+            rule: "must have 32 bytes",
+        })?,
+    })
+}
+
+/// The message for a client.
+#[must_use]
+pub fn client_message(client: Client) -> v1::Client {
+    v1::Client {
+        id: client.id.into(),
+        vendor: client.vendor.into(),
+        tls_spki_sha256: client.tls_spki_sha256.to_vec(),
+    }
+}
+
+/// Reads a message as a provider.
+///
+/// # Errors
+/// [`AdminError`].
+pub fn provider(message: v1::Provider) -> Result<Provider, AdminError> {
+    let rotation = match v1::RotationProfile::try_from(message.rotation) {
+        Ok(v1::RotationProfile::Unspecified | v1::RotationProfile::Strict) => Rotation::Strict,
+        Ok(v1::RotationProfile::Grace) => Rotation::Grace,
+        Ok(v1::RotationProfile::Never) => Rotation::Never,
+        Err(_) => {
+            return Err(AdminError::Field {
+                field: "provider.rotation",
+                rule: "unknown value",
+            });
+        }
+    };
+    let targets = message.targets.into_iter().map(target);
+    Ok(Provider {
+        id: provider_id("provider.id", &message.id)?,
+        token_endpoint: url("provider.token_endpoint", &message.token_endpoint)?,
+        rotation,
+        targets: targets.collect::<Result<_, _>>()?,
+    })
+}
+
+fn target(message: v1::Target) -> Result<Target, AdminError> {
+    let api = match present("provider.targets.api", message.api)? {
+        v1::target::Api::GatewayBaseUrl(text) => Api::Gateway {
+            base_url: url("provider.targets.gateway_base_url", &text)?,
+        },
+        v1::target::Api::Resource(resource) => Api::Direct { resource },
+    };
+    Ok(Target {
+        name: target_name("provider.targets.name", &message.name)?,
+        api,
+    })
+}
+
+/// The message for a provider.
+#[must_use]
+pub fn provider_message(provider: Provider) -> v1::Provider {
+    let rotation = match provider.rotation {
+        Rotation::Strict => v1::RotationProfile::Strict,
+        Rotation::Grace => v1::RotationProfile::Grace,
+        Rotation::Never => v1::RotationProfile::Never,
+    };
+    let targets = provider.targets.into_iter().map(|target| v1::Target {
+        name: target.name.into(),
+        api: Some(match target.api {
+            Api::Gateway { base_url } => {
+                v1::target::Api::GatewayBaseUrl(base_url.as_str().to_owned())
+            }
+            Api::Direct { resource } => v1::target::Api::Resource(resource),
+        }),
+    });
+    v1::Provider {
+        id: provider.id.into(),
+        token_endpoint: provider.token_endpoint.as_str().to_owned(),
+        rotation: rotation.into(),
+        targets: targets.collect(),
+    }
+}
+
+/// Reads a message as an app.
+///
+/// # Errors
+/// [`AdminError`].
+pub fn app(message: v1::App) -> Result<App, AdminError> {
+    let auth_method = match v1::ClientAuthMethod::try_from(message.auth_method) {
+        Ok(v1::ClientAuthMethod::None) => AuthMethod::None,
+        Ok(v1::ClientAuthMethod::ClientSecretBasic) => AuthMethod::ClientSecretBasic,
+        Ok(v1::ClientAuthMethod::ClientSecretPost) => AuthMethod::ClientSecretPost,
+        Ok(v1::ClientAuthMethod::Unspecified) | Err(_) => {
+            return Err(AdminError::Field {
+                field: "app.auth_method",
+                rule: "must be NONE, CLIENT_SECRET_BASIC or CLIENT_SECRET_POST",
+            });
+        }
+    };
+    Ok(App {
+        id: app_id("app.id", &message.id)?,
+        vendor: vendor_id("app.vendor", &message.vendor)?,
+        provider: provider_id("app.provider", &message.provider)?,
+        oauth_client_id: message.oauth_client_id,
+        auth_method,
+    })
+}
+
+/// The message for an app.
+#[must_use]
+pub fn app_message(app: App) -> v1::App {
+    let auth_method = match app.auth_method {
+        AuthMethod::None => v1::ClientAuthMethod::None,
+        AuthMethod::ClientSecretBasic => v1::ClientAuthMethod::ClientSecretBasic,
+        AuthMethod::ClientSecretPost => v1::ClientAuthMethod::ClientSecretPost,
+    };
+    v1::App {
+        id: app.id.into(),
+        vendor: app.vendor.into(),
+        provider: app.provider.into(),
+        oauth_client_id: app.oauth_client_id,
+        auth_method: auth_method.into(),
+    }
+}
+
+/// A grant to deposit; what the enclave sets itself is not read.
+///
+/// # Errors
+/// [`AdminError`].
+pub fn grant(message: v1::Grant) -> Result<Grant, AdminError> {
+    let clients = message.clients.iter();
+    let targets = message.targets.iter();
+    Ok(Grant {
+        id: grant_id("grant.id", &message.id)?,
+        tenant: tenant_id("grant.tenant", &message.tenant)?,
+        app: app_id("grant.app", &message.app)?,
+        clients: clients
+            .map(|id| client_id("grant.clients", id))
+            .collect::<Result<_, _>>()?,
+        targets: targets
+            .map(|name| target_name("grant.targets", name))
+            .collect::<Result<_, _>>()?,
+        scopes: Scopes::parse(&message.scopes).map_err(AdminError::Scopes)?,
+        created_at_s: 0,
+    })
+}
+
+/// The message for a grant as its owner sees it.
+#[must_use]
+pub fn grant_message(view: GrantView) -> v1::Grant {
+    let state = match view.needs_consent {
+        None => v1::GrantState::Active,
+        Some(_) => v1::GrantState::NeedsConsent,
+    };
+    let cause = view.needs_consent.map(|cause| cause.word().to_owned());
+    let grant = view.grant;
+    v1::Grant {
+        id: grant.id.into(),
+        tenant: grant.tenant.into(),
+        app: grant.app.into(),
+        clients: grant.clients.into_iter().map(Into::into).collect(),
+        targets: grant.targets.into_iter().map(Into::into).collect(),
+        scopes: grant.scopes.into(),
+        state: state.into(),
+        cause: cause.unwrap_or_default(),
+        frozen: view.frozen,
+        resources: view.resources,
+        created_at_s: grant.created_at_s,
+        refresh_generation: view.refresh_generation,
+    }
+}
+
+/// Reads what a freeze covers.
+///
+/// # Errors
+/// [`AdminError`].
+pub fn subject(message: Option<v1::FreezeSubject>) -> Result<Subject, AdminError> {
+    use v1::freeze_subject::Subject as Message;
+    let message = present("subject", message.and_then(|message| message.subject))?;
+    Ok(match message {
+        Message::Tenant(id) => Subject::Tenant(tenant_id("subject.tenant", &id)?),
+        Message::Vendor(id) => Subject::Vendor(vendor_id("subject.vendor", &id)?),
+        Message::Client(id) => Subject::Client(client_id("subject.client", &id)?),
+        Message::Provider(id) => Subject::Provider(provider_id("subject.provider", &id)?),
+        Message::App(id) => Subject::App(app_id("subject.app", &id)?),
+        Message::Grant(id) => Subject::Grant(grant_id("subject.grant", &id)?),
+        Message::Jkt(jkt) => Subject::Key(jkt),
+    })
+}
+
+/// The message for a freeze.
+#[must_use]
+pub fn freeze_message(freeze: Freeze) -> v1::Freeze {
+    use v1::freeze_subject::Subject as Message;
+    let subject = match freeze.subject {
+        Subject::Tenant(id) => Message::Tenant(id.into()),
+        Subject::Vendor(id) => Message::Vendor(id.into()),
+        Subject::Client(id) => Message::Client(id.into()),
+        Subject::Provider(id) => Message::Provider(id.into()),
+        Subject::App(id) => Message::App(id.into()),
+        Subject::Grant(id) => Message::Grant(id.into()),
+        Subject::Key(jkt) => Message::Jkt(jkt),
+    };
+    v1::Freeze {
+        subject: Some(v1::FreezeSubject {
+            subject: Some(subject),
+        }),
+        reason: freeze.reason,
+        since_s: freeze.since_s,
+        by: freeze.by,
+        tenant: freeze.tenant.map(Into::into).unwrap_or_default(),
+    }
+}

@@ -1,0 +1,156 @@
+//! `GrantService`: deposits, grants, freezes, for tenants' administrators.
+
+use std::sync::Arc;
+
+use enclave::admin::{AdminError, Administrator, DepositRequest, FreezeRequest};
+use proto::v1;
+use proto::v1::grant_service_server::GrantService;
+use tonic::{Request, Response, Status};
+
+use crate::events;
+use crate::grpc::convert;
+use crate::shell::Shell;
+use crate::status::Refusal;
+
+/// The service.
+#[derive(Debug)]
+pub struct Grants {
+    /// The enclave and what it needs.
+    pub shell: Arc<Shell>,
+}
+
+impl Grants {
+    fn caller<T>(&self, request: &Request<T>) -> Result<&Administrator, Refusal> {
+        self.shell
+            .enclave
+            .administrator(&convert::peer(request))
+            .map_err(|error| Refusal::from(&error))
+    }
+}
+
+fn refuse(error: AdminError) -> Refusal {
+    let refusal = Refusal::from(&error);
+    events::admin_refused(&refusal);
+    refusal
+}
+
+#[tonic::async_trait]
+impl GrantService for Grants {
+    async fn deposit_grant(
+        &self,
+        request: Request<v1::DepositGrantRequest>,
+    ) -> Result<Response<v1::DepositGrantResponse>, Status> {
+        let by = self.caller(&request)?;
+        let message = request.into_inner();
+        let grant = convert::present("grant", message.grant)
+            .and_then(convert::grant)
+            .map_err(refuse)?;
+        let deposit = DepositRequest {
+            grant,
+            sealed_refresh_token: &message.sealed_refresh_token,
+        };
+        let pending = self
+            .shell
+            .enclave
+            .deposit(by, deposit, &self.shell.clock.now())
+            .map_err(refuse)?;
+        let view = self.shell.settle(pending).await?;
+        events::grant_deposited(&view.grant, &by.name);
+        Ok(Response::new(v1::DepositGrantResponse {
+            grant: Some(convert::grant_message(view)),
+        }))
+    }
+
+    async fn get_grant(
+        &self,
+        request: Request<v1::GetGrantRequest>,
+    ) -> Result<Response<v1::GetGrantResponse>, Status> {
+        let by = self.caller(&request)?;
+        let id = convert::grant_id("id", &request.get_ref().id).map_err(refuse)?;
+        let view = self.shell.enclave.grant(by, &id).map_err(refuse)?;
+        Ok(Response::new(v1::GetGrantResponse {
+            grant: Some(convert::grant_message(view)),
+        }))
+    }
+
+    async fn list_grants(
+        &self,
+        request: Request<v1::ListGrantsRequest>,
+    ) -> Result<Response<v1::ListGrantsResponse>, Status> {
+        let by = self.caller(&request)?;
+        let message = request.get_ref();
+        let tenant = convert::tenant_id("tenant", &message.tenant).map_err(refuse)?;
+        let page = convert::page(message.page_size, &message.page_token);
+        let page = self
+            .shell
+            .enclave
+            .grants(by, &tenant, page)
+            .map_err(refuse)?;
+        let grants = page.entries.into_iter().map(convert::grant_message);
+        Ok(Response::new(v1::ListGrantsResponse {
+            grants: grants.collect(),
+            next_page_token: page.next,
+        }))
+    }
+
+    async fn freeze(
+        &self,
+        request: Request<v1::FreezeRequest>,
+    ) -> Result<Response<v1::FreezeResponse>, Status> {
+        let by = self.caller(&request)?;
+        let message = request.into_inner();
+        let freeze = FreezeRequest {
+            subject: convert::subject(message.subject).map_err(refuse)?,
+            tenant: convert::optional_tenant("tenant", &message.tenant).map_err(refuse)?,
+            reason: message.reason,
+        };
+        let pending = self
+            .shell
+            .enclave
+            .freeze(by, freeze, &self.shell.clock.now())
+            .map_err(refuse)?;
+        let freeze = self.shell.settle(pending).await?;
+        events::frozen(&by.name);
+        Ok(Response::new(v1::FreezeResponse {
+            freeze: Some(convert::freeze_message(freeze)),
+            epoch: self.shell.enclave.freeze_epoch(),
+        }))
+    }
+
+    async fn thaw(
+        &self,
+        request: Request<v1::ThawRequest>,
+    ) -> Result<Response<v1::ThawResponse>, Status> {
+        let by = self.caller(&request)?;
+        let message = request.into_inner();
+        let subject = convert::subject(message.subject).map_err(refuse)?;
+        let tenant = convert::optional_tenant("tenant", &message.tenant).map_err(refuse)?;
+        let pending = self
+            .shell
+            .enclave
+            .thaw(by, subject, tenant, &self.shell.clock.now())
+            .map_err(refuse)?;
+        self.shell.settle(pending).await?;
+        events::thawed(&by.name);
+        Ok(Response::new(v1::ThawResponse {
+            epoch: self.shell.enclave.freeze_epoch(),
+        }))
+    }
+
+    async fn list_freezes(
+        &self,
+        request: Request<v1::ListFreezesRequest>,
+    ) -> Result<Response<v1::ListFreezesResponse>, Status> {
+        let by = self.caller(&request)?;
+        let tenant =
+            convert::optional_tenant("tenant", &request.get_ref().tenant).map_err(refuse)?;
+        let freezes = self
+            .shell
+            .enclave
+            .list_freezes(by, tenant.as_ref())
+            .map_err(refuse)?;
+        Ok(Response::new(v1::ListFreezesResponse {
+            freezes: freezes.into_iter().map(convert::freeze_message).collect(),
+        }))
+    }
+}

@@ -1,0 +1,336 @@
+//! The one map from errors to what a gRPC caller learns: a code, a stable
+//! reason, a fixed phrase. The log gets the rest.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use enclave::admin::AdminError;
+use enclave::authenticate::AuthenticationError;
+use enclave::issue::IssueError;
+use enclave::policy::Denied;
+use enclave::replay::ReplayError;
+use enclave::store::StoreError;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+
+use crate::evidence::EvidenceError;
+
+/// The domain of the reasons.
+pub const DOMAIN: &str = "tokenkeep.v1";
+
+/// What a caller learns of an error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The gRPC code.
+    pub code: Code,
+    /// The stable reason, upper snake case.
+    pub reason: &'static str,
+    /// The OAuth error code, where there is one.
+    pub oauth_error: Option<&'static str>,
+    /// What to tell a person.
+    pub message: String,
+    /// When to come back.
+    pub retry_after: Option<Duration>,
+    /// The field that is wrong, and the rule that it breaks.
+    pub field: Option<(&'static str, String)>,
+}
+
+impl Refusal {
+    fn new(code: Code, reason: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            reason,
+            oauth_error: None,
+            message: message.into(),
+            retry_after: None,
+            field: None,
+        }
+    }
+
+    fn oauth(mut self, error: &'static str) -> Self {
+        self.oauth_error = Some(error);
+        self
+    }
+
+    fn retry(mut self, after: Duration) -> Self {
+        self.retry_after = Some(after);
+        self
+    }
+
+    fn field(mut self, field: &'static str, rule: impl Into<String>) -> Self {
+        self.field = Some((field, rule.into()));
+        self
+    }
+
+    /// An argument that breaks a rule.
+    pub fn argument(field: &'static str, rule: impl Into<String>) -> Self {
+        let rule = rule.into();
+        let message = format!("{field}: {rule}");
+        Self::new(Code::InvalidArgument, "INVALID_REQUEST", message)
+            .oauth("invalid_request")
+            .field(field, rule)
+    }
+
+    /// Our own fault.
+    pub fn internal() -> Self {
+        Self::new(
+            Code::Internal,
+            "INTERNAL",
+            "the service failed; its log says why",
+        )
+    }
+
+    /// The status for it, with its details.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let mut metadata = HashMap::new();
+        if let Some(error) = self.oauth_error {
+            metadata.insert("oauth_error".to_owned(), error.to_owned());
+        }
+        let mut details = ErrorDetails::with_error_info(self.reason, DOMAIN, metadata);
+        if let Some(after) = self.retry_after {
+            details.set_retry_info(Some(after));
+        }
+        if let Some((field, rule)) = &self.field {
+            details.add_bad_request_violation(*field, rule.clone());
+        }
+        Status::with_error_details(self.code, self.message.clone(), details)
+    }
+}
+
+impl From<Refusal> for Status {
+    fn from(refusal: Refusal) -> Self {
+        refusal.status()
+    }
+}
+
+impl From<&AuthenticationError> for Refusal {
+    fn from(error: &AuthenticationError) -> Self {
+        let message = match error {
+            AuthenticationError::NoCertificate => {
+                "connect with the client certificate whose key is registered"
+            }
+            AuthenticationError::UnknownCertificate => {
+                "the certificate's key is not registered for this"
+            }
+        };
+        Self::new(Code::Unauthenticated, "INVALID_CLIENT", message).oauth("invalid_client")
+    }
+}
+
+impl From<&StoreError> for Refusal {
+    fn from(error: &StoreError) -> Self {
+        let unavailable =
+            |message: &str| Self::new(Code::Unavailable, "STORE_UNAVAILABLE", message);
+        match error {
+            StoreError::Conflict { .. } => Self::new(
+                Code::Aborted,
+                "CONFLICT",
+                "somebody else changed it at the same time: read it and try again",
+            ),
+            StoreError::TooLarge => Self::internal(),
+            StoreError::Full => unavailable("the store is out of space; nothing was changed"),
+            StoreError::ReadOnly => unavailable("the store is read-only; nothing was changed"),
+            StoreError::Io { .. } => unavailable("the store failed; nothing was changed"),
+            StoreError::Closed => unavailable("the service is stopping"),
+        }
+        .retry_if(
+            matches!(error, StoreError::Full | StoreError::Io { .. }),
+            Duration::from_secs(1),
+        )
+    }
+}
+
+impl Refusal {
+    fn retry_if(self, condition: bool, after: Duration) -> Self {
+        if condition { self.retry(after) } else { self }
+    }
+}
+
+impl From<&Denied> for Refusal {
+    fn from(denied: &Denied) -> Self {
+        match denied {
+            Denied::NoSuchGrant => Self::new(
+                Code::NotFound,
+                "GRANT_NOT_FOUND",
+                "there is no such grant for this client",
+            )
+            .oauth("invalid_grant"),
+            Denied::Resource => Self::new(
+                Code::InvalidArgument,
+                "INVALID_TARGET",
+                "the grant does not allow this resource",
+            )
+            .oauth("invalid_target")
+            .field("resource", "must be a resource of the grant"),
+            Denied::Scope => Self::new(
+                Code::InvalidArgument,
+                "INVALID_SCOPE",
+                "the grant does not have a scope that was asked for",
+            )
+            .oauth("invalid_scope")
+            .field("scopes", "must be within the grant's"),
+            Denied::Frozen { .. } => Self::new(
+                Code::FailedPrecondition,
+                "FROZEN",
+                "stopped by an administrator: ask the owner of the grant",
+            )
+            .oauth("access_denied"),
+            Denied::NeedsConsent { cause } => Self::new(
+                Code::FailedPrecondition,
+                "NEEDS_CONSENT",
+                format!(
+                    "the grant's owner must consent again (cause: {})",
+                    cause.word()
+                ),
+            )
+            .oauth("invalid_grant"),
+        }
+    }
+}
+
+impl From<&IssueError> for Refusal {
+    fn from(error: &IssueError) -> Self {
+        match error {
+            IssueError::Client(error) => error.into(),
+            IssueError::Nonce(_) => Self::new(
+                Code::Unauthenticated,
+                "USE_DPOP_NONCE",
+                "make a new proof with the nonce in the metadata dpop-nonce",
+            )
+            .oauth("use_dpop_nonce"),
+            IssueError::Proof(error) => Self::new(
+                Code::Unauthenticated,
+                "INVALID_DPOP_PROOF",
+                format!("the DPoP proof is not valid: {error}"),
+            )
+            .oauth("invalid_dpop_proof"),
+            IssueError::Replay(ReplayError::Replayed) => Self::new(
+                Code::Unauthenticated,
+                "INVALID_DPOP_PROOF",
+                "the DPoP proof was used before: make a new one for each request",
+            )
+            .oauth("invalid_dpop_proof"),
+            IssueError::Replay(ReplayError::Full) => Self::new(
+                Code::ResourceExhausted,
+                "TOO_MANY_PROOFS",
+                "too many requests in this time span",
+            )
+            .oauth("slow_down")
+            .retry(Duration::from_secs(60)),
+            IssueError::GrantId(error) => Self::argument("grant", error.to_string()),
+            IssueError::Scopes(error) => Self::new(
+                Code::InvalidArgument,
+                "INVALID_SCOPE",
+                format!("scopes: {error}"),
+            )
+            .oauth("invalid_scope")
+            .field("scopes", error.to_string()),
+            IssueError::Denied(denied) => denied.into(),
+            IssueError::Internal(_) => Self::internal(),
+        }
+    }
+}
+
+impl From<&AdminError> for Refusal {
+    fn from(error: &AdminError) -> Self {
+        match error {
+            AdminError::Caller(error) => error.into(),
+            AdminError::Forbidden => Self::new(
+                Code::PermissionDenied,
+                "FORBIDDEN",
+                "the administrator's roles do not allow this",
+            ),
+            AdminError::NotFound(what) => {
+                Self::new(Code::NotFound, "NOT_FOUND", format!("no such {what}"))
+            }
+            AdminError::Exists(what) => Self::new(
+                Code::AlreadyExists,
+                "ALREADY_EXISTS",
+                format!("there is already a {what} with this id"),
+            ),
+            AdminError::Id { field, error } => Self::argument(field, error.to_string()),
+            AdminError::Url { field, error } => Self::argument(field, error.to_string()),
+            AdminError::Scopes(error) => Self::argument("scopes", error.to_string()),
+            AdminError::Field { field, rule } => Self::argument(field, *rule),
+            AdminError::Deposit => Self::new(
+                Code::InvalidArgument,
+                "DEPOSIT_NOT_OPENED",
+                "the deposit does not open: seal it anew to the key of fresh evidence",
+            ),
+            AdminError::Busy => Self::new(
+                Code::Aborted,
+                "GRANT_BUSY",
+                "the grant's token is being exchanged: try again",
+            )
+            .retry(Duration::from_secs(1)),
+            AdminError::Internal(_) => Self::internal(),
+        }
+    }
+}
+
+impl From<&EvidenceError> for Refusal {
+    fn from(error: &EvidenceError) -> Self {
+        match error {
+            EvidenceError::Busy => Self::new(
+                Code::ResourceExhausted,
+                "EVIDENCE_BUSY",
+                "too many verifiers wait for evidence",
+            )
+            .retry(Duration::from_secs(1)),
+            EvidenceError::Platform(_) => Self::new(
+                Code::Unavailable,
+                "NO_EVIDENCE",
+                "the platform gave no evidence",
+            ),
+            EvidenceError::Stopped => Self::new(
+                Code::Unavailable,
+                "STOPPING",
+                "the service is stopping",
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use enclave::custody::Cause;
+    use enclave::freeze::Subject;
+    use enclave::ids::{ClientId, IdError};
+    use enclave::nonce::NonceError;
+    use enclave::seal::SealError;
+
+    #[test]
+    fn each_error_of_an_issuance_has_its_code_and_reason() {
+        let subject = Subject::Client(ClientId::parse("c").unwrap());
+        let cause = Cause::LostInExchange;
+        let rows = [
+            (AuthenticationError::NoCertificate.into(), Code::Unauthenticated, "INVALID_CLIENT", Some("invalid_client")),
+            (AuthenticationError::UnknownCertificate.into(), Code::Unauthenticated, "INVALID_CLIENT", Some("invalid_client")),
+            (NonceError::Missing.into(), Code::Unauthenticated, "USE_DPOP_NONCE", Some("use_dpop_nonce")),
+            (NonceError::Foreign.into(), Code::Unauthenticated, "USE_DPOP_NONCE", Some("use_dpop_nonce")),
+            (NonceError::Stale.into(), Code::Unauthenticated, "USE_DPOP_NONCE", Some("use_dpop_nonce")),
+            (IssueError::Proof(jose::dpop::DpopError::Missing), Code::Unauthenticated, "INVALID_DPOP_PROOF", Some("invalid_dpop_proof")),
+            (ReplayError::Replayed.into(), Code::Unauthenticated, "INVALID_DPOP_PROOF", Some("invalid_dpop_proof")),
+            (ReplayError::Full.into(), Code::ResourceExhausted, "TOO_MANY_PROOFS", Some("slow_down")),
+            (IssueError::GrantId(IdError::Empty), Code::InvalidArgument, "INVALID_REQUEST", Some("invalid_request")),
+            (enclave::scope::ScopeError::TooMany.into(), Code::InvalidArgument, "INVALID_SCOPE", Some("invalid_scope")),
+            (Denied::NoSuchGrant.into(), Code::NotFound, "GRANT_NOT_FOUND", Some("invalid_grant")),
+            (Denied::Resource.into(), Code::InvalidArgument, "INVALID_TARGET", Some("invalid_target")),
+            (Denied::Scope.into(), Code::InvalidArgument, "INVALID_SCOPE", Some("invalid_scope")),
+            (Denied::Frozen { subject }.into(), Code::FailedPrecondition, "FROZEN", Some("access_denied")),
+            (Denied::NeedsConsent { cause }.into(), Code::FailedPrecondition, "NEEDS_CONSENT", Some("invalid_grant")),
+            (SealError::Failed.into(), Code::Internal, "INTERNAL", None),
+        ];
+        for (error, code, reason, oauth_error) in rows {
+            let error: IssueError = error;
+            let refusal = Refusal::from(&error);
+            assert_eq!((refusal.code, refusal.reason, refusal.oauth_error), (code, reason, oauth_error), "{error:?}");
+            let status = refusal.status();
+            let info = status.get_details_error_info().unwrap();
+            assert_eq!((info.reason.as_str(), info.domain.as_str()), (reason, DOMAIN));
+            assert_eq!(status.code(), code);
+        }
+    }
+}

@@ -1,0 +1,271 @@
+//! Sends requests out, one connection each.
+
+use bytes::Bytes;
+use enclave::secret::{CredentialHeader, RawResponse, UpstreamBody};
+use http::header::{ACCEPT, AUTHORIZATION, CONNECTION, CONTENT_TYPE, HOST, HeaderName};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http_body_util::BodyExt;
+use hyper::body::{Body, Incoming};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use rustls::{ClientConfig, RootCertStore};
+use std::error::Error as StdError;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::timeout;
+use url::Url;
+
+use super::connect::connect;
+use super::error::{Ambiguous, NotSent, UpstreamError};
+use super::idle_body::{Connection, IdleBody};
+use super::origin::Origin;
+use super::reveal;
+use crate::tls::{self, TlsError};
+
+/// Whether this machine may be connected to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loopback {
+    /// As any private address: no.
+    Refused,
+    /// Besides public addresses, and without TLS too: for an emulated enclave,
+    /// whose manifest says so.
+    Allowed,
+}
+
+/// Bounds of outgoing requests. [`EgressLimits::default`] is what ships.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EgressLimits {
+    /// From the start of a token request to the last byte of its answer; for the
+    /// gateway, until it is connected.
+    pub deadline: Duration,
+    /// Bytes of a token endpoint's answer.
+    pub token_answer_bytes: usize,
+    /// Bytes of the head of any answer; at least 8 KiB.
+    pub head_bytes: usize,
+    /// How long the gateway waits for an answer's head, and for each part of its
+    /// body.
+    pub idle: Duration,
+}
+
+impl Default for EgressLimits {
+    fn default() -> Self {
+        Self {
+            deadline: Duration::from_secs(10),
+            token_answer_bytes: 64 * 1024,
+            head_bytes: 64 * 1024,
+            idle: Duration::from_secs(60),
+        }
+    }
+}
+
+/// A form posted to a provider's token or revocation endpoint.
+#[derive(Debug)]
+pub struct TokenRequest {
+    /// The endpoint.
+    pub url: Url,
+    /// Headers that hold no secret, such as `DPoP`.
+    pub headers: HeaderMap,
+    /// The `Authorization` header, if the app authenticates with it.
+    pub authorization: Option<CredentialHeader>,
+    /// The form, `application/x-www-form-urlencoded`.
+    pub body: UpstreamBody,
+}
+
+/// A token endpoint's answer, whatever its status: redirects too, which are not
+/// followed.
+pub struct TokenAnswer {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// Its body, whole.
+    pub body: RawResponse,
+}
+
+impl fmt::Debug for TokenAnswer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TokenAnswer")
+            .field("status", &self.status)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Sends requests to providers and their APIs.
+#[derive(Clone)]
+pub struct Egress {
+    tls: Arc<ClientConfig>,
+    loopback: Loopback,
+    limits: EgressLimits,
+}
+
+impl Egress {
+    /// Servers are checked against `roots`.
+    ///
+    /// # Errors
+    /// [`TlsError::Config`].
+    pub fn new(
+        roots: RootCertStore,
+        loopback: Loopback,
+        limits: EgressLimits,
+    ) -> Result<Self, TlsError> {
+        Ok(Self {
+            tls: tls::client(roots)?,
+            loopback,
+            limits,
+        })
+    }
+
+    /// Posts a form and gives back the whole answer.
+    ///
+    /// # Errors
+    /// [`UpstreamError::NotSent`] when the provider can't have seen it; else
+    /// [`UpstreamError::Ambiguous`].
+    pub async fn token_request(&self, request: TokenRequest) -> Result<TokenAnswer, UpstreamError> {
+        let TokenRequest {
+            url,
+            mut headers,
+            authorization,
+            body,
+        } = request;
+        let origin = Origin::of(&url).map_err(|source| NotSent::Origin { source })?;
+        let form = HeaderValue::from_static("application/x-www-form-urlencoded");
+        headers.insert(CONTENT_TYPE, form);
+        if !headers.contains_key(ACCEPT) {
+            headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        }
+        if let Some(secret) = authorization {
+            let value = reveal::header(secret).ok_or(NotSent::Request)?;
+            headers.insert(AUTHORIZATION, value);
+        }
+        let mut request = Request::new(reveal::body(body));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = target(&url)?;
+        *request.headers_mut() = headers;
+
+        // Which side of the sending the deadline falls on decides what it means.
+        let mut sent = false;
+        let whole = async {
+            let mut stage = self.open(&origin, &mut request).await?;
+            sent = true;
+            let answer = stage
+                .sender
+                .send_request(request)
+                .await
+                .map_err(|_broken| Ambiguous::NoAnswer)?;
+            self.collect(answer).await
+        };
+        match timeout(self.limits.deadline, whole).await {
+            Ok(outcome) => outcome,
+            Err(_elapsed) if sent => Err(Ambiguous::Deadline.into()),
+            Err(_elapsed) => Err(NotSent::Deadline.into()),
+        }
+    }
+
+    /// Forwards a request to an API and streams its answer back. Of the request's
+    /// URI only path and query are used. The credential goes in last, over any
+    /// header of its name.
+    ///
+    /// # Errors
+    /// [`UpstreamError::NotSent`] when the API can't have seen it; else
+    /// [`UpstreamError::Ambiguous`].
+    pub async fn forward<B>(
+        &self,
+        origin: &Origin,
+        mut request: Request<B>,
+        credential: (HeaderName, CredentialHeader),
+    ) -> Result<Response<IdleBody>, UpstreamError>
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn StdError + Send + Sync>>,
+    {
+        let path = request.uri().path_and_query().cloned();
+        *request.uri_mut() = path.map(Uri::from).ok_or(NotSent::Request)?;
+        let (name, secret) = credential;
+        let value = reveal::header(secret).ok_or(NotSent::Request)?;
+        request.headers_mut().insert(name, value);
+
+        let mut stage = timeout(self.limits.deadline, self.open(origin, &mut request))
+            .await
+            .map_err(|_elapsed| NotSent::Deadline)??;
+        let answer = timeout(self.limits.idle, stage.sender.send_request(request))
+            .await
+            .map_err(|_elapsed| Ambiguous::Deadline)?
+            .map_err(|_broken| Ambiguous::NoAnswer)?;
+        let (idle, connection) = (self.limits.idle, stage.connection);
+        Ok(answer.map(|body| IdleBody::new(body, idle, connection)))
+    }
+
+    /// Opens a connection for one request, and makes the request one of it.
+    async fn open<B>(&self, origin: &Origin, request: &mut Request<B>) -> Result<Stage<B>, NotSent>
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn StdError + Send + Sync>>,
+    {
+        let host = HeaderValue::try_from(origin.authority()).map_err(|_bad| NotSent::Request)?;
+        request.headers_mut().insert(HOST, host);
+        let close = HeaderValue::from_static("close");
+        request.headers_mut().insert(CONNECTION, close);
+
+        let stream = connect(origin, &self.tls, self.loopback).await?;
+        let (sender, connection) = http1::Builder::new()
+            // hyper panics below 8 KiB.
+            .max_buf_size(self.limits.head_bytes.max(8 * 1024))
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(|_closed| NotSent::Connect {
+                kind: std::io::ErrorKind::ConnectionAborted,
+            })?;
+        // How the connection ends is seen by whoever waits for the answer.
+        let driver = tokio::spawn(async move { drop(connection.await) });
+        Ok(Stage {
+            sender,
+            connection: Connection(driver.abort_handle()),
+        })
+    }
+
+    async fn collect(&self, answer: Response<Incoming>) -> Result<TokenAnswer, UpstreamError> {
+        let (head, mut body) = answer.into_parts();
+        let status = head.status;
+        // Of its full size from the start: growing would leave copies behind.
+        let mut bytes = Vec::with_capacity(self.limits.token_answer_bytes);
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|_broken| Ambiguous::Truncated { status })?;
+            if let Ok(data) = frame.into_data() {
+                if data.len() > self.limits.token_answer_bytes.saturating_sub(bytes.len()) {
+                    return Err(Ambiguous::TooLarge { status }.into());
+                }
+                bytes.extend_from_slice(&data);
+            }
+        }
+        Ok(TokenAnswer {
+            status,
+            headers: head.headers,
+            body: RawResponse::new(bytes),
+        })
+    }
+}
+
+impl fmt::Debug for Egress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Egress")
+            .field("loopback", &self.loopback)
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A connection that is ready for its one request.
+struct Stage<B> {
+    sender: http1::SendRequest<B>,
+    connection: Connection,
+}
+
+/// Path and query of a URL.
+fn target(url: &Url) -> Result<Uri, NotSent> {
+    let text = match url.query() {
+        Some(query) => format!("{}?{query}", url.path()),
+        None => url.path().to_owned(),
+    };
+    Uri::try_from(text).map_err(|_bad| NotSent::Request)
+}

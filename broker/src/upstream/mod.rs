@@ -1,0 +1,22 @@
+//! Outgoing HTTP: to providers' token endpoints, and to APIs for the gateway.
+//!
+//! Each request has a connection of its own, to an address that was classified
+//! after its name was resolved. Nothing is retried, no redirect is followed, no
+//! proxy is used. An error says whether the request can have been seen.
+
+mod address;
+mod connect;
+mod egress;
+mod error;
+mod idle_body;
+mod origin;
+mod reveal;
+
+#[cfg(test)]
+mod tests;
+
+pub use address::{AddressClass, classify};
+pub use egress::{Egress, EgressLimits, Loopback, TokenAnswer, TokenRequest};
+pub use error::{Ambiguous, NotSent, UpstreamError};
+pub use idle_body::{IdleBody, IdleBodyError};
+pub use origin::{Origin, OriginError};
