@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use ring::rand::SystemRandom;
 
 use super::*;
-use crate::{Alg, SigningKey, Thumbprint, target_uri::TargetUri};
+use crate::{Alg, SigningKey, Thumbprint, jws::JwsError, target_uri::TargetUri};
 
 mod forge;
 mod refusals;
@@ -235,6 +235,16 @@ fn exp_and_nbf_have_exact_edges() {
         forge.claim(claim, &value.to_string());
         assert_eq!(forge.check().map(drop), want, "{claim} {value}");
     }
+}
+
+#[test]
+fn the_size_bound_holds_exactly() {
+    let check = |len: usize| Proof::from_header_values([vec![b'a'; len].as_slice()]).map(drop);
+    assert_eq!(
+        check(MAX_PROOF_BYTES),
+        Err(DpopError::Jws(JwsError::SegmentCount))
+    );
+    assert_eq!(check(MAX_PROOF_BYTES + 1), Err(DpopError::TooLarge));
 }
 
 #[test]
