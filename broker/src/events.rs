@@ -8,8 +8,19 @@ use std::io;
 use std::net::SocketAddr;
 use tracing::{debug, error, info, warn};
 
+use enclave::gateway::Admitted;
+use enclave::ids::GrantId;
+use enclave::issue::Issued;
+use enclave::refresh::RefreshError;
+use enclave::registry::Grant;
+use std::path::Path;
+
+use crate::evidence::EvidenceError;
+use crate::gateway::CallError;
 use crate::listener::Name;
+use crate::status::Refusal;
 use crate::store::{OpenReport, TornTail};
+use crate::upstream::UpstreamError;
 
 /// A listener accepts connections.
 pub fn listener_started(listener: Name, addr: SocketAddr) {
@@ -65,4 +76,106 @@ pub fn shutdown_began() {
 /// The host's clock went backward; the service goes on with the later time.
 pub fn clock_went_backward(by_s: u64) {
     warn!(event = "clock_went_backward", by_s);
+}
+
+/// There is a wrapped root key but no store: the service begins empty.
+pub fn store_absent(path: &Path) {
+    warn!(event = "store_absent", path = %path.display());
+}
+
+/// The service answers.
+pub fn service_ready(issuer: &str, tier: &str) {
+    info!(event = "service_ready", issuer, tier);
+}
+
+/// The enclave is emulated: nothing it holds is protected by hardware.
+pub fn service_emulated() {
+    warn!(event = "service_emulated");
+}
+
+/// The listeners have new certificates.
+pub fn certificates_renewed() {
+    info!(event = "certificates_renewed");
+}
+
+/// The listeners' certificates could not be renewed; the old ones are shown on.
+pub fn certificates_not_renewed(error: &crate::run::RunError) {
+    error!(event = "certificates_not_renewed", %error);
+}
+
+/// The platform gave no evidence, or too many wait for it.
+pub fn evidence_failed(error: &EvidenceError) {
+    warn!(event = "evidence_failed", %error);
+}
+
+/// A token left.
+pub fn token_issued(issued: &Issued) {
+    info!(event = "token_issued", client = %issued.client, resource = %issued.resource);
+}
+
+/// A token was refused.
+pub fn token_refused(refusal: &Refusal) {
+    info!(event = "token_refused", reason = refusal.reason);
+}
+
+/// An administrator's request was refused.
+pub fn admin_refused(refusal: &Refusal) {
+    info!(event = "admin_refused", reason = refusal.reason);
+}
+
+/// A refresh token came in.
+pub fn grant_deposited(grant: &Grant, by: &str) {
+    info!(event = "grant_deposited", grant = %grant.id, by);
+}
+
+/// Something was registered.
+pub fn registered(what: &'static str, id: &str, by: &str) {
+    info!(event = "registered", what, id, by);
+}
+
+/// Something was frozen.
+pub fn frozen(by: &str) {
+    warn!(event = "frozen", by);
+}
+
+/// A freeze was ended.
+pub fn thawed(by: &str) {
+    warn!(event = "thawed", by);
+}
+
+/// A grant's token was exchanged.
+pub fn refreshed(grant: &GrantId) {
+    info!(event = "refreshed", %grant);
+}
+
+/// A grant's token could not be exchanged.
+pub fn refresh_failed(grant: &GrantId, error: &RefreshError) {
+    warn!(event = "refresh_failed", %grant, %error);
+}
+
+/// A provider could not be reached, or did not answer.
+pub fn provider_failed(error: &UpstreamError) {
+    let why = std::error::Error::source(error).map(ToString::to_string);
+    warn!(event = "provider_failed", %error, why);
+}
+
+/// An exchange that a crash had cut off is settled; `adopted` if the provider's
+/// answer was in the journal.
+pub fn exchange_resumed(grant: &GrantId, adopted: bool) {
+    warn!(event = "exchange_resumed", %grant, adopted);
+}
+
+/// A call was forwarded.
+pub fn call_forwarded(admitted: &Admitted) {
+    info!(
+        event = "call_forwarded",
+        client = %admitted.client,
+        grant = %admitted.grant,
+        target = %admitted.target,
+    );
+}
+
+/// A call was not forwarded, or its answer did not come.
+pub fn call_refused(error: &CallError) {
+    info!(event = "call_refused", reason = error.reason());
 }

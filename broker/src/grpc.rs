@@ -2,6 +2,7 @@
 
 pub mod attestation;
 pub mod convert;
+pub mod door;
 pub mod grant;
 pub mod registry;
 pub mod token;

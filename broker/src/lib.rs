@@ -1,11 +1,26 @@
 //! The shell around the enclave: gRPC, HTTP, TLS, stores, configuration, telemetry.
+//!
+//! [`run`] is the whole service; what it is made of stands beside it.
 
+pub mod boot;
 pub mod clock;
+pub mod configure;
 pub mod events;
+pub mod evidence;
+pub mod files;
+pub mod gateway;
+pub mod grpc;
 pub mod host_config;
 pub mod listener;
+pub mod public;
+pub mod refresher;
+pub mod run;
+pub mod shell;
+pub mod status;
 pub mod store;
 pub mod telemetry;
 pub mod tls;
 pub mod toml_fields;
 pub mod upstream;
+
+pub use run::{Config, RunError, Sockets, run};

@@ -72,12 +72,56 @@ impl Refusal {
     }
 
     /// Our own fault.
+    #[must_use]
     pub fn internal() -> Self {
         Self::new(
             Code::Internal,
             "INTERNAL",
             "the service failed; its log says why",
         )
+    }
+
+    /// A message over its bound.
+    #[must_use]
+    pub fn too_large() -> Self {
+        Self::new(
+            Code::ResourceExhausted,
+            "MESSAGE_TOO_LARGE",
+            "the message is larger than the service accepts",
+        )
+        .oauth("invalid_request")
+    }
+
+    /// A message that is not of its type.
+    #[must_use]
+    pub fn malformed() -> Self {
+        Self::new(
+            Code::InvalidArgument,
+            "MALFORMED_MESSAGE",
+            "the message does not decode as the method's request",
+        )
+        .oauth("invalid_request")
+    }
+
+    /// A method that is not there.
+    #[must_use]
+    pub fn unknown_method() -> Self {
+        Self::new(
+            Code::Unimplemented,
+            "UNKNOWN_METHOD",
+            "this version has no such method",
+        )
+    }
+
+    /// A request that took too long.
+    #[must_use]
+    pub fn deadline() -> Self {
+        Self::new(
+            Code::DeadlineExceeded,
+            "DEADLINE_EXCEEDED",
+            "the service did not finish the request in time",
+        )
+        .retry(Duration::from_secs(1))
     }
 
     /// The status for it, with its details.
@@ -283,11 +327,9 @@ impl From<&EvidenceError> for Refusal {
                 "NO_EVIDENCE",
                 "the platform gave no evidence",
             ),
-            EvidenceError::Stopped => Self::new(
-                Code::Unavailable,
-                "STOPPING",
-                "the service is stopping",
-            ),
+            EvidenceError::Stopped => {
+                Self::new(Code::Unavailable, "STOPPING", "the service is stopping")
+            }
         }
     }
 }
@@ -306,30 +348,112 @@ mod tests {
         let subject = Subject::Client(ClientId::parse("c").unwrap());
         let cause = Cause::LostInExchange;
         let rows = [
-            (AuthenticationError::NoCertificate.into(), Code::Unauthenticated, "INVALID_CLIENT", Some("invalid_client")),
-            (AuthenticationError::UnknownCertificate.into(), Code::Unauthenticated, "INVALID_CLIENT", Some("invalid_client")),
-            (NonceError::Missing.into(), Code::Unauthenticated, "USE_DPOP_NONCE", Some("use_dpop_nonce")),
-            (NonceError::Foreign.into(), Code::Unauthenticated, "USE_DPOP_NONCE", Some("use_dpop_nonce")),
-            (NonceError::Stale.into(), Code::Unauthenticated, "USE_DPOP_NONCE", Some("use_dpop_nonce")),
-            (IssueError::Proof(jose::dpop::DpopError::Missing), Code::Unauthenticated, "INVALID_DPOP_PROOF", Some("invalid_dpop_proof")),
-            (ReplayError::Replayed.into(), Code::Unauthenticated, "INVALID_DPOP_PROOF", Some("invalid_dpop_proof")),
-            (ReplayError::Full.into(), Code::ResourceExhausted, "TOO_MANY_PROOFS", Some("slow_down")),
-            (IssueError::GrantId(IdError::Empty), Code::InvalidArgument, "INVALID_REQUEST", Some("invalid_request")),
-            (enclave::scope::ScopeError::TooMany.into(), Code::InvalidArgument, "INVALID_SCOPE", Some("invalid_scope")),
-            (Denied::NoSuchGrant.into(), Code::NotFound, "GRANT_NOT_FOUND", Some("invalid_grant")),
-            (Denied::Resource.into(), Code::InvalidArgument, "INVALID_TARGET", Some("invalid_target")),
-            (Denied::Scope.into(), Code::InvalidArgument, "INVALID_SCOPE", Some("invalid_scope")),
-            (Denied::Frozen { subject }.into(), Code::FailedPrecondition, "FROZEN", Some("access_denied")),
-            (Denied::NeedsConsent { cause }.into(), Code::FailedPrecondition, "NEEDS_CONSENT", Some("invalid_grant")),
+            (
+                AuthenticationError::NoCertificate.into(),
+                Code::Unauthenticated,
+                "INVALID_CLIENT",
+                Some("invalid_client"),
+            ),
+            (
+                AuthenticationError::UnknownCertificate.into(),
+                Code::Unauthenticated,
+                "INVALID_CLIENT",
+                Some("invalid_client"),
+            ),
+            (
+                NonceError::Missing.into(),
+                Code::Unauthenticated,
+                "USE_DPOP_NONCE",
+                Some("use_dpop_nonce"),
+            ),
+            (
+                NonceError::Foreign.into(),
+                Code::Unauthenticated,
+                "USE_DPOP_NONCE",
+                Some("use_dpop_nonce"),
+            ),
+            (
+                NonceError::Stale.into(),
+                Code::Unauthenticated,
+                "USE_DPOP_NONCE",
+                Some("use_dpop_nonce"),
+            ),
+            (
+                IssueError::Proof(jose::dpop::DpopError::Missing),
+                Code::Unauthenticated,
+                "INVALID_DPOP_PROOF",
+                Some("invalid_dpop_proof"),
+            ),
+            (
+                ReplayError::Replayed.into(),
+                Code::Unauthenticated,
+                "INVALID_DPOP_PROOF",
+                Some("invalid_dpop_proof"),
+            ),
+            (
+                ReplayError::Full.into(),
+                Code::ResourceExhausted,
+                "TOO_MANY_PROOFS",
+                Some("slow_down"),
+            ),
+            (
+                IssueError::GrantId(IdError::Empty),
+                Code::InvalidArgument,
+                "INVALID_REQUEST",
+                Some("invalid_request"),
+            ),
+            (
+                enclave::scope::ScopeError::TooMany.into(),
+                Code::InvalidArgument,
+                "INVALID_SCOPE",
+                Some("invalid_scope"),
+            ),
+            (
+                Denied::NoSuchGrant.into(),
+                Code::NotFound,
+                "GRANT_NOT_FOUND",
+                Some("invalid_grant"),
+            ),
+            (
+                Denied::Resource.into(),
+                Code::InvalidArgument,
+                "INVALID_TARGET",
+                Some("invalid_target"),
+            ),
+            (
+                Denied::Scope.into(),
+                Code::InvalidArgument,
+                "INVALID_SCOPE",
+                Some("invalid_scope"),
+            ),
+            (
+                Denied::Frozen { subject }.into(),
+                Code::FailedPrecondition,
+                "FROZEN",
+                Some("access_denied"),
+            ),
+            (
+                Denied::NeedsConsent { cause }.into(),
+                Code::FailedPrecondition,
+                "NEEDS_CONSENT",
+                Some("invalid_grant"),
+            ),
             (SealError::Failed.into(), Code::Internal, "INTERNAL", None),
         ];
         for (error, code, reason, oauth_error) in rows {
             let error: IssueError = error;
             let refusal = Refusal::from(&error);
-            assert_eq!((refusal.code, refusal.reason, refusal.oauth_error), (code, reason, oauth_error), "{error:?}");
+            assert_eq!(
+                (refusal.code, refusal.reason, refusal.oauth_error),
+                (code, reason, oauth_error),
+                "{error:?}"
+            );
             let status = refusal.status();
             let info = status.get_details_error_info().unwrap();
-            assert_eq!((info.reason.as_str(), info.domain.as_str()), (reason, DOMAIN));
+            assert_eq!(
+                (info.reason.as_str(), info.domain.as_str()),
+                (reason, DOMAIN)
+            );
             assert_eq!(status.code(), code);
         }
     }

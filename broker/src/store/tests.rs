@@ -121,8 +121,14 @@ fn records_after(frames: usize) -> Vec<Record> {
     }
 }
 
+/// A directory for the tests that make thousands of stores: in memory if there
+/// is such a place, since what they test is not the disk.
+fn quick_dir() -> TempDir {
+    tempfile::tempdir_in("/dev/shm").unwrap_or_else(|_absent| tempfile::tempdir().unwrap())
+}
+
 fn dir_with(bytes: &[u8]) -> TempDir {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = quick_dir();
     fs::write(dir.path().join(FILE_NAME), bytes).unwrap();
     dir
 }

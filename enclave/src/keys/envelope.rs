@@ -111,11 +111,7 @@ pub fn wrap(
     serde_json::to_vec_pretty(&file).map_err(|_| EnvelopeError::Unreadable)
 }
 
-/// Opens an envelope's file as the local recipient.
-///
-/// # Errors
-/// [`EnvelopeError`] says whether the file or the secret does not fit.
-pub fn open(file: &[u8], local: &LocalSecret<'_>) -> Result<RootKey, EnvelopeError> {
+fn read(file: &[u8]) -> Result<File, EnvelopeError> {
     if file.len() > MAX_ENVELOPE_BYTES {
         return Err(EnvelopeError::TooLarge);
     }
@@ -123,6 +119,29 @@ pub fn open(file: &[u8], local: &LocalSecret<'_>) -> Result<RootKey, EnvelopeErr
     if file.format != FORMAT {
         return Err(EnvelopeError::UnknownFormat(file.format));
     }
+    Ok(file)
+}
+
+/// What the TEE-derived key of the local recipient depends on, as the header
+/// records it. It is authenticated when the envelope opens.
+///
+/// # Errors
+/// [`EnvelopeError`] if the file is no envelope or has no local recipient.
+pub fn local_inputs(file: &[u8]) -> Result<String, EnvelopeError> {
+    let Recipient::Local { tee_key_inputs, .. } = read(file)?
+        .recipients
+        .into_iter()
+        .next()
+        .ok_or(EnvelopeError::NoRecipient)?;
+    Ok(tee_key_inputs)
+}
+
+/// Opens an envelope's file as the local recipient.
+///
+/// # Errors
+/// [`EnvelopeError`] says whether the file or the secret does not fit.
+pub fn open(file: &[u8], local: &LocalSecret<'_>) -> Result<RootKey, EnvelopeError> {
+    let file = read(file)?;
     let key = local_key(local)?;
     for recipient in &file.recipients {
         let Recipient::Local {

@@ -1,0 +1,250 @@
+//! What a caller of the gateway learns of an error: problem details [RFC 9457]
+//! and the challenge of RFC 9449 §7.1.
+
+use enclave::gateway::GatewayError;
+use enclave::policy::Denied;
+use enclave::refresh::RefreshError;
+use enclave::replay::ReplayError;
+use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderValue, Response, StatusCode};
+use serde::Serialize;
+
+use super::{ANSWERED_BY, AnswerBody, CallError, full};
+use crate::upstream::UpstreamError;
+
+/// The algorithms of proofs, for the challenge.
+const ALGS: &str = "ES256 EdDSA";
+
+/// What a caller learns.
+#[derive(Debug, PartialEq, Eq)]
+struct Problem {
+    status: StatusCode,
+    /// A stable word in upper snake case.
+    reason: &'static str,
+    /// The `error` of the challenge, for refused credentials.
+    challenge: Option<&'static str>,
+    detail: String,
+    retry_after_s: Option<u64>,
+}
+
+impl Problem {
+    fn new(status: StatusCode, reason: &'static str, detail: impl Into<String>) -> Self {
+        Self {
+            status,
+            reason,
+            challenge: None,
+            detail: detail.into(),
+            retry_after_s: None,
+        }
+    }
+
+    fn unauthorized(
+        reason: &'static str,
+        challenge: &'static str,
+        detail: impl Into<String>,
+    ) -> Self {
+        Self {
+            challenge: Some(challenge),
+            ..Self::new(StatusCode::UNAUTHORIZED, reason, detail)
+        }
+    }
+
+    fn retry(mut self, after_s: u64) -> Self {
+        self.retry_after_s = Some(after_s);
+        self
+    }
+}
+
+/// The members of `application/problem+json`.
+#[derive(Serialize)]
+struct Body<'a> {
+    title: &'a str,
+    status: u16,
+    detail: &'a str,
+    reason: &'a str,
+}
+
+/// The answer to a call that was not forwarded.
+pub(super) fn answer(error: &CallError) -> Response<AnswerBody> {
+    let problem = problem(error);
+    let body = Body {
+        title: problem.status.canonical_reason().unwrap_or("Error"),
+        status: problem.status.as_u16(),
+        detail: &problem.detail,
+        reason: problem.reason,
+    };
+    let body = serde_json::to_vec(&body).unwrap_or_default();
+    let mut response = Response::new(full(body));
+    *response.status_mut() = problem.status;
+    let headers = response.headers_mut();
+    headers.insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("application/problem+json"),
+    );
+    headers.insert(ANSWERED_BY, HeaderValue::from_static("gateway"));
+    if let Some(error) = problem.challenge {
+        let challenge = if error.is_empty() {
+            format!("DPoP algs=\"{ALGS}\"")
+        } else {
+            format!("DPoP error=\"{error}\", algs=\"{ALGS}\"")
+        };
+        if let Ok(challenge) = HeaderValue::try_from(challenge) {
+            headers.insert(WWW_AUTHENTICATE, challenge);
+        }
+    }
+    if let Some(after_s) = problem.retry_after_s {
+        headers.insert(RETRY_AFTER, after_s.into());
+    }
+    response
+}
+
+/// The stable word for an error.
+pub(super) fn reason(error: &CallError) -> &'static str {
+    problem(error).reason
+}
+
+fn problem(error: &CallError) -> Problem {
+    match error {
+        CallError::Refused(error) => refused(error),
+        CallError::Store(_) => Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "STORE_UNAVAILABLE",
+            "the call could not be written down, so it was not forwarded",
+        )
+        .retry(1),
+        CallError::Refresh(error) => refresh(error),
+        CallError::Upstream(UpstreamError::NotSent { .. }) => Problem::new(
+            StatusCode::BAD_GATEWAY,
+            "API_UNREACHABLE",
+            "the API can't be reached; it has not seen the request",
+        ),
+        CallError::Upstream(UpstreamError::Ambiguous { .. }) => Problem::new(
+            StatusCode::GATEWAY_TIMEOUT,
+            "API_NO_ANSWER",
+            "the API gave no answer; it may have acted on the request",
+        ),
+        CallError::Malformed => Problem::new(
+            StatusCode::BAD_REQUEST,
+            "INVALID_REQUEST",
+            "the request can't be forwarded as it is",
+        ),
+    }
+}
+
+fn refused(error: &GatewayError) -> Problem {
+    match error {
+        GatewayError::Method => Problem::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "METHOD_NOT_ALLOWED",
+            error.to_string(),
+        ),
+        GatewayError::Path(path) => {
+            Problem::new(StatusCode::BAD_REQUEST, "INVALID_PATH", path.to_string())
+        }
+        // No credentials at all: the challenge has no error [RFC 6750 §3.1].
+        GatewayError::Authorization => {
+            Problem::unauthorized("NO_CREDENTIALS", "", error.to_string())
+        }
+        GatewayError::Token(_) => Problem::unauthorized(
+            "INVALID_TOKEN",
+            "invalid_token",
+            "the token is not valid here: ask for one for this resource",
+        ),
+        GatewayError::Nonce(_) => Problem::unauthorized(
+            "USE_DPOP_NONCE",
+            "use_dpop_nonce",
+            "make a new proof with the nonce in the header DPoP-Nonce",
+        ),
+        GatewayError::Proof(error) => Problem::unauthorized(
+            "INVALID_DPOP_PROOF",
+            "invalid_dpop_proof",
+            format!("the DPoP proof is not valid: {error}"),
+        ),
+        GatewayError::Replay(ReplayError::Replayed) => Problem::unauthorized(
+            "INVALID_DPOP_PROOF",
+            "invalid_dpop_proof",
+            "the DPoP proof was used before: make a new one for each request",
+        ),
+        GatewayError::Replay(ReplayError::Full) => Problem::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "TOO_MANY_PROOFS",
+            "too many requests in this time span",
+        )
+        .retry(60),
+        GatewayError::Denied(denied) => denied_problem(denied),
+        GatewayError::Internal(_) => internal(),
+    }
+}
+
+fn denied_problem(denied: &Denied) -> Problem {
+    match denied {
+        Denied::NoSuchGrant | Denied::Resource | Denied::Scope => Problem::unauthorized(
+            "INVALID_TOKEN",
+            "invalid_token",
+            "the grant does not allow this any more",
+        ),
+        Denied::Frozen { .. } => Problem::new(
+            StatusCode::FORBIDDEN,
+            "FROZEN",
+            "stopped by an administrator: ask the owner of the grant",
+        ),
+        Denied::NeedsConsent { cause } => needs_consent(cause.word()),
+    }
+}
+
+fn needs_consent(cause: &str) -> Problem {
+    Problem::new(
+        StatusCode::FORBIDDEN,
+        "NEEDS_CONSENT",
+        format!("the grant's owner must consent again (cause: {cause})"),
+    )
+}
+
+fn internal() -> Problem {
+    Problem::new(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "INTERNAL",
+        "the service failed; its log says why",
+    )
+}
+
+fn refresh(error: &RefreshError) -> Problem {
+    let gateway = |reason, detail: &str| Problem::new(StatusCode::BAD_GATEWAY, reason, detail);
+    match error {
+        RefreshError::NoSuchGrant => denied_problem(&Denied::NoSuchGrant),
+        RefreshError::Frozen { subject } => denied_problem(&Denied::Frozen {
+            subject: subject.clone(),
+        }),
+        RefreshError::NeedsConsent { cause } => needs_consent(cause.word()),
+        RefreshError::ProviderUnreachable => {
+            gateway("PROVIDER_UNREACHABLE", "the provider can't be reached").retry(1)
+        }
+        RefreshError::ProviderUnclear => gateway(
+            "PROVIDER_UNCLEAR",
+            "the provider gave no usable answer; the next call tries again",
+        )
+        .retry(1),
+        RefreshError::ProviderRefused { code } => Problem::new(
+            StatusCode::BAD_GATEWAY,
+            "PROVIDER_REFUSED",
+            format!("the provider refused to refresh: {code}"),
+        ),
+        RefreshError::RateLimited { retry_after_s } => Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "PROVIDER_RATE_LIMITED",
+            "the provider limits the rate of refreshes",
+        )
+        .retry(*retry_after_s),
+        RefreshError::UnusableToken(_) => gateway(
+            "PROVIDER_TOKEN_REFUSED",
+            "the provider's access token is of no use",
+        ),
+        RefreshError::Store(_) => Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "STORE_UNAVAILABLE",
+            "the refresh could not be made durable",
+        )
+        .retry(1),
+        RefreshError::Record(_) => internal(),
+    }
+}

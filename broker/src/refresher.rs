@@ -1,0 +1,187 @@
+//! Runs exchanges with providers: one at a time for each grant, on a task of its
+//! own, so that a caller that hangs up cancels nothing.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use enclave::ids::GrantId;
+use enclave::refresh::{
+    Action, Begin, Event, Exchange, RefreshError, UpstreamAccess, UpstreamAnswer, UpstreamRequest,
+};
+use enclave::scope::Scopes;
+use http::header::RETRY_AFTER;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio_util::task::TaskTracker;
+
+use crate::events;
+use crate::shell::Shell;
+use crate::upstream::{Egress, TokenAnswer, TokenRequest, UpstreamError};
+
+/// How many exchanges for other scopes a caller waits for before its own.
+const TURNS: usize = 8;
+
+type Outcome = Result<Arc<UpstreamAccess>, RefreshError>;
+
+/// What the waiters of one exchange see: its scopes, and in the end its outcome.
+type Flight = watch::Receiver<Option<Outcome>>;
+
+/// Gets upstream access tokens.
+#[derive(Debug)]
+pub struct Refresher {
+    shell: Arc<Shell>,
+    egress: Egress,
+    flights: Mutex<HashMap<GrantId, (Scopes, Flight)>>,
+    tasks: TaskTracker,
+}
+
+impl Refresher {
+    /// With the enclave and the way out.
+    #[must_use]
+    pub fn new(shell: Arc<Shell>, egress: Egress) -> Arc<Self> {
+        Arc::new(Self {
+            shell,
+            egress,
+            flights: Mutex::new(HashMap::new()),
+            tasks: TaskTracker::new(),
+        })
+    }
+
+    /// An upstream access token of a grant with these scopes: a cached one, or
+    /// the outcome of an exchange that may be under way already.
+    ///
+    /// # Errors
+    /// [`RefreshError`].
+    pub async fn access(self: &Arc<Self>, grant: &GrantId, scopes: &Scopes) -> Outcome {
+        for _ in 0..TURNS {
+            let now = self.shell.clock.now();
+            if let Some(access) = self.shell.enclave.cached_upstream(grant, scopes, &now) {
+                return Ok(access);
+            }
+            let (of, mut flight) = self.join(grant, scopes);
+            let outcome = match flight.wait_for(Option::is_some).await {
+                Ok(outcome) => outcome.clone(),
+                Err(_) => None,
+            };
+            if of == *scopes {
+                // The task ends with an outcome, unless it was torn down.
+                return outcome.unwrap_or(Err(RefreshError::ProviderUnclear));
+            }
+        }
+        Err(RefreshError::RateLimited { retry_after_s: 1 })
+    }
+
+    /// The exchange of a grant that is under way, or a new one.
+    fn join(self: &Arc<Self>, grant: &GrantId, scopes: &Scopes) -> (Scopes, Flight) {
+        let mut flights = self.flights.lock();
+        if let Some((of, flight)) = flights.get(grant) {
+            return (of.clone(), flight.clone());
+        }
+        let (done, flight) = watch::channel(None);
+        flights.insert(grant.clone(), (scopes.clone(), flight.clone()));
+        drop(flights);
+        let (this, grant, wanted) = (Arc::clone(self), grant.clone(), scopes.clone());
+        self.tasks.spawn(async move {
+            let outcome = this.fly(&grant, &wanted).await;
+            // First off the list, then the word: who comes now finds the cache.
+            this.flights.lock().remove(&grant);
+            done.send_replace(Some(outcome));
+        });
+        (scopes.clone(), flight)
+    }
+
+    async fn fly(&self, grant: &GrantId, scopes: &Scopes) -> Outcome {
+        let now = self.shell.clock.now();
+        let outcome = match self.shell.enclave.begin_refresh(grant, scopes, &now) {
+            Ok(Begin::Cached(access)) => return Ok(access),
+            Ok(Begin::Exchange(exchange, action)) => self.run(*exchange, action).await,
+            Err(error) => Err(error),
+        };
+        match &outcome {
+            Ok(_) => events::refreshed(grant),
+            Err(error) => events::refresh_failed(grant, error),
+        }
+        outcome
+    }
+
+    async fn run(&self, mut exchange: Exchange, mut action: Action) -> Outcome {
+        loop {
+            let event = match action {
+                Action::Commit(pending) => match pending.commit(&*self.shell.store).await {
+                    Ok(durable) => Event::Committed(durable),
+                    Err(error) => Event::CommitFailed(error),
+                },
+                Action::Send(request) => Event::Answered(self.send(request).await),
+                Action::Pause(ms) => {
+                    tokio::time::sleep(Duration::from_millis(ms)).await;
+                    Event::Resumed
+                }
+                Action::Finish(outcome) => return outcome,
+            };
+            let now = self.shell.clock.now();
+            action = self.shell.enclave.step_refresh(&mut exchange, event, &now);
+        }
+    }
+
+    async fn send(&self, request: UpstreamRequest) -> UpstreamAnswer {
+        let UpstreamRequest {
+            url,
+            authorization,
+            body,
+        } = request;
+        let Ok(url) = url.as_str().parse() else {
+            return UpstreamAnswer::NotSent;
+        };
+        let request = TokenRequest {
+            url,
+            headers: http::HeaderMap::new(),
+            authorization,
+            body,
+        };
+        match self.egress.token_request(request).await {
+            Ok(TokenAnswer {
+                status,
+                headers,
+                body,
+            }) => UpstreamAnswer::Response {
+                status: status.as_u16(),
+                retry_after_s: headers
+                    .get(RETRY_AFTER)
+                    .and_then(|value| value.to_str().ok())
+                    .and_then(|value| value.parse().ok()),
+                body,
+            },
+            Err(error) => {
+                events::provider_failed(&error);
+                match error {
+                    UpstreamError::NotSent { .. } => UpstreamAnswer::NotSent,
+                    UpstreamError::Ambiguous { .. } => UpstreamAnswer::Ambiguous,
+                }
+            }
+        }
+    }
+
+    /// Adopts the answers of exchanges that a crash cut off. Returns when all
+    /// are settled.
+    pub async fn resume(&self) {
+        for grant in self.shell.enclave.interrupted() {
+            let now = self.shell.clock.now();
+            match self.shell.enclave.resume_refresh(&grant, &now) {
+                Ok(Some((exchange, action))) => {
+                    // Its outcome is in the store; there is no waiter.
+                    drop(self.run(exchange, action).await);
+                    events::exchange_resumed(&grant, true);
+                }
+                Ok(None) => events::exchange_resumed(&grant, false),
+                Err(error) => events::refresh_failed(&grant, &error),
+            }
+        }
+    }
+
+    /// Waits until no exchange is under way.
+    pub async fn drained(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}

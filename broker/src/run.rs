@@ -1,0 +1,314 @@
+//! The service: from configuration and attester to three listeners, until it is
+//! told to stop.
+
+use std::net::TcpListener as StdTcpListener;
+use std::sync::Arc;
+use std::time::Duration;
+
+use attestation::manifest::{EnclaveKind, Manifest, ManifestError};
+use attestation::{Attester, AttesterError};
+use enclave::ids::IdError;
+use enclave::keys::authority::AuthorityError;
+use proto::v1::attestation_service_server::AttestationServiceServer;
+use proto::v1::grant_service_server::GrantServiceServer;
+use proto::v1::registry_service_server::RegistryServiceServer;
+use proto::v1::token_service_server::TokenServiceServer;
+use rustls::RootCertStore;
+use rustls::sign::CertifiedKey;
+use rustls_pki_types::PrivateKeyDer;
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tonic::service::Routes;
+
+use crate::boot::{Booted, StartError, boot};
+use crate::clock::Clock;
+use crate::configure::configure;
+use crate::events;
+use crate::evidence::EvidenceDesk;
+use crate::files::{FileError, read_bounded};
+use crate::gateway::Gateway;
+use crate::grpc::attestation::Attestation;
+use crate::grpc::door::Door;
+use crate::grpc::grant::Grants;
+use crate::grpc::registry::Registry;
+use crate::grpc::token::Token;
+use crate::host_config::{HostConfig, ManifestFiles};
+use crate::listener::{self, ListenError, Name, ShutdownSignal};
+use crate::public;
+use crate::refresher::Refresher;
+use crate::shell::Shell;
+use crate::tls::{self, ServerCertificate, TlsError};
+use crate::upstream::{Egress, EgressLimits, Loopback};
+
+/// The earliest time that the host's clock is believed: 2026-11-01.
+const CLOCK_FLOOR_S: u64 = 1_793_491_200;
+
+/// How often the listeners' certificates are renewed.
+const RENEWAL: Duration = Duration::from_secs(24 * 3_600);
+
+/// Sockets that are bound already: for whoever must know the ports before the
+/// manifest is written.
+#[derive(Debug)]
+pub struct Sockets {
+    /// For gRPC.
+    pub grpc: StdTcpListener,
+    /// For the public documents.
+    pub public: StdTcpListener,
+    /// For the gateway.
+    pub gateway: StdTcpListener,
+}
+
+/// What the service runs on.
+#[derive(Debug)]
+pub struct Config {
+    /// The host's configuration.
+    pub host: HostConfig,
+    /// Sockets to listen on, instead of binding those of the host's
+    /// configuration.
+    pub sockets: Option<Sockets>,
+}
+
+/// Why the service did not run.
+#[derive(Debug, Error)]
+pub enum RunError {
+    /// A file can't be read.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The platform does not say who signs the manifest.
+    #[error("the platform does not tell the manifest's signer")]
+    Platform(#[from] AttesterError),
+    /// The manifest is not accepted.
+    #[error("the manifest is not accepted")]
+    Manifest(#[from] ManifestError),
+    /// The manifest names something by what is no id.
+    #[error("the manifest names a tenant or vendor by what is no id")]
+    Id(#[from] IdError),
+    /// The state can't be opened.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// A socket can't be listened on.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// TLS can't be set up.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The listeners' certificates can't be made.
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
+    /// A socket that was handed over can't be used.
+    #[error("a socket that was handed over can't be used: {0}")]
+    Socket(std::io::ErrorKind),
+}
+
+/// Reads and checks the manifest, as the service would.
+///
+/// # Errors
+/// [`RunError::File`], [`RunError::Manifest`] with all faults.
+pub fn open_manifest(
+    files: &ManifestFiles,
+    signer: &[u8; 32],
+    kind: EnclaveKind,
+) -> Result<(Manifest, Vec<u8>, Vec<u8>), RunError> {
+    use attestation::manifest::{MAX_MANIFEST_BYTES, MAX_SIGNATURE_BYTES};
+    let toml = read_bounded(&files.file, MAX_MANIFEST_BYTES)?;
+    let signature = read_bounded(&files.signature, MAX_SIGNATURE_BYTES)?;
+    let manifest = Manifest::open(&toml, &signature, signer, kind)?;
+    Ok((manifest, toml, signature))
+}
+
+/// Runs the service until `stop`, then drains.
+///
+/// `ready` is called when all listeners answer.
+///
+/// # Errors
+/// [`RunError`] if it did not come up.
+pub async fn run(
+    config: Config,
+    attester: Arc<dyn Attester>,
+    stop: ShutdownSignal,
+    ready: impl FnOnce(),
+) -> Result<(), RunError> {
+    let Config { host, sockets } = config;
+    let kind = if attester.is_emulated() {
+        EnclaveKind::Emulated
+    } else {
+        EnclaveKind::Hardware
+    };
+    let signer = attester.host_data()?;
+    let (manifest, toml, signature) = open_manifest(&host.manifest, &signer, kind)?;
+    let clock = Clock::new(CLOCK_FLOOR_S);
+    let now = clock.now();
+    let emulated = attester.is_emulated();
+    let told = configure(&manifest, emulated, host.limits.replay_entries)?;
+    let share = host.share_file.as_deref();
+    let Booted { enclave, store } = boot(told, &host.state_dir, share, &*attester, &now).await?;
+
+    let bundle = enclave.bundle().clone();
+    let shell = Arc::new(Shell {
+        enclave,
+        store: Arc::new(store),
+        clock,
+    });
+    let egress = egress(&manifest, &host)?;
+    let refresher = Refresher::new(Arc::clone(&shell), egress.clone());
+    refresher.resume().await;
+
+    let certificate = ServerCertificate::new(leaf(&shell)?);
+    let desk = EvidenceDesk::start(attester, bundle.digest);
+    let attestation = Attestation {
+        desk,
+        key_bundle: bundle.bytes,
+        manifest: (toml, signature),
+    };
+    let door = Door::new(
+        routes(&shell, attestation, host.limits.message_bytes).await,
+        Duration::from_secs(host.limits.request_s),
+    );
+    let gateway = Gateway::new(Arc::clone(&shell), Arc::clone(&refresher), egress);
+    let public = public::router(&shell.enclave);
+
+    let (grpc_socket, public_socket, gateway_socket) = listen(sockets, &host).await?;
+    let grpc_tls = tls::grpc_server(Arc::clone(&certificate))?;
+    let http_tls = tls::http_server(Arc::clone(&certificate))?;
+    let limits = host.limits.of_listener();
+    if emulated {
+        events::service_emulated();
+    }
+    let config = shell.enclave.config();
+    events::service_ready(&config.issuer, &config.tier);
+    ready();
+
+    let renewal = tokio::spawn(renew(Arc::clone(&shell), certificate));
+    let (grpc_limits, public_limits) = (limits.clone(), limits.clone());
+    tokio::join!(
+        listener::serve(
+            Name::Grpc,
+            grpc_socket,
+            grpc_tls,
+            grpc_limits,
+            door,
+            stop.clone()
+        ),
+        listener::serve(
+            Name::Public,
+            public_socket,
+            Arc::clone(&http_tls),
+            public_limits,
+            public,
+            stop.clone(),
+        ),
+        listener::serve(
+            Name::Gateway,
+            gateway_socket,
+            http_tls,
+            limits,
+            gateway,
+            stop
+        ),
+    );
+    renewal.abort();
+    let drain = Duration::from_secs(host.limits.drain_s);
+    // An exchange that outlasts the drain has its intent in the store.
+    drop(tokio::time::timeout(drain, refresher.drained()).await);
+    shell.store.close();
+    Ok(())
+}
+
+async fn routes(shell: &Arc<Shell>, attestation: Attestation, message_bytes: usize) -> Routes {
+    let (reporter, health) = tonic_health::server::health_reporter();
+    reporter
+        .set_serving::<AttestationServiceServer<Attestation>>()
+        .await;
+    reporter.set_serving::<TokenServiceServer<Token>>().await;
+    reporter.set_serving::<GrantServiceServer<Grants>>().await;
+    reporter
+        .set_serving::<RegistryServiceServer<Registry>>()
+        .await;
+    let token = Token {
+        shell: Arc::clone(shell),
+    };
+    let grants = Grants {
+        shell: Arc::clone(shell),
+    };
+    let registry = Registry {
+        shell: Arc::clone(shell),
+    };
+    Routes::new(health)
+        .add_service(
+            AttestationServiceServer::new(attestation).max_decoding_message_size(message_bytes),
+        )
+        .add_service(TokenServiceServer::new(token).max_decoding_message_size(message_bytes))
+        .add_service(GrantServiceServer::new(grants).max_decoding_message_size(message_bytes))
+        .add_service(RegistryServiceServer::new(registry).max_decoding_message_size(message_bytes))
+        .prepare()
+}
+
+async fn listen(
+    sockets: Option<Sockets>,
+    host: &HostConfig,
+) -> Result<(TcpListener, TcpListener, TcpListener), RunError> {
+    if let Some(sockets) = sockets {
+        let adopt = |socket: StdTcpListener| {
+            socket
+                .set_nonblocking(true)
+                .and_then(|()| TcpListener::from_std(socket))
+                .map_err(|error| RunError::Socket(error.kind()))
+        };
+        return Ok((
+            adopt(sockets.grpc)?,
+            adopt(sockets.public)?,
+            adopt(sockets.gateway)?,
+        ));
+    }
+    Ok((
+        listener::bind(Name::Grpc, host.listen.grpc).await?,
+        listener::bind(Name::Public, host.listen.public).await?,
+        listener::bind(Name::Gateway, host.listen.gateway).await?,
+    ))
+}
+
+fn egress(manifest: &Manifest, host: &HostConfig) -> Result<Egress, RunError> {
+    let mut roots = RootCertStore::empty();
+    if manifest.tls().webpki_roots {
+        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    }
+    // The manifest's check has parsed them.
+    roots.add_parsable_certificates(manifest.tls().roots.iter().cloned());
+    let loopback = if manifest.upstream().allow_loopback {
+        Loopback::Allowed
+    } else {
+        Loopback::Refused
+    };
+    let limits = EgressLimits {
+        idle: Duration::from_secs(host.limits.gateway_idle_s),
+        ..EgressLimits::default()
+    };
+    Ok(Egress::new(roots, loopback, limits)?)
+}
+
+/// A new certificate for the listeners, from the enclave CA.
+fn leaf(shell: &Shell) -> Result<CertifiedKey, RunError> {
+    let enclave = &shell.enclave;
+    let hosts = &enclave.config().hosts;
+    let rng = &**enclave.rng();
+    let leaf = enclave
+        .keys()
+        .authority()
+        .issue(hosts, &shell.clock.now(), rng)?;
+    let key = rustls::crypto::ring::sign::any_ecdsa_type(&PrivateKeyDer::Pkcs8(leaf.key))
+        .map_err(|source| TlsError::Config { source })?;
+    Ok(CertifiedKey::new(leaf.chain, key))
+}
+
+async fn renew(shell: Arc<Shell>, certificate: Arc<ServerCertificate>) {
+    loop {
+        tokio::time::sleep(RENEWAL).await;
+        match leaf(&shell) {
+            Ok(next) => {
+                certificate.replace(next);
+                events::certificates_renewed();
+            }
+            Err(error) => events::certificates_not_renewed(&error),
+        }
+    }
+}
