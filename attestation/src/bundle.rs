@@ -299,7 +299,6 @@ fn text(field: &'static str, text: &str, max_bytes: usize) -> Result<(), BundleE
 }
 
 #[cfg(test)]
-#[expect(clippy::arithmetic_side_effects, reason = "small numbers in tests")]
 mod tests {
     use super::*;
 

@@ -342,7 +342,6 @@ impl TryRng for OneDraw {
 impl TryCryptoRng for OneDraw {}
 
 #[cfg(test)]
-#[expect(clippy::arithmetic_side_effects, reason = "small numbers in tests")]
 mod tests {
     use super::*;
     use ring::rand::SystemRandom;

@@ -240,7 +240,6 @@ fn hash(kind: u8, parts: &[&[u8]]) -> [u8; 32] {
 }
 
 #[cfg(test)]
-#[expect(clippy::arithmetic_side_effects, reason = "small numbers in tests")]
 mod tests {
     use super::*;
 

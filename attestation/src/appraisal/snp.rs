@@ -271,38 +271,38 @@ fn versions(verified: &SnpVerified, policy: &SnpPolicy, trail: &mut Trail) {
 
 /// Floors by processor family and model.
 fn tcb(verified: &SnpVerified, floors: &[TcbFloors], trail: &mut Trail) {
+    type Floor = fn(&TcbFloors) -> Option<&TcbFloor>;
     let report = &verified.report;
     let line = verified.line;
-    let found = [
-        (CheckName::ReportedTcb, report.reported_tcb(line).parts()),
-        (CheckName::CommittedTcb, report.committed_tcb(line).parts()),
-        (CheckName::LaunchTcb, report.launch_tcb(line).parts()),
+    let kinds: [(CheckName, TcbParts, Floor); 3] = [
+        (
+            CheckName::ReportedTcb,
+            report.reported_tcb(line).parts(),
+            |entry| entry.reported.as_ref(),
+        ),
+        (
+            CheckName::CommittedTcb,
+            report.committed_tcb(line).parts(),
+            |entry| entry.committed.as_ref(),
+        ),
+        (
+            CheckName::LaunchTcb,
+            report.launch_tcb(line).parts(),
+            |entry| entry.launch.as_ref(),
+        ),
     ];
-    if floors.is_empty() {
-        for (name, _) in found {
-            trail.not_applicable(name, "", NOT_ASKED);
-        }
-        return;
-    }
     // Several entries may cover a processor: all of them hold. None: the policy does not know it, and it fails.
-    let entries: Vec<&TcbFloors> = report
-        .cpuid()
-        .map(|cpuid| floors.iter().filter(|entry| entry.covers(cpuid)).collect())
-        .unwrap_or_default();
-    for (name, found) in found {
-        if entries.is_empty() {
+    let covers = |entry: &&TcbFloors| report.cpuid().is_some_and(|cpuid| entry.covers(cpuid));
+    let entries: Vec<&TcbFloors> = floors.iter().filter(covers).collect();
+    for (name, found, floor) in kinds {
+        if floors.is_empty() {
+            trail.not_applicable(name, "", NOT_ASKED);
+        } else if entries.is_empty() {
             trail.fail(name, "a floor for this processor", "the policy has none");
-            continue;
+        } else {
+            let wanted: Vec<&TcbFloor> = entries.iter().filter_map(|entry| floor(entry)).collect();
+            settle_floor(name, &wanted, &found, trail);
         }
-        let wanted: Vec<&TcbFloor> = entries
-            .iter()
-            .filter_map(|entry| match name {
-                CheckName::ReportedTcb => entry.reported.as_ref(),
-                CheckName::CommittedTcb => entry.committed.as_ref(),
-                _ => entry.launch.as_ref(),
-            })
-            .collect();
-        settle_floor(name, &wanted, &found, trail);
     }
 }
 

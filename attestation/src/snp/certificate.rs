@@ -25,6 +25,9 @@ const PSS_SHA384: &[u8] = &[
 const PSS_TRAILER: &[u8] = &[0xa3, 0x03, 0x02, 0x01, 0x01];
 
 const OID_RSASSA_PSS: &str = "1.2.840.113549.1.1.10";
+const OID_RSASSA_PSS_DER: &[u8] = &[
+    0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x0a,
+];
 const OID_RSA: &str = "1.2.840.113549.1.1.1";
 const OID_EC: &str = "1.2.840.10045.2.1";
 const OID_P384: &str = "1.3.132.0.34";
@@ -161,6 +164,9 @@ impl Certificate {
         if !is_pss_sha384(&certificate.signature_algorithm) || !is_pss_sha384(&tbs.signature) {
             return Err(CertificateProblem::SignatureAlgorithm);
         }
+        if !has_one_encoding(der, tbs.as_ref(), &certificate.signature_value.data) {
+            return Err(CertificateProblem::Der);
+        }
         let (authority, amd) = extensions(&certificate)?;
         Ok(Self {
             tbs: tbs.as_ref().to_vec(),
@@ -213,6 +219,29 @@ fn is_pss_sha384(algorithm: &AlgorithmIdentifier<'_>) -> bool {
     let parameters = parameters.data;
     algorithm.algorithm.to_id_string() == OID_RSASSA_PSS
         && (parameters == PSS_SHA384 || parameters.strip_prefix(PSS_SHA384) == Some(PSS_TRAILER))
+}
+
+/// Whether the unsigned frame around the signed bytes is the one that DER gives it. The X.509 parser is lenient about
+/// tags there, and a certificate that can be rewritten has many names.
+fn has_one_encoding(der: &[u8], tbs: &[u8], signature: &[u8]) -> bool {
+    let frame = |parameters: &[u8]| {
+        let parameters = element(0x30, parameters);
+        let algorithm = element(0x30, &[OID_RSASSA_PSS_DER, &parameters].concat());
+        let signature = element(0x03, &[&[0], signature].concat());
+        element(0x30, &[tbs, &algorithm, &signature].concat())
+    };
+    der == frame(PSS_SHA384) || der == frame(&[PSS_SHA384, PSS_TRAILER].concat())
+}
+
+/// One DER element of less than 64 KiB [X.690 §8.1]; certificates are bounded well below.
+fn element(tag: u8, content: &[u8]) -> Vec<u8> {
+    let [.., high, low] = content.len().to_be_bytes();
+    let header = match (high, low) {
+        (0, 0..=0x7F) => vec![tag, low],
+        (0, _) => vec![tag, 0x81, low],
+        (_, _) => vec![tag, 0x82, high, low],
+    };
+    [&header, content].concat()
 }
 
 fn common_name(name: &X509Name<'_>) -> Result<String, CertificateProblem> {
@@ -295,20 +324,20 @@ fn extensions(
             return Err(CertificateProblem::DuplicateExtension { oid: oid() });
         }
         seen.push(&extension.oid);
-        match extension.parsed_extension() {
-            ParsedExtension::BasicConstraints(constraints) => {
-                authority.ca = constraints.ca;
-                authority.path_length = constraints.path_len_constraint;
-            }
-            ParsedExtension::KeyUsage(usage) => authority.certificate_sign = usage.key_cert_sign(),
-            ParsedExtension::ParseError { .. } => return Err(CertificateProblem::Der),
-            _ => {
-                let known = amd
-                    .read(&oid(), extension.value)
-                    .map_err(CertificateProblem::Extension)?;
-                if extension.critical && !known {
-                    return Err(CertificateProblem::CriticalExtension { oid: oid() });
-                }
+        let parsed = extension.parsed_extension();
+        if let ParsedExtension::BasicConstraints(constraints) = parsed {
+            authority.ca = constraints.ca;
+            authority.path_length = constraints.path_len_constraint;
+        } else if let ParsedExtension::KeyUsage(usage) = parsed {
+            authority.certificate_sign = usage.key_cert_sign();
+        } else if let ParsedExtension::ParseError { .. } = parsed {
+            return Err(CertificateProblem::Der);
+        } else {
+            let known = amd
+                .read(&oid(), extension.value)
+                .map_err(CertificateProblem::Extension)?;
+            if extension.critical && !known {
+                return Err(CertificateProblem::CriticalExtension { oid: oid() });
             }
         }
     }

@@ -1,4 +1,16 @@
 //! Evidence from the emulated platform, from real processors and from forgers, through the whole verifier.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "a test that fails is a test that panics"
+)]
+
 mod accept;
 mod emulated;
+mod hostile;
+mod mutations;
+mod refuse;
+mod vectors;

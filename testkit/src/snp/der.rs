@@ -82,7 +82,7 @@ fn base_128(arc: u32) -> Vec<u8> {
         [arc >> 28, arc >> 21, arc >> 14, arc >> 7, arc].map(|group| (group & 0x7F).to_le_bytes());
     let mut out: Vec<u8> = groups
         .iter()
-        .filter_map(|[low, ..]| Some(*low))
+        .map(|[low, ..]| *low)
         .skip_while(|group| *group == 0)
         .collect();
     if out.is_empty() {
