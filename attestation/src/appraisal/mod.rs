@@ -20,16 +20,16 @@ use crate::time::UnixTime;
 /// Only [`verify`] makes it. It does not yet say anything that a relying party may act on: measurement and report
 /// data can be read after appraisal only.
 ///
-/// ```compile_fail
+/// ```compile_fail,E0451
 /// // Nobody can claim that evidence was verified.
-/// let verified = attestation::Verified { inner: todo!(), checks: todo!() };
+/// let verified = attestation::Verified { inner: todo!(), trail: todo!() };
 /// ```
-/// ```compile_fail
+/// ```compile_fail,E0599
 /// fn peek(verified: &attestation::Verified) -> &[u8; 48] {
 ///     verified.measurement()
 /// }
 /// ```
-/// ```compile_fail
+/// ```compile_fail,E0624
 /// fn peek(verified: &attestation::Verified) -> &[u8; 64] {
 ///     verified.report().report_data()
 /// }
@@ -162,13 +162,14 @@ impl Verdict {
     }
 }
 
-/// An appraisal: verdict, tier, and every check with its outcome.
-#[derive(Debug, Clone)]
+/// An appraisal: verdict, tier, and every check with its outcome. It serialises to an object with these members.
+#[derive(Debug, Clone, Serialize)]
 pub struct Appraisal {
     platform: Platform,
     verdict: Verdict,
     tier: Option<Tier>,
     checks: Vec<Check>,
+    #[serde(skip)]
     appraised: Option<Appraised>,
 }
 
@@ -241,7 +242,7 @@ impl From<VerifyError> for Appraisal {
 
 /// Appraised evidence: what it says may be used.
 ///
-/// ```compile_fail
+/// ```compile_fail,E0451
 /// // Appraised evidence comes from an appraisal, not from a literal.
 /// let appraised = attestation::Appraised { report: todo!(), tier: todo!(), line: todo!(), at: todo!() };
 /// ```
@@ -305,14 +306,14 @@ impl Appraised {
 
 /// Accepted evidence: a policy's reference values matched, the nonce was fresh, nothing was left out.
 ///
-/// ```compile_fail
+/// ```compile_fail,E0308
 /// // Authentic evidence is not accepted evidence.
 /// fn deposit(_to: attestation::Accepted) {}
 /// fn try_it(appraisal: &attestation::Appraisal) {
 ///     deposit(appraisal.appraised().unwrap().clone());
 /// }
 /// ```
-/// ```compile_fail
+/// ```compile_fail,E0451
 /// let accepted = attestation::Accepted { appraised: todo!() };
 /// ```
 #[derive(Debug, Clone)]

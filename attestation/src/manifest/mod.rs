@@ -35,7 +35,7 @@ pub enum EnclaveKind {
 
 /// A checked manifest. Only [`Manifest::open`] makes it, after its signature and all its rules held.
 ///
-/// ```compile_fail
+/// ```compile_fail,E0451
 /// let manifest = attestation::manifest::Manifest { sequence: 1, ..todo!() };
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,7 +2,9 @@
 
 mod bits;
 mod certificate;
+mod claims;
 mod endorsement;
+mod fault;
 mod product;
 mod report;
 mod roots;
@@ -14,9 +16,9 @@ pub use bits::{GuestPolicy, KeyInfo, PlatformInfo, SigningKey};
 pub use certificate::{CertificateProblem, CertificateRole};
 pub(crate) use endorsement::Holder;
 pub use endorsement::{ExtensionProblem, VekKind};
+pub use fault::{UnsignedRegion, VerifyFault};
 pub use product::{Cpuid, Line, Product};
 pub use report::{FirmwareVersion, REPORT_BYTES, Report, ReportProblem, SIGNED_BYTES};
 pub use roots::{Roots, RootsError};
 pub use tcb::{Tcb, TcbParts};
 pub(crate) use verify::{SnpVerified, verify};
-pub use verify::{UnsignedRegion, VerifyFault};

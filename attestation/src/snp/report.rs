@@ -260,6 +260,14 @@ impl Report {
         &self.fields.author_key_digest
     }
 
+    pub(crate) const fn report_id(&self) -> &[u8; 32] {
+        &self.fields.report_id
+    }
+
+    pub(crate) const fn report_id_ma(&self) -> &[u8; 32] {
+        &self.fields.report_id_ma
+    }
+
     /// r and s: 48 bytes each, little endian, and the 24 bytes after each that must be zero.
     pub(crate) fn signature_parts(&self) -> Option<[(&[u8; 48], &[u8]); 2]> {
         let Signature { r, s, padding: _ } = &self.fields.signature;
@@ -269,13 +277,6 @@ impl Report {
     /// The 368 bytes after the signature that must be zero.
     pub(crate) const fn signature_padding(&self) -> &[u8; 368] {
         &self.fields.signature.padding
-    }
-
-    /// What the report claims, field by field as text, for a person to look at. It is *not* verified, and no
-    /// program should decide anything by it.
-    #[must_use]
-    pub fn claims_for_display(&self, line: Option<Line>) -> Vec<(&'static str, String)> {
-        display::claims(self, line)
     }
 }
 
@@ -403,75 +404,5 @@ impl Cursor<'_> {
             minor,
             build,
         })
-    }
-}
-
-mod display {
-    //! The claims of a report as text.
-
-    use super::super::bits::describe;
-    use super::{GuestPolicy, Line, PlatformInfo, Report};
-
-    pub(super) fn claims(report: &Report, line: Option<Line>) -> Vec<(&'static str, String)> {
-        let fields = &report.fields;
-        // Version 3 and later name the processor; a verifier knows the line from the issuer of the key.
-        let line = line.or_else(|| {
-            fields
-                .cpuid
-                .and_then(|cpuid| cpuid.product())
-                .map(super::super::Product::line)
-        });
-        let tcb = |raw: [u8; 8]| match line {
-            Some(line) => super::Tcb::new(raw, line).parts().to_string(),
-            None => hex::encode(raw),
-        };
-        let unknown = || "not in this version".to_owned();
-        vec![
-            ("version", fields.version.to_string()),
-            ("guest_svn", fields.guest_svn.to_string()),
-            (
-                "policy",
-                describe(fields.policy.bits(), &GuestPolicy::NAMES),
-            ),
-            ("family_id", hex::encode(fields.family_id)),
-            ("image_id", hex::encode(fields.image_id)),
-            ("vmpl", fields.vmpl.to_string()),
-            ("current_tcb", tcb(fields.current_tcb)),
-            (
-                "platform_info",
-                describe(fields.platform_info.bits(), &PlatformInfo::NAMES),
-            ),
-            ("key_info", format!("{:#x}", fields.key_info.bits())),
-            ("report_data", hex::encode(fields.report_data)),
-            ("measurement", hex::encode(fields.measurement)),
-            ("host_data", hex::encode(fields.host_data)),
-            ("id_key_digest", hex::encode(fields.id_key_digest)),
-            ("author_key_digest", hex::encode(fields.author_key_digest)),
-            ("report_id", hex::encode(fields.report_id)),
-            ("report_id_ma", hex::encode(fields.report_id_ma)),
-            ("reported_tcb", tcb(fields.reported_tcb)),
-            (
-                "cpuid",
-                fields.cpuid.map_or_else(unknown, |cpuid| cpuid.to_string()),
-            ),
-            ("chip_id", hex::encode(fields.chip_id)),
-            ("committed_tcb", tcb(fields.committed_tcb)),
-            ("current_firmware", fields.current_firmware.to_string()),
-            ("committed_firmware", fields.committed_firmware.to_string()),
-            ("launch_tcb", tcb(fields.launch_tcb)),
-            (
-                "launch_mitigations",
-                fields
-                    .mitigations
-                    .map_or_else(unknown, |(launch, _)| format!("{launch:#x}")),
-            ),
-            (
-                "current_mitigations",
-                fields
-                    .mitigations
-                    .map_or_else(unknown, |(_, now)| format!("{now:#x}")),
-            ),
-            ("evidence_id", hex::encode(report.evidence_id())),
-        ]
     }
 }

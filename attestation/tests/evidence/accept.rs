@@ -251,3 +251,29 @@ launch = {{ snp = 25 }}
     // A development root has no revocation list; a VCEK names no provider.
     assert_eq!(undecided, [CheckName::Revocation, CheckName::CspId]);
 }
+
+#[test]
+fn an_appraisal_is_written_as_json_without_what_may_not_be_read() {
+    let platform = platform();
+    let evidence = evidence(&platform, &fields(&platform));
+    let appraisal = assess(&evidence, &roots(&platform), NOW, None, &Expected::saved());
+    let json = serde_json::to_value(&appraisal).unwrap();
+    let members: Vec<&str> = json
+        .as_object()
+        .unwrap()
+        .keys()
+        .map(String::as_str)
+        .collect();
+    assert_eq!(members, ["checks", "platform", "tier", "verdict"]);
+    assert_eq!(json["verdict"], "authentic");
+    assert_eq!(json["tier"], "emulated");
+    assert_eq!(json["platform"], "snp");
+    let checks = json["checks"].as_array().unwrap();
+    let check = |name: &str| checks.iter().find(|check| check["name"] == name).unwrap();
+    assert_eq!(
+        check("vmpl"),
+        &serde_json::json!({"name": "vmpl", "outcome": "pass", "expected": "0", "found": "0"})
+    );
+    assert_eq!(check("measurement")["outcome"], "not_run");
+    assert_eq!(check("revocation")["outcome"], "not_applicable");
+}

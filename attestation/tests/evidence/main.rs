@@ -9,6 +9,7 @@
 )]
 
 mod accept;
+mod attester;
 mod emulated;
 mod hostile;
 mod mutations;
