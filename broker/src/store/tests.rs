@@ -13,6 +13,7 @@ use enclave::frame::{FILE_HEADER_BYTES, FRAME_HEADER_BYTES, FrameCipher, FrameEr
 use enclave::store::{Batch, Key, Leaf, Log, Record, Store, StoreError, Write};
 use parking_lot::{Condvar, Mutex};
 use ring::rand::SystemRandom;
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -887,4 +888,130 @@ async fn leaves_changed_behind_our_back_are_not_given() {
             kind: io::ErrorKind::InvalidData
         }
     );
+}
+
+/// One step of a store's life.
+#[derive(Clone, Debug)]
+enum Step {
+    /// Writes to these keys, each right or wrong about the generation; deletes
+    /// where there are no bytes.
+    Commit(Vec<(u8, bool, Option<u8>)>),
+    Reopen,
+    /// A crash that tears so many bytes off the last frame.
+    Tear(usize),
+}
+
+fn step() -> impl proptest::strategy::Strategy<Value = Step> {
+    use proptest::prelude::*;
+    let write = (0..6_u8, prop::bool::weighted(0.9), any::<Option<u8>>());
+    prop_oneof![
+        8 => prop::collection::vec(write, 0..5).prop_map(Step::Commit),
+        1 => Just(Step::Reopen),
+        1 => (1..200_usize).prop_map(Step::Tear),
+    ]
+}
+
+/// Records by key: generation and bytes.
+type Records = BTreeMap<u8, (u64, Vec<u8>)>;
+
+/// What [`Step`]s must lead to.
+#[derive(Default)]
+struct Model {
+    now: Records,
+    /// Where each frame ends, and the records after it.
+    frames: Vec<(u64, Records)>,
+}
+
+async fn live(steps: Vec<Step>) {
+    let dir = quick_dir();
+    let path = dir.path().join(FILE_NAME);
+    let mut store = open(dir.path()).unwrap().0;
+    let mut model = Model::default();
+    for step in steps {
+        match step {
+            Step::Commit(of) => {
+                let mut after = model.now.clone();
+                let mut conflict = None;
+                let mut batch = Batch::default();
+                for (n, right, byte) in of {
+                    let found = after.get(&n).map_or(0, |(generation, _)| *generation);
+                    let expected = if right { found } else { found + 1 };
+                    let sealed = byte.map(|byte| vec![byte; 20]);
+                    let fits = right && (found > 0 || sealed.is_some());
+                    if !fits && conflict.is_none() {
+                        conflict = Some(n);
+                    }
+                    match &sealed {
+                        Some(sealed) => {
+                            after.insert(n, (found + 1, sealed.clone()));
+                        }
+                        None => {
+                            after.remove(&n);
+                        }
+                    }
+                    batch.writes.push(Write {
+                        key: key(n),
+                        expected_generation: expected,
+                        sealed,
+                    });
+                }
+                let expected = match conflict {
+                    Some(n) => Err(StoreError::Conflict { key: key(n) }),
+                    None => Ok(()),
+                };
+                let empty = batch.writes.is_empty();
+                assert_eq!(commit(&store, batch).await, expected);
+                if conflict.is_none() && !empty {
+                    let end = fs::metadata(&path).unwrap().len();
+                    model.frames.push((end, after.clone()));
+                    model.now = after;
+                }
+            }
+            Step::Reopen => {
+                drop(store);
+                let (reopened, report) = open(dir.path()).unwrap();
+                assert_eq!((report.frames, report.torn), (model.frames.len(), None));
+                store = reopened;
+            }
+            Step::Tear(bytes) => {
+                drop(store);
+                let length = fs::metadata(&path).unwrap().len();
+                let cut = length.saturating_sub(bytes as u64);
+                let kept = cut.max(FILE_HEADER_BYTES as u64);
+                let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+                file.set_len(kept).unwrap();
+                model.frames.retain(|(end, _)| *end <= kept);
+                model.now = model
+                    .frames
+                    .last()
+                    .map(|(_, now)| now.clone())
+                    .unwrap_or_default();
+                let (reopened, report) = open(dir.path()).unwrap();
+                assert_eq!(report.frames, model.frames.len());
+                store = reopened;
+            }
+        }
+        let expected: Vec<_> = model
+            .now
+            .iter()
+            .map(|(n, (generation, sealed))| record(*n, *generation, sealed))
+            .collect();
+        assert_eq!(store.scan(None, 99).await.unwrap(), expected);
+    }
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig {
+        cases: 64,
+        failure_persistence: None,
+        ..Default::default()
+    })]
+
+    #[test]
+    fn a_store_is_what_its_whole_frames_say(
+        steps in proptest::collection::vec(step(), 0..40)
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(live(steps));
+    }
 }
