@@ -43,5 +43,5 @@ pub use p256::{BadSignature, NotP256, P256PublicKey};
 pub use platform::{Attester, AttesterError, DerivedKey, SealingFields};
 pub use policy::{Policy, PolicyError};
 pub use report_data::{Purpose, report_data};
-pub use snp::{Roots, RootsError, VerifyFault};
+pub use snp::{RevocationError, Roots, RootsError, VerifyFault};
 pub use time::UnixTime;

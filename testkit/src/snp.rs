@@ -9,7 +9,9 @@ mod der;
 mod platform;
 mod report;
 
-pub use certificate::{AmdExtension, CertificateSpec, Extension, Name, PublicKey};
+pub use certificate::{
+    AmdExtension, CertificateSpec, Extension, Name, PublicKey, RevocationListSpec,
+};
 pub use chain::{Certificates, Chain, DevelopmentKey, VekKind};
 pub use platform::{Product, SnpError, SnpPlatform};
 pub use report::{Firmware, REPORT_BYTES, ReportFields, SIGNATURE_OFFSET};

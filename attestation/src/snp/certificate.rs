@@ -117,6 +117,8 @@ pub(crate) struct Certificate {
     /// The signed bytes, as they came.
     tbs: Vec<u8>,
     signature: Vec<u8>,
+    /// Big endian without leading zeros.
+    pub(crate) serial: Vec<u8>,
     /// DER of the subject.
     pub(crate) subject: Vec<u8>,
     /// DER of the issuer.
@@ -171,6 +173,7 @@ impl Certificate {
         Ok(Self {
             tbs: tbs.as_ref().to_vec(),
             signature: certificate.signature_value.data.to_vec(),
+            serial: tbs.serial.to_bytes_be(),
             subject: tbs.subject.as_raw().to_vec(),
             issuer: tbs.issuer.as_raw().to_vec(),
             common_name: common_name(&tbs.subject)?,
@@ -185,15 +188,7 @@ impl Certificate {
 
     /// Whether `issuer`'s key made the signature over the raw signed bytes.
     pub(crate) fn is_signed_by(&self, issuer: &Self) -> bool {
-        match &issuer.key {
-            PublicKey::Rsa4096 { modulus, exponent } => RsaPublicKeyComponents {
-                n: modulus,
-                e: exponent,
-            }
-            .verify(&RSA_PSS_2048_8192_SHA384, &self.tbs, &self.signature)
-            .is_ok(),
-            PublicKey::P384(_) => false,
-        }
+        issuer.key.has_signed(&self.tbs, &self.signature)
     }
 
     /// Whether `at` is before the validity begins; both ends are inclusive [RFC 5280 §4.1.2.5].
@@ -212,7 +207,22 @@ impl Certificate {
     }
 }
 
-fn is_pss_sha384(algorithm: &AlgorithmIdentifier<'_>) -> bool {
+impl PublicKey {
+    /// Whether this key made an RSASSA-PSS signature with SHA-384 over `message`.
+    pub(crate) fn has_signed(&self, message: &[u8], signature: &[u8]) -> bool {
+        match self {
+            Self::Rsa4096 { modulus, exponent } => RsaPublicKeyComponents {
+                n: modulus,
+                e: exponent,
+            }
+            .verify(&RSA_PSS_2048_8192_SHA384, message, signature)
+            .is_ok(),
+            Self::P384(_) => false,
+        }
+    }
+}
+
+pub(crate) fn is_pss_sha384(algorithm: &AlgorithmIdentifier<'_>) -> bool {
     let Some(parameters) = &algorithm.parameters else {
         return false;
     };

@@ -89,6 +89,12 @@ pub enum VerifyFault {
         /// Which.
         certificate: CertificateRole,
     },
+    /// The root has revoked a signing key.
+    #[error("the {certificate} certificate is revoked")]
+    Revoked {
+        /// Which.
+        certificate: CertificateRole,
+    },
     /// The report names a processor that this verifier does not know.
     #[error("the processor {cpuid} is unknown")]
     UnknownProduct {

@@ -7,6 +7,7 @@ use rustls_pki_types::pem::PemObject;
 use super::certificate::{Certificate, CertificateProblem, PublicKey};
 use super::endorsement::VekKind;
 use super::product::Line;
+use super::revocation::{RevocationError, RevocationList};
 
 /// The organisation in AMD's certificates.
 const AMD: &str = "Advanced Micro Devices";
@@ -112,6 +113,8 @@ pub enum RootsError {
 pub struct Roots {
     pinned: Vec<PinnedRoot>,
     signing_keys: Vec<Certificate>,
+    /// At most one a root: that with the highest number.
+    revocation: Vec<RevocationList>,
 }
 
 /// A trusted root.
@@ -157,6 +160,7 @@ impl Roots {
         Ok(Self {
             pinned,
             signing_keys,
+            revocation: Vec::new(),
         })
     }
 
@@ -184,6 +188,30 @@ impl Roots {
         } else {
             Ok(roots)
         }
+    }
+
+    /// Takes in a revocation list, DER, from the verifier's own store or from AMD; never from evidence. It must be
+    /// signed by a root of the set, and a list with a lower number than a known one is refused.
+    ///
+    /// # Errors
+    /// [`RevocationError`]; the set is then as it was.
+    pub fn add_revocation_list(&mut self, der: &[u8]) -> Result<(), RevocationError> {
+        let list =
+            RevocationList::open(der, |name| self.named(name).map(|root| &root.certificate))?;
+        if self
+            .revocation_of(&list.issuer)
+            .is_some_and(|known| list.is_older_than(known))
+        {
+            return Err(RevocationError::Older);
+        }
+        self.revocation.retain(|known| known.issuer != list.issuer);
+        self.revocation.push(list);
+        Ok(())
+    }
+
+    /// The revocation list of the root whose subject is `name`, DER.
+    pub(crate) fn revocation_of(&self, name: &[u8]) -> Option<&RevocationList> {
+        self.revocation.iter().find(|list| list.issuer == name)
     }
 
     /// The root whose subject is `name`, DER.

@@ -8,6 +8,7 @@ use super::endorsement::{Endorsed, Holder, VekKind};
 use super::fault::{UnsignedRegion, VerifyFault};
 use super::product::Line;
 use super::report::{ECDSA_P384_SHA384, Report};
+use super::revocation::Standing;
 use super::roots::{PinnedRoot, Roots, issued_kind};
 use crate::appraisal::{CheckName, Trail};
 use crate::evidence::Endorsements;
@@ -82,7 +83,7 @@ impl Verification {
             ],
             at,
         );
-        self.revocation(root);
+        self.revocation(root, &ask, roots, at);
         self.product(&report, root.line);
         let kind = kind?;
         self.key_kind(&report, kind);
@@ -397,21 +398,47 @@ impl Verification {
         );
     }
 
-    /// Revocation of signing keys, which AMD publishes in lists signed by the ARK.
-    fn revocation(&mut self, root: &PinnedRoot) {
-        let expected = "the signing key is not on the root's revocation list";
-        if root.emulated {
-            self.trail.not_applicable(
-                CheckName::Revocation,
-                expected,
-                "a development root has no revocation list",
-            );
-        } else {
-            self.trail.not_run(
-                CheckName::Revocation,
-                expected,
-                "no revocation list was given to the verifier",
-            );
+    /// Revocation of signing keys, by the list of the root that the verifier holds.
+    fn revocation(&mut self, root: &PinnedRoot, ask: &Certificate, roots: &Roots, at: UnixTime) {
+        let name = CheckName::Revocation;
+        let expected = "the signing key is not on the root's current revocation list";
+        let Some(list) = roots.revocation_of(&root.certificate.subject) else {
+            if root.emulated {
+                self.trail.not_applicable(
+                    name,
+                    expected,
+                    "no revocation list of the development root was given",
+                );
+            } else {
+                self.trail.not_run(
+                    name,
+                    expected,
+                    "no revocation list was given to the verifier",
+                );
+            }
+            return;
+        };
+        match list.standing(ask, at) {
+            Standing::Good => {
+                let found = format!(
+                    "not listed, the list is current until unix time {}",
+                    list.next_update_s()
+                );
+                self.settle(name, expected, found, Vec::new());
+            }
+            Standing::Revoked => {
+                let fault = VerifyFault::Revoked {
+                    certificate: CertificateRole::Ask,
+                };
+                self.settle(name, expected, "", vec![fault]);
+            }
+            Standing::NotYetCurrent => {
+                self.trail
+                    .not_run(name, expected, "the revocation list has not begun")
+            }
+            Standing::Ended => self
+                .trail
+                .not_run(name, expected, "the revocation list has ended"),
         }
     }
 

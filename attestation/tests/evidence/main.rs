@@ -14,4 +14,5 @@ mod emulated;
 mod hostile;
 mod mutations;
 mod refuse;
+mod revoke;
 mod vectors;

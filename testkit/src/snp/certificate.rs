@@ -98,6 +98,20 @@ impl AmdExtension {
 }
 
 impl Extension {
+    fn to_der(&self) -> Vec<u8> {
+        let Self {
+            oid: name,
+            critical,
+            value,
+        } = self;
+        let mut parts = vec![oid(name)];
+        if *critical {
+            parts.push(boolean(true));
+        }
+        parts.push(octet_string(value));
+        sequence(&parts)
+    }
+
     /// Basic constraints.
     #[must_use]
     pub fn basic_constraints(ca: bool, path_length: Option<u8>) -> Self {
@@ -176,23 +190,7 @@ impl CertificateSpec {
             key,
             extensions,
         } = self;
-        let extensions: Vec<Vec<u8>> = extensions
-            .iter()
-            .map(
-                |Extension {
-                     oid: name,
-                     critical,
-                     value,
-                 }| {
-                    let mut parts = vec![oid(name)];
-                    if *critical {
-                        parts.push(boolean(true));
-                    }
-                    parts.push(octet_string(value));
-                    sequence(&parts)
-                },
-            )
-            .collect();
+        let extensions: Vec<Vec<u8>> = extensions.iter().map(Extension::to_der).collect();
         let tbs = sequence(&[
             explicit(0, &integer(&[2])),
             integer(serial),
@@ -206,12 +204,82 @@ impl CertificateSpec {
             key.encode(),
             explicit(3, &sequence(&extensions)),
         ]);
-        let mut signature = vec![0; issuer.public().modulus_len()];
-        issuer
-            .sign(&RSA_PSS_SHA384, &SystemRandom::new(), &tbs, &mut signature)
-            .map_err(|_| SnpError::Sign)?;
-        Ok(sequence(&[tbs, pss_sha384(), bit_string(&signature)]))
+        sign(&tbs, issuer)
     }
+}
+
+/// A revocation list before it is signed.
+#[derive(Debug, Clone)]
+pub struct RevocationListSpec {
+    /// The root.
+    pub issuer: Name,
+    /// Rises with every list; big endian. Without one the list is malformed.
+    pub number: Option<Vec<u8>>,
+    /// UTCTime.
+    pub this_update: String,
+    /// UTCTime. Without one the list has no end.
+    pub next_update: Option<String>,
+    /// Serial numbers, big endian.
+    pub revoked: Vec<Vec<u8>>,
+    /// Further extensions of the list.
+    pub extensions: Vec<Extension>,
+}
+
+impl RevocationListSpec {
+    /// Signs the list as AMD's root signs.
+    ///
+    /// # Errors
+    /// [`SnpError`] if the key cannot be read or does not sign.
+    pub fn sign(&self, issuer: super::DevelopmentKey) -> Result<Vec<u8>, SnpError> {
+        let Self {
+            issuer: name,
+            number,
+            this_update,
+            next_update,
+            revoked,
+            extensions,
+        } = self;
+        let time = |text: &str| element(0x17, text.as_bytes());
+        let number = number.as_ref().map(|number| Extension {
+            oid: "2.5.29.20".to_owned(),
+            critical: false,
+            value: integer(number),
+        });
+        let extensions: Vec<Vec<u8>> = number
+            .iter()
+            .chain(extensions)
+            .map(Extension::to_der)
+            .collect();
+        let entries: Vec<Vec<u8>> = revoked
+            .iter()
+            .map(|serial| sequence(&[integer(serial), time(this_update)]))
+            .collect();
+        let mut parts = vec![
+            integer(&[1]),
+            pss_sha384(),
+            name.encode(),
+            time(this_update),
+        ];
+        parts.extend(next_update.as_deref().map(time));
+        if !entries.is_empty() {
+            parts.push(sequence(&entries));
+        }
+        parts.push(explicit(0, &sequence(&extensions)));
+        sign(&sequence(&parts), &issuer.load()?)
+    }
+}
+
+/// The signed form of certificates and lists: what is signed, the algorithm, the signature.
+fn sign(tbs: &[u8], issuer: &RsaKeyPair) -> Result<Vec<u8>, SnpError> {
+    let mut signature = vec![0; issuer.public().modulus_len()];
+    issuer
+        .sign(&RSA_PSS_SHA384, &SystemRandom::new(), tbs, &mut signature)
+        .map_err(|_| SnpError::Sign)?;
+    Ok(sequence(&[
+        tbs.to_vec(),
+        pss_sha384(),
+        bit_string(&signature),
+    ]))
 }
 
 /// The algorithm identifier, with the default trailer field written out as AMD does.

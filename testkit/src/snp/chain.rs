@@ -60,7 +60,7 @@ pub struct Certificates {
 }
 
 impl DevelopmentKey {
-    fn load(self) -> Result<RsaKeyPair, SnpError> {
+    pub(super) fn load(self) -> Result<RsaKeyPair, SnpError> {
         let pem = match self {
             Self::Ark => ARK_KEY,
             Self::Ask => ASK_KEY,
