@@ -1,1 +1,66 @@
-//! Rust SDK and the command line tokenkeep.
+//! Rust SDK of Tokenkeep: verify an enclave, deposit into it, and get tokens that are of no use to a thief.
+//!
+//! Nothing is deposited or asked for over a channel that was not verified: [`AttestedChannel`] exists for
+//! the verdict `accept` only, and everything else is made from one.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use std::sync::Arc;
+//! use tokenkeep::{
+//!     AttestedChannel, AttestedConfig, ClientIdentity, DpopKey, TokenClient, TokenRequest, Verification,
+//! };
+//!
+//! let policy = attestation::Policy::from_toml(&std::fs::read("policy.toml")?)?;
+//! let verification = Verification::new(attestation::Roots::amd()?, Some(policy));
+//! let mut config = AttestedConfig::new("https://tokenkeep.example:8443", verification);
+//! config.client_identity = Some(ClientIdentity::from_pem_files("client.pem".as_ref(), "client.key".as_ref())?);
+//!
+//! let channel = AttestedChannel::connect(&config).await?;
+//! let tokens = TokenClient::new(&channel, Arc::new(DpopKey::from_file("dpop.key".as_ref())?));
+//! let token = tokens.token(&TokenRequest::new("acme-crm", "https://api.example")).await?;
+//! # let _ = token;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! | module | holds |
+//! | --- | --- |
+//! | [`origin`] | where a service is: scheme, host and port |
+//! | [`verification`] | what a reply with evidence is worth |
+//! | [`channel`] | the attested channel |
+//! | [`deposit`] | secrets sealed to the enclave |
+//! | [`dpop_key`] | keys that tokens are bound to |
+//! | [`token_client`], [`access_token`] | tokens, kept until 80 % of their life |
+//! | [`gateway`], [`resource_url`] | calls through the gateway |
+//! | [`rpc_error`] | what a refusal says |
+//! | [`tls`], [`transport`] | connections |
+//! | [`nonce_cache`], [`clock`], [`private_file`] | nonces, time, files with private keys |
+
+pub mod access_token;
+pub mod channel;
+pub mod clock;
+pub mod deposit;
+pub mod dpop_key;
+pub mod gateway;
+pub mod nonce_cache;
+pub mod origin;
+pub mod private_file;
+pub mod resource_url;
+pub mod rpc_error;
+pub mod tls;
+mod token_cache;
+pub mod token_client;
+pub mod transport;
+pub mod verification;
+
+pub use access_token::AccessToken;
+pub use channel::{AttestedChannel, AttestedConfig, ConnectError, inspect};
+pub use clock::{Clock, SystemClock};
+pub use deposit::DepositRecipient;
+pub use dpop_key::{DpopKey, Signer};
+pub use gateway::{GatewayClient, GatewayRequest, GatewayResponse};
+pub use origin::Origin;
+pub use rpc_error::RpcError;
+pub use tls::ClientIdentity;
+pub use token_client::{TokenClient, TokenRequest};
+pub use verification::{Inspection, Verification};

@@ -1,0 +1,197 @@
+//! `grant`: deposit refresh tokens and look at grants.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use proto::v1;
+use serde_json::json;
+use tokenkeep::AttestedChannel;
+use tokenkeep::rpc_error::answer;
+
+use super::exit::manual;
+use super::failure::Failure;
+use super::output::Output;
+use super::pages::all_pages;
+use super::record::Record;
+use super::secret_input;
+
+/// A tenant's grants
+#[derive(Debug, Subcommand)]
+pub(crate) enum GrantCommand {
+    /// Seal a refresh token to the attested enclave and make a grant of it
+    ///
+    /// The token comes from a file or standard input, never from the command line. For a grant that exists it
+    /// replaces the refresh token; the rest must then be equal.
+    #[command(after_long_help = manual!("  tokenkeep grant deposit --tenant acme --app crm --grant acme-crm --client sync \\\n      --target api --scope contacts.read --token-file refresh-token\n  tokenkeep grant deposit --tenant acme --app crm --grant acme-crm --client sync \\\n      --target api < refresh-token"))]
+    Deposit(DepositArgs),
+    /// List a tenant's grants
+    #[command(after_long_help = manual!("  tokenkeep grant list --tenant acme\n  tokenkeep --json grant list --tenant acme"))]
+    List {
+        /// The tenant
+        #[arg(long)]
+        tenant: String,
+    },
+    /// Show a grant: state, clients, scopes, and the resources to ask tokens for
+    #[command(after_long_help = manual!("  tokenkeep grant show acme-crm"))]
+    Show {
+        /// The grant
+        id: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DepositArgs {
+    /// The tenant that owns the grant
+    #[arg(long)]
+    tenant: String,
+    /// The app that the refresh token was issued to
+    #[arg(long)]
+    app: String,
+    /// The id of the grant
+    #[arg(long)]
+    grant: String,
+    /// A client that may ask for tokens; repeat for more
+    #[arg(long = "client", value_name = "CLIENT", required = true)]
+    clients: Vec<String>,
+    /// A target of the provider that tokens may be used at; repeat for more
+    #[arg(long = "target", value_name = "TARGET", required = true)]
+    targets: Vec<String>,
+    /// A scope that tokens may carry; repeat for more
+    #[arg(long = "scope", value_name = "SCOPE")]
+    scopes: Vec<String>,
+    /// The file with the refresh token [default: standard input]
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+}
+
+pub(crate) async fn run(
+    command: GrantCommand,
+    channel: &AttestedChannel,
+    output: Output,
+) -> Result<(), Failure> {
+    let mut grants = channel.grants();
+    match command {
+        GrantCommand::Deposit(deposit) => deposit.run(channel, output).await,
+        GrantCommand::List { tenant } => {
+            let found = all_pages(async |page_token| {
+                let request = v1::ListGrantsRequest {
+                    tenant: tenant.clone(),
+                    page_size: 0,
+                    page_token,
+                };
+                let page = answer(grants.list_grants(request)).await?.into_inner();
+                Ok((page.grants, page.next_page_token))
+            })
+            .await?;
+            let records: Vec<Record> = found.into_iter().map(brief).collect();
+            output.records("grants", &records)
+        }
+        GrantCommand::Show { id } => {
+            let request = v1::GetGrantRequest { id };
+            let found = answer(grants.get_grant(request)).await?.into_inner().grant;
+            output.record(&record(found.ok_or_else(no_grant)?))
+        }
+    }
+}
+
+impl DepositArgs {
+    async fn run(self, channel: &AttestedChannel, output: Output) -> Result<(), Failure> {
+        let Self {
+            tenant,
+            app,
+            grant,
+            clients,
+            targets,
+            scopes,
+            token_file,
+        } = self;
+        let recipient = Box::pin(channel.deposit_recipient()).await?;
+        let refresh_token = secret_input::read("refresh token", token_file.as_deref())?;
+        let sealed_refresh_token =
+            recipient.seal_refresh_token(&tenant, &app, &grant, &refresh_token)?;
+        let request = v1::DepositGrantRequest {
+            grant: Some(v1::Grant {
+                id: grant,
+                tenant,
+                app,
+                clients,
+                targets,
+                scopes,
+                ..Default::default()
+            }),
+            sealed_refresh_token,
+        };
+        let made = answer(channel.grants().deposit_grant(request)).await?;
+        output.record(&record(made.into_inner().grant.ok_or_else(no_grant)?))
+    }
+}
+
+fn no_grant() -> Failure {
+    Failure::answer("the answer has no grant")
+}
+
+fn state(number: i32) -> String {
+    match v1::GrantState::try_from(number) {
+        Ok(v1::GrantState::Active) => "active".to_owned(),
+        Ok(v1::GrantState::NeedsConsent) => "needs_consent".to_owned(),
+        Ok(v1::GrantState::Unspecified) | Err(_) => format!("unknown ({number})"),
+    }
+}
+
+/// What a list shows of a grant.
+fn brief(grant: v1::Grant) -> Record {
+    Record::new([
+        ("id", json!(grant.id)),
+        ("app", json!(grant.app)),
+        ("state", json!(state(grant.state))),
+        ("cause", json!(grant.cause)),
+        ("frozen", json!(grant.frozen)),
+        ("clients", json!(grant.clients)),
+        ("targets", json!(grant.targets)),
+        ("scopes", json!(grant.scopes)),
+    ])
+}
+
+fn record(grant: v1::Grant) -> Record {
+    let v1::Grant {
+        id,
+        tenant,
+        app,
+        clients,
+        targets,
+        scopes,
+        state: number,
+        cause,
+        frozen,
+        resources,
+        created_at_s,
+        refresh_generation,
+    } = grant;
+    Record::new([
+        ("id", json!(id)),
+        ("tenant", json!(tenant)),
+        ("app", json!(app)),
+        ("state", json!(state(number))),
+        ("cause", json!(cause)),
+        ("frozen", json!(frozen)),
+        ("clients", json!(clients)),
+        ("targets", json!(targets)),
+        ("resources", json!(resources)),
+        ("scopes", json!(scopes)),
+        ("created_at_s", json!(created_at_s)),
+        ("refresh_generation", json!(refresh_generation)),
+    ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_state_is_never_shown_as_active() {
+        assert_eq!(state(v1::GrantState::Active.into()), "active");
+        assert_eq!(state(v1::GrantState::NeedsConsent.into()), "needs_consent");
+        assert_eq!(state(0), "unknown (0)");
+        assert_eq!(state(77), "unknown (77)");
+    }
+}

@@ -1,0 +1,164 @@
+//! The command line: what it takes, and which command runs.
+
+mod call;
+mod exit;
+mod failure;
+mod freeze;
+mod grant;
+mod key;
+mod output;
+mod pages;
+mod record;
+mod registry;
+mod secret_input;
+mod session;
+mod token;
+mod trust;
+mod verify;
+
+use clap::{Parser, Subcommand};
+
+use exit::manual;
+use failure::Failure;
+use session::Global;
+
+pub(crate) use exit::Exit;
+pub(crate) use output::Output;
+
+/// Verify a Tokenkeep enclave, deposit refresh tokens into it, and use the tokens it issues
+///
+/// Nothing is deposited or asked for before the enclave's evidence was accepted: `verify` shows the evidence
+/// and every check, all other commands but `key` check the same first and refuse anything but `accept`.
+#[derive(Debug, Parser)]
+#[command(name = "tokenkeep", version, max_term_width = 100, after_long_help = manual!("  tokenkeep verify --server https://keep.example:8443 --policy policy.toml\n  tokenkeep key new dpop.key\n  tokenkeep token --grant acme-crm --resource https://api.example --dpop-key dpop.key"))]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Verify the enclave and print verdict, evidence, keys and every check
+    ///
+    /// Asks for evidence with a fresh nonce and compares it with the policy's reference values. Without
+    /// --allow-emulated an emulated enclave is rejected.
+    #[command(after_long_help = verify::MANUAL)]
+    Verify,
+    /// Print the enclave's CA certificate (PEM), for programs that cannot verify evidence
+    #[command(after_long_help = manual!("  tokenkeep trust --server https://keep.example:8443 --policy policy.toml > ca.pem"))]
+    Trust,
+    /// Keys that sign access tokens
+    #[command(subcommand)]
+    Jwks(trust::JwksCommand),
+    /// DPoP keys, to which tokens are bound
+    #[command(subcommand)]
+    Key(key::KeyCommand),
+    /// A tenant's grants: deposit, list, show
+    #[command(subcommand)]
+    Grant(grant::GrantCommand),
+    /// Stop everything that a subject touches, at once and durably
+    #[command(after_long_help = manual!("  tokenkeep freeze client sync --tenant acme --reason 'key leaked'\n  tokenkeep freeze vendor drift --reason 'breach reported'\n  tokenkeep freeze key 0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I --reason 'laptop stolen'"))]
+    Freeze(freeze::FreezeArgs),
+    /// End a freeze
+    #[command(after_long_help = manual!("  tokenkeep thaw client sync --tenant acme"))]
+    Thaw(freeze::ThawArgs),
+    /// List the freezes in force
+    #[command(after_long_help = manual!("  tokenkeep freezes --tenant acme\n  tokenkeep --json freezes"))]
+    Freezes(freeze::FreezesArgs),
+    /// Get an access token and print it
+    ///
+    /// It is of use only together with the DPoP key, at one resource, for a few minutes.
+    #[command(after_long_help = manual!("  tokenkeep token --grant acme-crm --resource https://api.example --scope contacts.read \\\n      --dpop-key dpop.key\n  tokenkeep --json token --grant acme-crm --resource https://api.example --dpop-key dpop.key"))]
+    Token(token::TokenArgs),
+    /// Call an API through the gateway; body to standard output, status to standard error
+    ///
+    /// Gets a token, proves the DPoP key for this very request, and streams the answer. Exit code 1 also stands
+    /// for a status that is not 2xx.
+    #[command(after_long_help = manual!("  tokenkeep call GET https://keep.example:8445/g/acme-crm/api/contacts --dpop-key dpop.key\n  tokenkeep call POST https://keep.example:8445/g/acme-crm/api/contacts \\\n      --data @contact.json -H 'Content-Type: application/json' --dpop-key dpop.key"))]
+    Call(call::CallArgs),
+    /// Tenants: the organisations whose data is at stake
+    #[command(subcommand)]
+    Tenant(registry::TenantCommand),
+    /// Vendors: the organisations that run integrations
+    #[command(subcommand)]
+    Vendor(registry::VendorCommand),
+    /// Clients: the registered workloads of vendors
+    #[command(subcommand)]
+    Client(registry::ClientCommand),
+    /// Providers: upstream authorization servers and their APIs
+    #[command(subcommand)]
+    Provider(registry::ProviderCommand),
+    /// Apps: vendors' registrations at providers
+    #[command(subcommand)]
+    App(registry::AppCommand),
+}
+
+impl Cli {
+    /// Where results go.
+    pub(crate) const fn output(&self) -> Output {
+        self.global.output()
+    }
+
+    /// Runs the command. A failure is told on standard error.
+    pub(crate) async fn run(self) -> Exit {
+        let output = self.output();
+        match Box::pin(self.try_run()).await {
+            Ok(exit) => exit,
+            Err(failure) => {
+                output.failure(&failure);
+                failure.exit()
+            }
+        }
+    }
+
+    async fn try_run(self) -> Result<Exit, Failure> {
+        let Self { global, command } = self;
+        let output = global.output();
+        match command {
+            Command::Verify => {
+                let inspection = global.inspect().await?;
+                let server = global.server.as_deref().unwrap_or_default();
+                return verify::run(&inspection, server, output);
+            }
+            Command::Key(command) => key::run(&command, output)?,
+            Command::Trust => trust::trust(&global.channel().await?, output)?,
+            Command::Jwks(trust::JwksCommand::Export(_)) => {
+                trust::jwks(&global.channel().await?, output)?;
+            }
+            Command::Grant(command) => {
+                grant::run(command, &global.channel().await?, output).await?
+            }
+            Command::Freeze(args) => freeze::freeze(args, &global.channel().await?, output).await?,
+            Command::Thaw(args) => freeze::thaw(args, &global.channel().await?, output).await?,
+            Command::Freezes(args) => {
+                freeze::freezes(args, &global.channel().await?, output).await?;
+            }
+            Command::Token(args) => token::run(args, &global.channel().await?, output).await?,
+            Command::Call(args) => return call::run(args, &global.channel().await?, output).await,
+            Command::Tenant(command) => {
+                registry::run_tenant(command, &global.channel().await?, output).await?;
+            }
+            Command::Vendor(command) => {
+                registry::run_vendor(command, &global.channel().await?, output).await?;
+            }
+            Command::Client(command) => command.run(&global.channel().await?, output).await?,
+            Command::Provider(command) => command.run(&global.channel().await?, output).await?,
+            Command::App(command) => command.run(&global.channel().await?, output).await?,
+        }
+        Ok(Exit::Ok)
+    }
+}
+
+/// A command line that cannot be read, as a failure for programs.
+pub(crate) fn usage_failure(error: &clap::Error) -> Failure {
+    let text = error.render().to_string();
+    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let what = lines.next().unwrap_or("wrong usage");
+    let what = what.strip_prefix("error: ").unwrap_or(what).to_owned();
+    Failure::usage(what, "see --help")
+}
+
+#[cfg(test)]
+mod tests;

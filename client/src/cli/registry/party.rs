@@ -1,0 +1,152 @@
+//! `tenant` and `vendor`: organisations.
+
+use clap::Subcommand;
+use proto::v1;
+use serde_json::json;
+use tokenkeep::AttestedChannel;
+use tokenkeep::rpc_error::answer;
+
+use super::{missing, not_found};
+use crate::cli::exit::manual;
+use crate::cli::failure::Failure;
+use crate::cli::output::Output;
+use crate::cli::pages::all_pages;
+use crate::cli::record::Record;
+
+/// Tenants: the organisations whose data is at stake
+#[derive(Debug, Subcommand)]
+pub(crate) enum TenantCommand {
+    /// Register a tenant
+    #[command(after_long_help = manual!("  tokenkeep tenant create acme --name 'Acme Corp.'"))]
+    Create {
+        /// The id: 1 to 63 of a-z, 0-9 and single - inside
+        id: String,
+        /// What people call it
+        #[arg(long, default_value = "")]
+        name: String,
+    },
+    /// List the tenants
+    #[command(after_long_help = manual!("  tokenkeep tenant list"))]
+    List,
+    /// Show a tenant
+    #[command(after_long_help = manual!("  tokenkeep tenant show acme"))]
+    Show {
+        /// The id
+        id: String,
+    },
+}
+
+/// Vendors: the organisations that run integrations
+#[derive(Debug, Subcommand)]
+pub(crate) enum VendorCommand {
+    /// Register a vendor
+    #[command(after_long_help = manual!("  tokenkeep vendor create drift --name 'Drift Inc.'"))]
+    Create {
+        /// The id: 1 to 63 of a-z, 0-9 and single - inside
+        id: String,
+        /// What people call it
+        #[arg(long, default_value = "")]
+        name: String,
+    },
+    /// List the vendors
+    #[command(after_long_help = manual!("  tokenkeep vendor list"))]
+    List,
+    /// Show a vendor
+    #[command(after_long_help = manual!("  tokenkeep vendor show drift"))]
+    Show {
+        /// The id
+        id: String,
+    },
+}
+
+pub(crate) async fn run_tenant(
+    command: TenantCommand,
+    channel: &AttestedChannel,
+    output: Output,
+) -> Result<(), Failure> {
+    let party = |tenant: v1::Tenant| record(tenant.id, tenant.display_name);
+    match command {
+        TenantCommand::Create { id, name } => {
+            let request = v1::CreateTenantRequest {
+                tenant: Some(v1::Tenant {
+                    id,
+                    display_name: name,
+                }),
+            };
+            let made = answer(channel.registry().create_tenant(request)).await?;
+            let tenant = made.into_inner().tenant.ok_or_else(|| missing("tenant"))?;
+            output.record(&party(tenant))
+        }
+        TenantCommand::List => {
+            let all = tenants(channel).await?;
+            let records: Vec<Record> = all.into_iter().map(party).collect();
+            output.records("tenants", &records)
+        }
+        TenantCommand::Show { id } => {
+            let mut all = tenants(channel).await?.into_iter();
+            let found = all.find(|tenant| tenant.id == id);
+            output.record(&party(found.ok_or_else(|| not_found("tenant", &id))?))
+        }
+    }
+}
+
+pub(crate) async fn run_vendor(
+    command: VendorCommand,
+    channel: &AttestedChannel,
+    output: Output,
+) -> Result<(), Failure> {
+    let party = |vendor: v1::Vendor| record(vendor.id, vendor.display_name);
+    match command {
+        VendorCommand::Create { id, name } => {
+            let request = v1::CreateVendorRequest {
+                vendor: Some(v1::Vendor {
+                    id,
+                    display_name: name,
+                }),
+            };
+            let made = answer(channel.registry().create_vendor(request)).await?;
+            let vendor = made.into_inner().vendor.ok_or_else(|| missing("vendor"))?;
+            output.record(&party(vendor))
+        }
+        VendorCommand::List => {
+            let all = vendors(channel).await?;
+            let records: Vec<Record> = all.into_iter().map(party).collect();
+            output.records("vendors", &records)
+        }
+        VendorCommand::Show { id } => {
+            let mut all = vendors(channel).await?.into_iter();
+            let found = all.find(|vendor| vendor.id == id);
+            output.record(&party(found.ok_or_else(|| not_found("vendor", &id))?))
+        }
+    }
+}
+
+async fn tenants(channel: &AttestedChannel) -> Result<Vec<v1::Tenant>, Failure> {
+    let mut registry = channel.registry();
+    all_pages(async |page_token| {
+        let request = v1::ListTenantsRequest {
+            page_size: 0,
+            page_token,
+        };
+        let page = answer(registry.list_tenants(request)).await?.into_inner();
+        Ok((page.tenants, page.next_page_token))
+    })
+    .await
+}
+
+async fn vendors(channel: &AttestedChannel) -> Result<Vec<v1::Vendor>, Failure> {
+    let mut registry = channel.registry();
+    all_pages(async |page_token| {
+        let request = v1::ListVendorsRequest {
+            page_size: 0,
+            page_token,
+        };
+        let page = answer(registry.list_vendors(request)).await?.into_inner();
+        Ok((page.vendors, page.next_page_token))
+    })
+    .await
+}
+
+fn record(id: String, display_name: String) -> Record {
+    Record::new([("id", json!(id)), ("display_name", json!(display_name))])
+}

@@ -1,0 +1,114 @@
+//! From the global flags to an attested channel.
+
+use std::path::PathBuf;
+
+use attestation::{Policy, Roots};
+use clap::Args;
+use tokenkeep::{AttestedChannel, AttestedConfig, ClientIdentity, Inspection, Verification};
+
+use super::failure::Failure;
+use super::output::Output;
+
+/// The longest root file that is read, bytes.
+const MAX_ROOT_BYTES: usize = 64 * 1024;
+
+/// Flags of every command.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct Global {
+    /// Where the service's gRPC is: https://HOST:PORT
+    #[arg(long, global = true, env = "TOKENKEEP_SERVER", value_name = "URL")]
+    pub(crate) server: Option<String>,
+
+    /// The reference values that the evidence must match
+    #[arg(long, global = true, env = "TOKENKEEP_POLICY", value_name = "FILE")]
+    pub(crate) policy: Option<PathBuf>,
+
+    /// Trust evidence under this development root; an emulated enclave protects nothing
+    #[arg(
+        long,
+        global = true,
+        env = "TOKENKEEP_ALLOW_EMULATED",
+        value_name = "ROOT.pem"
+    )]
+    pub(crate) allow_emulated: Option<PathBuf>,
+
+    /// Your TLS certificate; it is shown to the verified enclave only
+    #[arg(
+        long,
+        global = true,
+        env = "TOKENKEEP_CERT",
+        value_name = "FILE",
+        requires = "key"
+    )]
+    pub(crate) cert: Option<PathBuf>,
+
+    /// The private key of --cert
+    #[arg(
+        long,
+        global = true,
+        env = "TOKENKEEP_KEY",
+        value_name = "FILE",
+        requires = "cert"
+    )]
+    pub(crate) key: Option<PathBuf>,
+
+    /// Print JSON: results on standard output, errors on standard error
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+}
+
+impl Global {
+    pub(crate) const fn output(&self) -> Output {
+        Output::new(self.json)
+    }
+
+    /// What a channel is made from.
+    pub(crate) fn config(&self) -> Result<AttestedConfig, Failure> {
+        let Self {
+            server,
+            policy,
+            allow_emulated,
+            cert,
+            key,
+            json: _,
+        } = self;
+        let server = server.as_ref().ok_or_else(|| {
+            Failure::usage(
+                "no server is named",
+                "give --server https://HOST:PORT or set TOKENKEEP_SERVER",
+            )
+        })?;
+        let roots = match allow_emulated {
+            Some(path) => {
+                let pem = tokenkeep::private_file::read_public(path, MAX_ROOT_BYTES)?;
+                let pem = String::from_utf8_lossy(&pem);
+                Roots::with_emulated(&pem)?
+            }
+            None => Roots::amd()?,
+        };
+        let policy = match policy {
+            Some(path) => {
+                let max_bytes = attestation::policy::MAX_POLICY_BYTES;
+                let text = tokenkeep::private_file::read_public(path, max_bytes)?;
+                Some(Policy::from_toml(&text)?)
+            }
+            None => None,
+        };
+        let mut config = AttestedConfig::new(server, Verification::new(roots, policy));
+        if let (Some(cert), Some(key)) = (cert, key) {
+            config.client_identity = Some(ClientIdentity::from_pem_files(cert, key)?);
+        }
+        Ok(config)
+    }
+
+    /// Evidence and its appraisal, whatever the verdict.
+    pub(crate) async fn inspect(&self) -> Result<Inspection, Failure> {
+        Ok(Box::pin(tokenkeep::inspect(&self.config()?)).await?)
+    }
+
+    /// A channel; the verdict must be `accept`.
+    pub(crate) async fn channel(&self) -> Result<AttestedChannel, Failure> {
+        Ok(Box::pin(AttestedChannel::connect(&self.config()?)).await?)
+    }
+}

@@ -1,0 +1,53 @@
+//! `token`: one access token.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::Args;
+use serde_json::json;
+use tokenkeep::{AttestedChannel, DpopKey, TokenClient, TokenRequest};
+
+use super::failure::Failure;
+use super::output::Output;
+
+#[derive(Debug, Args)]
+pub(crate) struct TokenArgs {
+    /// The grant to draw on
+    #[arg(long)]
+    grant: String,
+    /// Where the token is to be used, as `grant show` lists it
+    #[arg(long, value_name = "URL")]
+    resource: String,
+    /// A scope that the token is to carry; repeat for more [default: all of the grant]
+    #[arg(long = "scope", value_name = "SCOPE")]
+    scopes: Vec<String>,
+    /// The key that the token is bound to
+    #[arg(long, value_name = "FILE")]
+    dpop_key: PathBuf,
+}
+
+pub(crate) async fn run(
+    args: TokenArgs,
+    channel: &AttestedChannel,
+    output: Output,
+) -> Result<(), Failure> {
+    let TokenArgs {
+        grant,
+        resource,
+        scopes,
+        dpop_key,
+    } = args;
+    let tokens = TokenClient::new(channel, Arc::new(DpopKey::from_file(&dpop_key)?));
+    let request = TokenRequest::new(grant, resource).with_scopes(scopes);
+    let token = Box::pin(tokens.token(&request)).await?;
+    if output.is_json() {
+        return output.json(&json!({
+            "access_token": token.expose_secret(),
+            "token_type": "DPoP",
+            "expires_in_s": token.expires_in_s(),
+            "scopes": token.scopes(),
+            "resource": token.resource(),
+        }));
+    }
+    output.line(token.expose_secret())
+}

@@ -1,0 +1,306 @@
+//! Asks for tokens: a proof for each attempt, nonces learned, tokens kept until they are due.
+
+use std::sync::Arc;
+
+use jose::dpop::{ProofParams, random_jti};
+use jose::signing_key::SigningKeyError;
+use proto::v1::token_service_client::TokenServiceClient;
+use proto::v1::{IssueTokenRequest, IssueTokenResponse};
+use ring::rand::SystemRandom;
+use tonic::metadata::{Ascii, MetadataMap, MetadataValue};
+use tonic::{Request, Status};
+
+use crate::access_token::{AccessToken, AccessTokenError};
+use crate::channel::{AttestedChannel, uri};
+use crate::clock::Clock;
+use crate::dpop_key::{Signer, SignerError};
+use crate::nonce_cache::{NonceCache, Role};
+use crate::rpc_error::{self, RpcError};
+use crate::token_cache::{Held, TokenCache};
+use crate::transport::Transport;
+
+/// The method that tokens come from; with the origin it is the `htu` of proofs.
+const ISSUE_TOKEN: &str = "/tokenkeep.v1.TokenService/IssueToken";
+
+/// The metadata with the proof, and the one with the server's nonce.
+const DPOP: &str = "dpop";
+const DPOP_NONCE: &str = "dpop-nonce";
+
+/// The reason that asks for another nonce.
+const USE_DPOP_NONCE: &str = "USE_DPOP_NONCE";
+
+/// What a token is wanted for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct TokenRequest {
+    grant: String,
+    resource: String,
+    /// Sorted, each once.
+    scopes: Vec<String>,
+}
+
+impl TokenRequest {
+    /// A token for `resource`, a resource indicator [RFC 8707] that `grant` names, with all the scopes that
+    /// the grant has.
+    #[must_use]
+    pub fn new(grant: impl Into<String>, resource: impl Into<String>) -> Self {
+        Self {
+            grant: grant.into(),
+            resource: resource.into(),
+            scopes: Vec::new(),
+        }
+    }
+
+    /// The same with these scopes only; none asks for all.
+    #[must_use]
+    pub fn with_scopes(mut self, scopes: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.scopes = scopes.into_iter().map(Into::into).collect();
+        self.scopes.sort();
+        self.scopes.dedup();
+        self
+    }
+
+    /// The grant.
+    #[must_use]
+    pub fn grant(&self) -> &str {
+        &self.grant
+    }
+
+    /// The resource.
+    #[must_use]
+    pub fn resource(&self) -> &str {
+        &self.resource
+    }
+
+    /// The scopes, sorted; empty for all of the grant.
+    #[must_use]
+    pub fn scopes(&self) -> &[String] {
+        &self.scopes
+    }
+}
+
+/// Why there is no token.
+#[derive(Debug, thiserror::Error)]
+pub enum TokenError {
+    /// The service refused or was not reached.
+    #[error(transparent)]
+    Rpc(#[from] RpcError),
+    /// The proof could not be signed.
+    #[error(transparent)]
+    Signer(#[from] SignerError),
+    /// The proof is no metadata value: the signer made none.
+    #[error("the signer made no proof")]
+    Proof,
+    /// The answer holds no usable token.
+    #[error(transparent)]
+    Answer(#[from] AccessTokenError),
+}
+
+impl From<SigningKeyError> for TokenError {
+    fn from(error: SigningKeyError) -> Self {
+        Self::Signer(error.into())
+    }
+}
+
+/// Gets tokens over an attested channel and keeps them until 80 % of their life. One of any number of
+/// callers asks, the others wait for it or take what is still good.
+pub struct TokenClient {
+    issuer: Issuer,
+    cache: TokenCache,
+}
+
+/// The one who asks.
+struct Issuer {
+    transport: Transport,
+    htu: String,
+    signer: Arc<dyn Signer>,
+    nonces: NonceCache,
+    clock: Arc<dyn Clock>,
+}
+
+impl TokenClient {
+    /// A client that binds its tokens to the key of `signer`.
+    #[must_use]
+    pub fn new(channel: &AttestedChannel, signer: Arc<dyn Signer>) -> Self {
+        // The origin as the enclave itself spells it.
+        let origin = &channel.bundle().grpc_origin;
+        Self::over(
+            channel.transport().clone(),
+            origin,
+            signer,
+            channel.clock().clone(),
+        )
+    }
+
+    /// Over a transport that the caller vouches for.
+    pub(crate) fn over(
+        transport: Transport,
+        grpc_origin: &str,
+        signer: Arc<dyn Signer>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        let htu = format!("{}{ISSUE_TOKEN}", grpc_origin.trim_end_matches('/'));
+        Self {
+            issuer: Issuer {
+                transport,
+                htu,
+                signer,
+                nonces: NonceCache::default(),
+                clock,
+            },
+            cache: TokenCache::default(),
+        }
+    }
+
+    /// A token that is good for at least a fifth of its life, or for what is left of it when the service
+    /// cannot be reached to renew it.
+    ///
+    /// # Errors
+    /// [`TokenError`].
+    pub async fn token(&self, request: &TokenRequest) -> Result<Arc<AccessToken>, TokenError> {
+        let clock = &self.issuer.clock;
+        let slot = self.cache.slot(request, clock.monotonic_ms());
+        let at_hand = |held: &Held| held.token.clone();
+        if let Some(held) = slot
+            .held()
+            .filter(|held| held.is_fresh(clock.monotonic_ms()))
+        {
+            return Ok(at_hand(&held));
+        }
+        let _renewing = match slot.renewing.try_lock() {
+            Ok(renewing) => renewing,
+            Err(_taken) => {
+                // Someone renews. What is still good serves meanwhile.
+                let usable = |held: &Held| held.is_usable(clock.monotonic_ms());
+                if let Some(held) = slot.held().filter(usable) {
+                    return Ok(at_hand(&held));
+                }
+                slot.renewing.lock().await
+            }
+        };
+        // It may have been renewed while this caller waited.
+        let old = slot.held();
+        if let Some(held) = old
+            .as_ref()
+            .filter(|held| held.is_fresh(clock.monotonic_ms()))
+        {
+            return Ok(at_hand(held));
+        }
+        let asked_at_ms = clock.monotonic_ms();
+        match Box::pin(self.issuer.issue(request)).await {
+            Ok(token) => {
+                let held = Held::new(token, asked_at_ms);
+                let token = at_hand(&held);
+                slot.put(held);
+                Ok(token)
+            }
+            Err(TokenError::Rpc(error)) if error.is_unavailable() => old
+                .filter(|held| held.is_usable(clock.monotonic_ms()))
+                .map(|held| at_hand(&held))
+                .ok_or(TokenError::Rpc(error)),
+            Err(error) => {
+                // A refusal ends what was kept too: the grant may be frozen.
+                self.cache.forget(request);
+                Err(error)
+            }
+        }
+    }
+
+    /// Drops the token of a request, so that the next call asks for a new one: a server has refused it.
+    pub fn forget(&self, request: &TokenRequest) {
+        self.cache.forget(request);
+    }
+
+    /// What signs the proofs.
+    #[must_use]
+    pub fn signer(&self) -> &Arc<dyn Signer> {
+        &self.issuer.signer
+    }
+}
+
+impl std::fmt::Debug for TokenClient {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TokenClient")
+            .field("transport", &self.issuer.transport)
+            .field("jkt", &self.issuer.signer.jkt())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Issuer {
+    /// Asks, and once more if the server wants another nonce.
+    async fn issue(&self, request: &TokenRequest) -> Result<AccessToken, TokenError> {
+        let refused = match self.attempt(request).await? {
+            Ok(answer) => return Ok(AccessToken::from_answer(answer, &request.resource)?),
+            Err(refused) => refused,
+        };
+        let has_new_nonce = self.learn(refused.metadata());
+        let error = RpcError::from(refused);
+        if error.reason() != Some(USE_DPOP_NONCE) || !has_new_nonce {
+            return Err(error.into());
+        }
+        match self.attempt(request).await? {
+            Ok(answer) => Ok(AccessToken::from_answer(answer, &request.resource)?),
+            Err(refused) => {
+                self.learn(refused.metadata());
+                Err(RpcError::from(refused).into())
+            }
+        }
+    }
+
+    /// One attempt, with a proof of its own.
+    async fn attempt(
+        &self,
+        request: &TokenRequest,
+    ) -> Result<Result<IssueTokenResponse, Status>, TokenError> {
+        let TokenRequest {
+            grant,
+            resource,
+            scopes,
+        } = request;
+        let mut message = Request::new(IssueTokenRequest {
+            grant: grant.clone(),
+            resource: resource.clone(),
+            scopes: scopes.clone(),
+        });
+        message.metadata_mut().insert(DPOP, self.proof()?);
+        let mut client =
+            TokenServiceClient::with_origin(self.transport.clone(), uri(&self.transport));
+        match rpc_error::raw_answer(client.issue_token(message)).await {
+            Ok(answer) => {
+                self.learn(answer.metadata());
+                Ok(Ok(answer.into_inner()))
+            }
+            Err(refused) => Ok(Err(refused)),
+        }
+    }
+
+    fn proof(&self) -> Result<MetadataValue<Ascii>, TokenError> {
+        let nonce = self.nonces.newest(self.transport.origin(), Role::Token);
+        let jti = random_jti(&SystemRandom::new())?;
+        let params = ProofParams {
+            htm: "POST",
+            htu: &self.htu,
+            iat_s: self.clock.unix_time_s(),
+            jti: &jti,
+            nonce: nonce.as_deref(),
+            access_token: None,
+        };
+        let proof = self.signer.proof(&params)?;
+        proof.parse().map_err(|_| TokenError::Proof)
+    }
+
+    /// Keeps the nonce that came with an answer or refusal; says whether there was one, exactly one.
+    fn learn(&self, metadata: &MetadataMap) -> bool {
+        let mut values = metadata.get_all(DPOP_NONCE).iter();
+        match (values.next().map(|value| value.to_str()), values.next()) {
+            (Some(Ok(nonce)), None) => {
+                self.nonces
+                    .learn(self.transport.origin(), Role::Token, nonce)
+            }
+            (Some(Ok(_) | Err(_)) | None, _) => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,390 @@
+use super::*;
+use crate::access_token::tests::answer;
+use crate::dpop_key::DpopKey;
+use crate::origin::Origin;
+use crate::rpc_error::ERROR_DOMAIN;
+use crate::tls;
+use jose::dpop::{Expected, IatRule, Proof};
+use jose::target_uri::TargetUri;
+use parking_lot::Mutex;
+use proto::v1::token_service_server::{TokenService, TokenServiceServer};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer as CertificateIssuer, KeyPair};
+use rustls_pki_types::PrivateKeyDer;
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tonic::{Code, Response};
+use tonic_types::{ErrorDetails, StatusExt as _};
+
+/// What the server does with the next call.
+enum Turn {
+    /// Refuses with a fresh nonce.
+    WantNonce(&'static str),
+    /// Refuses without one.
+    Refuse(Code, &'static str),
+    /// Issues a token, with a nonce for the next.
+    Issue(&'static str, Option<&'static str>),
+}
+
+#[derive(Default)]
+struct Seen {
+    turns: Mutex<VecDeque<Turn>>,
+    calls: AtomicUsize,
+    proofs: Mutex<Vec<String>>,
+    nonces: Mutex<Vec<Option<String>>>,
+    htu: Mutex<String>,
+}
+
+struct Server {
+    seen: Arc<Seen>,
+    /// A call waits for a permit before it is answered.
+    gate: Arc<Semaphore>,
+}
+
+#[tonic::async_trait]
+impl TokenService for Server {
+    async fn issue_token(
+        &self,
+        request: Request<IssueTokenRequest>,
+    ) -> Result<Response<IssueTokenResponse>, Status> {
+        self.seen.calls.fetch_add(1, Ordering::SeqCst);
+        let proof = request
+            .metadata()
+            .get("dpop")
+            .unwrap()
+            .to_str()
+            .unwrap()
+            .to_owned();
+        let htu = self.seen.htu.lock().clone();
+        let parsed = Proof::from_header_values([proof.as_bytes()]).unwrap();
+        let nonce = parsed.nonce().map(str::to_owned);
+        parsed
+            .verify(&Expected {
+                htm: "POST",
+                htu: TargetUri::parse(&htu).unwrap(),
+                access_token: None,
+                bound_jkt: None,
+                now_s: 1_000_000,
+                iat: IatRule::WITHOUT_NONCE,
+            })
+            .unwrap();
+        self.seen.proofs.lock().push(proof);
+        self.seen.nonces.lock().push(nonce);
+        self.gate.acquire().await.unwrap().forget();
+        let turn = self.seen.turns.lock().pop_front().unwrap();
+        match turn {
+            Turn::WantNonce(nonce) => {
+                let details =
+                    ErrorDetails::with_error_info(USE_DPOP_NONCE, ERROR_DOMAIN, HashMap::new());
+                let mut status =
+                    Status::with_error_details(Code::Unauthenticated, "nonce", details);
+                status
+                    .metadata_mut()
+                    .insert(DPOP_NONCE, nonce.parse().unwrap());
+                Err(status)
+            }
+            Turn::Refuse(code, reason) => {
+                let details = ErrorDetails::with_error_info(reason, ERROR_DOMAIN, HashMap::new());
+                Err(Status::with_error_details(code, "refused", details))
+            }
+            Turn::Issue(token, nonce) => {
+                let mut answer = Response::new(answer(token, 100));
+                if let Some(nonce) = nonce {
+                    answer
+                        .metadata_mut()
+                        .insert(DPOP_NONCE, nonce.parse().unwrap());
+                }
+                Ok(answer)
+            }
+        }
+    }
+}
+
+#[derive(Default)]
+struct SetClock {
+    monotonic_ms: AtomicU64,
+}
+
+impl Clock for SetClock {
+    fn unix_time_s(&self) -> u64 {
+        1_000_000
+    }
+
+    fn monotonic_ms(&self) -> u64 {
+        self.monotonic_ms.load(Ordering::SeqCst)
+    }
+}
+
+struct Bench {
+    tokens: Arc<TokenClient>,
+    seen: Arc<Seen>,
+    gate: Arc<Semaphore>,
+    clock: Arc<SetClock>,
+    server: tokio::task::JoinHandle<()>,
+}
+
+/// A server on loopback with a certificate of its own CA, and a client that trusts this CA.
+async fn bench(turns: Vec<Turn>, permits: usize) -> Bench {
+    let ca_key = KeyPair::generate().unwrap();
+    let mut ca = CertificateParams::new(Vec::new()).unwrap();
+    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let ca_certificate = ca.self_signed(&ca_key).unwrap();
+    let leaf_key = KeyPair::generate().unwrap();
+    let leaf = CertificateParams::new(vec!["localhost".to_owned()])
+        .unwrap()
+        .signed_by(&leaf_key, &CertificateIssuer::from_params(&ca, &ca_key))
+        .unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(
+            vec![leaf.der().clone()],
+            PrivateKeyDer::Pkcs8(leaf_key.serialize_der().into()),
+        )
+        .unwrap();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+
+    let seen = Arc::new(Seen::default());
+    seen.turns.lock().extend(turns);
+    let gate = Arc::new(Semaphore::new(permits));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let origin = format!(
+        "https://localhost:{}",
+        listener.local_addr().unwrap().port()
+    );
+    *seen.htu.lock() = format!("{origin}{ISSUE_TOKEN}");
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let service = TokenServiceServer::new(Server {
+        seen: seen.clone(),
+        gate: gate.clone(),
+    });
+    let server = tokio::spawn(async move {
+        loop {
+            let (tcp, _) = listener.accept().await.unwrap();
+            let Ok(tls) = acceptor.accept(tcp).await else {
+                continue;
+            };
+            let service = hyper_util::service::TowerToHyperService::new(service.clone());
+            let io = hyper_util::rt::TokioIo::new(tls);
+            let executor = hyper_util::rt::TokioExecutor::new();
+            tokio::spawn(
+                hyper::server::conn::http2::Builder::new(executor).serve_connection(io, service),
+            );
+        }
+    });
+    let transport = Transport::new(
+        Origin::parse(&origin).unwrap(),
+        tls::pinned(ca_certificate.der(), None).unwrap(),
+    )
+    .unwrap();
+    let clock = Arc::new(SetClock::default());
+    let key = Arc::new(DpopKey::generate().unwrap());
+    let tokens = Arc::new(TokenClient::over(transport, &origin, key, clock.clone()));
+    Bench {
+        tokens,
+        seen,
+        gate,
+        clock,
+        server,
+    }
+}
+
+fn request() -> TokenRequest {
+    TokenRequest::new("acme-crm", "https://api.example")
+}
+
+#[tokio::test]
+async fn a_wanted_nonce_is_learned_and_the_attempt_made_again_with_a_new_proof() {
+    let turns = vec![
+        Turn::WantNonce("n1"),
+        Turn::Issue("t1", Some("n2")),
+        Turn::Issue("t2", None),
+    ];
+    let bench = bench(turns, 9).await;
+    let token = bench.tokens.token(&request()).await.unwrap();
+    assert_eq!(token.expose_secret(), "t1");
+    // The nonce of a good answer serves the next request.
+    let next = request().with_scopes(["read"]);
+    assert_eq!(
+        bench.tokens.token(&next).await.unwrap().expose_secret(),
+        "t2"
+    );
+    let expected = [None, Some("n1".to_owned()), Some("n2".to_owned())];
+    assert_eq!(*bench.seen.nonces.lock(), expected);
+    let mut proofs = bench.seen.proofs.lock().clone();
+    proofs.dedup();
+    assert_eq!(proofs.len(), 3);
+}
+
+#[tokio::test]
+async fn a_nonce_is_asked_for_again_once_only() {
+    let turns = vec![
+        Turn::WantNonce("n1"),
+        Turn::WantNonce("n2"),
+        Turn::Issue("t", None),
+    ];
+    let bench = bench(turns, 9).await;
+    match bench.tokens.token(&request()).await {
+        Err(TokenError::Rpc(error)) => assert_eq!(error.reason(), Some(USE_DPOP_NONCE)),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(bench.seen.calls.load(Ordering::SeqCst), 2);
+    // The second refusal taught its nonce nevertheless.
+    assert!(bench.tokens.token(&request()).await.is_ok());
+    assert_eq!(
+        bench.seen.nonces.lock().last(),
+        Some(&Some("n2".to_owned()))
+    );
+}
+
+#[tokio::test]
+async fn another_refusal_is_not_tried_again() {
+    let turns = vec![Turn::Refuse(Code::Unauthenticated, "INVALID_DPOP_PROOF")];
+    let bench = bench(turns, 9).await;
+    match bench.tokens.token(&request()).await {
+        Err(TokenError::Rpc(error)) => {
+            assert_eq!(
+                (error.code(), error.reason()),
+                (Code::Unauthenticated, Some("INVALID_DPOP_PROOF"))
+            );
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(bench.seen.calls.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn a_token_is_kept_until_80_percent_of_its_life_and_asked_for_once() {
+    let turns = vec![Turn::Issue("t1", None), Turn::Issue("t2", None)];
+    let bench = bench(turns, 0).await;
+    let callers: Vec<_> = (0..5)
+        .map(|_| {
+            let tokens = bench.tokens.clone();
+            tokio::spawn(async move {
+                tokens
+                    .token(&request())
+                    .await
+                    .unwrap()
+                    .expose_secret()
+                    .to_owned()
+            })
+        })
+        .collect();
+    bench.gate.add_permits(1);
+    for caller in callers {
+        assert_eq!(caller.await.unwrap(), "t1");
+    }
+    assert_eq!(bench.seen.calls.load(Ordering::SeqCst), 1);
+    bench.clock.monotonic_ms.store(79_999, Ordering::SeqCst);
+    assert_eq!(
+        bench
+            .tokens
+            .token(&request())
+            .await
+            .unwrap()
+            .expose_secret(),
+        "t1"
+    );
+    assert_eq!(bench.seen.calls.load(Ordering::SeqCst), 1);
+
+    // One renews, the others go on with what is good.
+    bench.clock.monotonic_ms.store(80_000, Ordering::SeqCst);
+    let tokens = bench.tokens.clone();
+    let renewing = tokio::spawn(async move { tokens.token(&request()).await });
+    while bench.seen.calls.load(Ordering::SeqCst) < 2 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(
+        bench
+            .tokens
+            .token(&request())
+            .await
+            .unwrap()
+            .expose_secret(),
+        "t1"
+    );
+    bench.gate.add_permits(1);
+    assert_eq!(renewing.await.unwrap().unwrap().expose_secret(), "t2");
+    assert_eq!(
+        bench
+            .tokens
+            .token(&request())
+            .await
+            .unwrap()
+            .expose_secret(),
+        "t2"
+    );
+    assert_eq!(bench.seen.calls.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn an_unreachable_service_leaves_what_is_good_and_a_refusal_does_not() {
+    let turns = vec![
+        Turn::Issue("t1", None),
+        Turn::Refuse(Code::Unavailable, "STORE_UNAVAILABLE"),
+        Turn::Refuse(Code::FailedPrecondition, "FROZEN"),
+        Turn::Refuse(Code::FailedPrecondition, "FROZEN"),
+    ];
+    let bench = bench(turns, 9).await;
+    assert!(bench.tokens.token(&request()).await.is_ok());
+    bench.clock.monotonic_ms.store(85_000, Ordering::SeqCst);
+    assert_eq!(
+        bench
+            .tokens
+            .token(&request())
+            .await
+            .unwrap()
+            .expose_secret(),
+        "t1"
+    );
+    // Frozen: the token at hand is given up although it has not expired.
+    for _ in 0..2 {
+        match bench.tokens.token(&request()).await {
+            Err(TokenError::Rpc(error)) => assert_eq!(error.reason(), Some("FROZEN")),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(bench.seen.calls.load(Ordering::SeqCst), 4);
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_the_enclaves_gets_nothing() {
+    let bench = bench(vec![], 9).await;
+    let other_ca = {
+        let key = KeyPair::generate().unwrap();
+        let mut ca = CertificateParams::new(Vec::new()).unwrap();
+        ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        ca.self_signed(&key).unwrap()
+    };
+    let transport = Transport::new(
+        bench.tokens.issuer.transport.origin().clone(),
+        tls::pinned(other_ca.der(), None).unwrap(),
+    )
+    .unwrap();
+    let error = transport.connect().await.unwrap_err();
+    assert!(error.is_untrusted_peer(), "{error:?}");
+    assert_eq!(bench.seen.calls.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn nobody_listening_is_unavailable_not_refused() {
+    let bench = bench(vec![], 9).await;
+    bench.server.abort();
+    assert!(bench.server.await.unwrap_err().is_cancelled());
+    match bench.tokens.token(&request()).await {
+        Err(TokenError::Rpc(error)) => {
+            assert!(error.is_unavailable());
+            assert!(
+                matches!(
+                    error.transport(),
+                    Some(crate::transport::TransportError::Connect { .. })
+                ),
+                "{error:?}"
+            );
+        }
+        other => panic!("{other:?}"),
+    }
+}
