@@ -7,6 +7,10 @@ use prost::Message;
 /// Messages that carry a secret: their `Debug` is written by hand in `src/redact.rs`.
 const SECRET_MESSAGES: [&str; 1] = [".tokenkeep.v1.IssueTokenResponse"];
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "cargo tells a build script where to write by its environment"
+)]
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let files = [
         "tokenkeep/v1/attestation.proto",
@@ -18,7 +22,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         println!("cargo::rerun-if-changed={file}");
     }
     let descriptors = protox::compile(files, ["."])?;
-    let out = PathBuf::from(std::env::var("OUT_DIR")?);
+    let out = PathBuf::from(std::env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?);
     std::fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
     tonic_prost_build::configure()
         .skip_debug(SECRET_MESSAGES)

@@ -21,7 +21,6 @@ struct Documents {
 }
 
 /// The routes.
-#[must_use]
 pub fn router(enclave: &Enclave) -> Router {
     let documents = Arc::new(Documents {
         metadata: metadata(enclave),

@@ -170,3 +170,6 @@ impl Enclave {
         Ok(Pending::new(batch, Vec::new(), allowed.touched, issued))
     }
 }
+
+#[cfg(test)]
+mod tests;

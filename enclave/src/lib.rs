@@ -32,6 +32,8 @@ pub mod scope;
 pub mod seal;
 pub mod secret;
 pub mod store;
+#[cfg(test)]
+mod testing;
 pub mod time;
 mod view;
 

@@ -205,3 +205,6 @@ struct Adoption {
     /// The access token, or why it is of no use.
     access: Result<Arc<UpstreamAccess>, RefreshError>,
 }
+
+#[cfg(test)]
+mod tests;

@@ -93,7 +93,6 @@ impl Committed {
     /// States that a batch was written and synced. For implementations of
     /// [`Store`] alone: calling it anywhere else breaks the promise that a token
     /// without a leaf does not exist.
-    #[must_use]
     pub fn by_store() -> Self {
         Self {
             _made_by_a_store: (),

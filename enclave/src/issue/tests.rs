@@ -1,0 +1,308 @@
+//! Tests of issuance: what passes, and each reason why not.
+
+use std::sync::atomic::Ordering;
+
+use futures_util::FutureExt;
+use jose::dpop::DpopError;
+
+use super::*;
+use crate::custody::Cause;
+use crate::freeze::Subject;
+use crate::registry::Rotation;
+use crate::store::StoreError;
+use crate::testing::{CLIENT_SPKI, DIRECT, GRPC, OTHER_SPKI, RESOURCE, World, id, key};
+
+fn world() -> World {
+    World::new(Rotation::Strict)
+}
+
+#[test]
+fn a_token_is_what_rfc_9068_and_rfc_9449_ask_for() {
+    let world = world();
+    let issued = world.ask(|_| {}).unwrap();
+    let parts: Vec<&str> = issued.access_token.split('.').collect();
+    let decode = |text: &str| -> serde_json::Value {
+        serde_json::from_slice(&jose::base64url::decode(text).unwrap()).unwrap()
+    };
+    let header = decode(parts[0]);
+    assert_eq!(header["typ"], "at+jwt");
+    assert_eq!(header["alg"], "ES256");
+    let kid = header["kid"].as_str().unwrap();
+    assert_eq!(kid, world.enclave.keys().token().kid());
+    assert!(kid.starts_with("emulated-"), "{kid}");
+    let claims = decode(parts[1]);
+    assert_eq!(claims["iss"], "https://127.0.0.1:7444");
+    assert_eq!(claims["aud"], RESOURCE);
+    assert_eq!(claims["sub"], "worker");
+    assert_eq!(claims["client_id"], "worker");
+    assert_eq!(claims["scope"], "contacts.read");
+    assert_eq!(claims["iat"], world.now.lo_s);
+    assert_eq!(claims["exp"], world.now.lo_s + 300);
+    assert_eq!(claims["tier"], "emulated");
+    let jkt = world.dpop.public_key().thumbprint().to_string();
+    assert_eq!(claims["cnf"], serde_json::json!({ "jkt": jkt }));
+    assert_eq!(issued.expires_in_s, 300);
+}
+
+#[test]
+fn no_scopes_ask_for_all_of_the_grant_and_a_direct_resource_is_its_own_audience() {
+    let world = world();
+    let issued = world.ask(|ask| {
+        ask.scopes.clear();
+        ask.resource = DIRECT.into();
+    });
+    let issued = issued.unwrap();
+    assert_eq!(issued.scopes.to_string(), "contacts.read contacts.write");
+    assert_eq!(issued.resource, DIRECT);
+}
+
+#[test]
+fn each_thing_that_is_not_granted_is_refused() {
+    type Change = Box<dyn Fn(&World, &mut crate::testing::Asking)>;
+    let rows: Vec<(&str, Change, IssueError)> = vec![
+        (
+            "no certificate",
+            Box::new(|_, a| a.peer = None),
+            AuthenticationError::NoCertificate.into(),
+        ),
+        (
+            "unknown certificate",
+            Box::new(|_, a| a.peer = Some([9; 32])),
+            AuthenticationError::UnknownCertificate.into(),
+        ),
+        (
+            "an administrator's certificate",
+            Box::new(|_, a| a.peer = Some(crate::testing::ADMIN_SPKI)),
+            AuthenticationError::UnknownCertificate.into(),
+        ),
+        (
+            "client that the grant does not name",
+            Box::new(|_, a| a.peer = Some(OTHER_SPKI)),
+            Denied::NoSuchGrant.into(),
+        ),
+        (
+            "unknown grant",
+            Box::new(|_, a| a.grant = "other".into()),
+            Denied::NoSuchGrant.into(),
+        ),
+        (
+            "ill-formed grant",
+            Box::new(|_, a| a.grant = "../x".into()),
+            IssueError::GrantId(IdError::Character),
+        ),
+        (
+            "unknown resource",
+            Box::new(|_, a| a.resource = "https://x.example/".into()),
+            Denied::Resource.into(),
+        ),
+        (
+            "resource with a slash too many",
+            Box::new(|_, a| a.resource.push('/')),
+            Denied::Resource.into(),
+        ),
+        (
+            "target that the grant does not name",
+            Box::new(|_, a| a.resource = "https://unnamed.example/".into()),
+            Denied::Resource.into(),
+        ),
+        (
+            "scope that was not granted",
+            Box::new(|_, a| a.scopes.push("admin".into())),
+            Denied::Scope.into(),
+        ),
+        (
+            "ill-formed scope",
+            Box::new(|_, a| a.scopes.push("a b".into())),
+            ScopeError::Character.into(),
+        ),
+        (
+            "no proof",
+            Box::new(|_, a| a.proofs.clear()),
+            DpopError::Missing.into(),
+        ),
+        (
+            "two proofs",
+            Box::new(|w, a| a.proofs.push(w.proof())),
+            DpopError::Repeated.into(),
+        ),
+        (
+            "garbage proof",
+            Box::new(|_, a| a.proofs = vec!["x".into()]),
+            DpopError::Jws(jose::jws::JwsError::SegmentCount).into(),
+        ),
+        (
+            "no nonce",
+            Box::new(|w, a| a.proofs = vec![w.proof_by(&w.dpop, &format!("{GRPC}{PATH}"), None)]),
+            NonceError::Missing.into(),
+        ),
+        (
+            "foreign nonce",
+            Box::new(|w, a| {
+                a.proofs = vec![w.proof_by(&w.dpop, &format!("{GRPC}{PATH}"), Some("x"))]
+            }),
+            NonceError::Foreign.into(),
+        ),
+        (
+            "the gateway's nonce",
+            Box::new(|w, a| {
+                let nonce = w.enclave.dpop_nonce(Role::Gateway, &w.now);
+                a.proofs = vec![w.proof_by(&w.dpop, &format!("{GRPC}{PATH}"), Some(&nonce))];
+            }),
+            NonceError::Foreign.into(),
+        ),
+        (
+            "proof for another method",
+            Box::new(|w, a| {
+                let nonce = w.enclave.dpop_nonce(Role::Token, &w.now);
+                a.proofs = vec![w.proof_by(&w.dpop, &format!("{GRPC}/x"), Some(&nonce))];
+            }),
+            DpopError::HtuMismatch.into(),
+        ),
+        (
+            "proof for another origin",
+            Box::new(|w, a| {
+                let nonce = w.enclave.dpop_nonce(Role::Token, &w.now);
+                a.proofs = vec![w.proof_by(
+                    &w.dpop,
+                    &format!("https://evil.example{PATH}"),
+                    Some(&nonce),
+                )];
+            }),
+            DpopError::HtuMismatch.into(),
+        ),
+    ];
+    let world = world();
+    for (what, change, expected) in rows {
+        let found = world.ask(|asking| change(&world, asking));
+        assert_eq!(found.map(|_| ()), Err(expected), "{what}");
+    }
+}
+
+#[test]
+fn a_proof_serves_once() {
+    let world = world();
+    let proof = world.proof();
+    let again = |w: &World| w.ask(|ask| ask.proofs = vec![proof.clone()]).map(|_| ());
+    assert_eq!(again(&world), Ok(()));
+    assert_eq!(again(&world), Err(ReplayError::Replayed.into()));
+}
+
+#[test]
+fn a_restart_ends_older_proofs() {
+    let mut world = world();
+    let proof = world.proof();
+    world.restart();
+    let found = world.ask(|ask| ask.proofs = vec![proof]).map(|_| ());
+    assert_eq!(found, Err(NonceError::Foreign.into()));
+}
+
+#[test]
+fn a_refused_request_uses_no_place_in_the_replay_cache() {
+    let world = world();
+    let proof = world.proof();
+    let with = |peer| {
+        world
+            .ask(|ask| {
+                ask.proofs = vec![proof.clone()];
+                ask.peer = peer;
+            })
+            .map(|_| ())
+    };
+    let refused = Err(AuthenticationError::UnknownCertificate.into());
+    assert_eq!(with(Some([9; 32])), refused);
+    assert_eq!(with(Some(CLIENT_SPKI)), Ok(()));
+}
+
+#[test]
+fn each_freeze_stops_issuance_and_survives_a_restart() {
+    let jkt = |w: &World| w.dpop.public_key().thumbprint().to_string();
+    let subjects: [fn(&World) -> Subject; 6] = [
+        |_| Subject::Tenant(id("acme")),
+        |_| Subject::Vendor(id("crm-sync")),
+        |_| Subject::Client(id("worker")),
+        |_| Subject::Provider(id("crm")),
+        |_| Subject::App(id("crm-app")),
+        |_| Subject::Grant(id("contacts")),
+    ];
+    for subject in subjects {
+        let mut world = world();
+        let subject = subject(&world);
+        world.freeze(subject.clone());
+        for _ in 0..2 {
+            let found = world.ask(|_| {}).map(|_| ());
+            let subject = subject.clone();
+            assert_eq!(found, Err(Denied::Frozen { subject }.into()));
+            world.restart();
+        }
+        let thaw = world
+            .enclave
+            .thaw(world.admin(), subject, None, &world.now)
+            .unwrap();
+        world.settle(thaw);
+        assert_eq!(world.ask(|_| {}).map(|_| ()), Ok(()));
+    }
+    let world = world();
+    let subject = Subject::Key(jkt(&world));
+    world.freeze(subject.clone());
+    let found = world.ask(|_| {}).map(|_| ());
+    assert_eq!(found, Err(Denied::Frozen { subject }.into()));
+    let nonce = world.enclave.dpop_nonce(Role::Token, &world.now);
+    let other = world.proof_by(&key(), &format!("{GRPC}{PATH}"), Some(&nonce));
+    assert_eq!(
+        world.ask(|ask| ask.proofs = vec![other]).map(|_| ()),
+        Ok(())
+    );
+}
+
+#[test]
+fn a_freeze_between_decision_and_release_holds_the_token_back() {
+    let world = world();
+    let proof = world.proof();
+    let request = IssueRequest {
+        peer: Peer {
+            spki_sha256: Some(CLIENT_SPKI),
+        },
+        proofs: vec![proof.as_bytes()],
+        grant: "contacts",
+        resource: RESOURCE,
+        scopes: &[],
+    };
+    let pending = world.enclave.issue(&request, &world.now).unwrap();
+    let durable = pending
+        .commit(&world.store)
+        .now_or_never()
+        .unwrap()
+        .unwrap();
+    let subject = Subject::Client(id("worker"));
+    world.freeze(subject.clone());
+    let found = world.enclave.release(durable).map(|_| ());
+    assert_eq!(found, Err(Denied::Frozen { subject }));
+}
+
+#[test]
+fn a_token_without_a_leaf_does_not_exist() {
+    let world = world();
+    let before = world.store.leaves.lock().len();
+    world.ask(|_| {}).unwrap();
+    assert_eq!(world.store.leaves.lock().len(), before + 1);
+    world.store.full.store(true, Ordering::Relaxed);
+    let proof = world.proof();
+    let request = IssueRequest {
+        peer: Peer {
+            spki_sha256: Some(CLIENT_SPKI),
+        },
+        proofs: vec![proof.as_bytes()],
+        grant: "contacts",
+        resource: RESOURCE,
+        scopes: &[],
+    };
+    let pending = world.enclave.issue(&request, &world.now).unwrap();
+    let found = pending.commit(&world.store).now_or_never().unwrap();
+    assert_eq!(found.map(|_| ()), Err(StoreError::Full));
+}
+
+#[test]
+fn the_words_of_causes_are_stable() {
+    assert_eq!(Cause::LostInExchange.word(), "lost_in_exchange");
+    assert_eq!(Cause::RefusedByProvider.word(), "refused_by_provider");
+}

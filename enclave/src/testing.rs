@@ -1,0 +1,376 @@
+//! A small world for the enclave's own tests: a store in memory, one of each in
+//! the registry, a grant, and a client with its DPoP key.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use attestation::{DepositContext, DepositEnvelope};
+use futures_util::FutureExt;
+use jose::dpop::{ProofParams, random_jti};
+use jose::{Alg, SigningKey};
+use parking_lot::Mutex;
+use ring::rand::SystemRandom;
+
+use crate::Enclave;
+use crate::admin::{AdminError, Administrator, DepositRequest, FreezeRequest, NewApp, Role};
+use crate::authenticate::Peer;
+use crate::boot::Boot;
+use crate::config::Config;
+use crate::freeze::Subject;
+use crate::http_url::HttpUrl;
+use crate::ids::{AppId, ClientId, GrantId, ProviderId, TargetName, TenantId, VendorId};
+use crate::issue::{IssueError, IssueRequest, Issued, PATH};
+use crate::keys::authority::HostName;
+use crate::keys::root::RootKey;
+use crate::nonce::Role as NonceRole;
+use crate::pending::Pending;
+use crate::registry::{
+    Api, App, AuthMethod, Client, Grant, Provider, Rotation, Target, Tenant, Vendor,
+};
+use crate::scope::Scopes;
+use crate::store::{Batch, Committed, Key, Leaf, Record, Store, StoreError};
+use crate::time::Now;
+
+pub(crate) const GRPC: &str = "https://127.0.0.1:7443";
+pub(crate) const GATEWAY: &str = "https://127.0.0.1:7445";
+pub(crate) const RESOURCE: &str = "https://127.0.0.1:7445/g/contacts/api";
+pub(crate) const DIRECT: &str = "https://direct.example/api";
+pub(crate) const REFRESH_TOKEN: &str = "refresh-1-canary";
+pub(crate) const ADMIN_SPKI: [u8; 32] = [1; 32];
+pub(crate) const CLIENT_SPKI: [u8; 32] = [2; 32];
+pub(crate) const OTHER_SPKI: [u8; 32] = [3; 32];
+
+/// A store in memory, with the semantics of the port, that can be told to fail.
+#[derive(Default)]
+pub(crate) struct MemoryStore {
+    pub(crate) records: Mutex<BTreeMap<Key, Record>>,
+    pub(crate) leaves: Mutex<Vec<Leaf>>,
+    pub(crate) full: AtomicBool,
+}
+
+impl Store for MemoryStore {
+    async fn get(&self, key: &Key) -> Result<Option<Record>, StoreError> {
+        Ok(self.records.lock().get(key).cloned())
+    }
+
+    async fn scan(&self, after: Option<&Key>, limit: usize) -> Result<Vec<Record>, StoreError> {
+        let records = self.records.lock();
+        let follows = |record: &&Record| after.is_none_or(|after| record.key > *after);
+        Ok(records
+            .values()
+            .filter(follows)
+            .take(limit)
+            .cloned()
+            .collect())
+    }
+
+    async fn commit(&self, batch: Batch) -> Result<Committed, StoreError> {
+        if self.full.load(Ordering::Relaxed) {
+            return Err(StoreError::Full);
+        }
+        let mut records = self.records.lock();
+        for write in &batch.writes {
+            let generation = records
+                .get(&write.key)
+                .map_or(0, |record| record.generation);
+            if generation != write.expected_generation {
+                return Err(StoreError::Conflict { key: write.key });
+            }
+        }
+        for write in batch.writes {
+            match write.sealed {
+                Some(sealed) => {
+                    let record = Record {
+                        key: write.key,
+                        generation: write.expected_generation + 1,
+                        sealed,
+                    };
+                    records.insert(write.key, record);
+                }
+                None => {
+                    records.remove(&write.key);
+                }
+            }
+        }
+        self.leaves.lock().extend(batch.leaves);
+        Ok(Committed::by_store())
+    }
+}
+
+/// The world.
+pub(crate) struct World {
+    pub(crate) enclave: Enclave,
+    pub(crate) store: MemoryStore,
+    pub(crate) now: Now,
+    pub(crate) dpop: SigningKey,
+    root: RootKey,
+    rotation: Rotation,
+}
+
+pub(crate) fn id<T: TryFrom<String>>(text: &str) -> T {
+    let Ok(id) = T::try_from(text.to_owned()) else {
+        panic!("{text} is no id");
+    };
+    id
+}
+
+pub(crate) fn key() -> SigningKey {
+    let rng = SystemRandom::new();
+    let pkcs8 = SigningKey::generate(Alg::Es256, &rng).unwrap();
+    SigningKey::from_pkcs8(&pkcs8, &rng).unwrap()
+}
+
+pub(crate) fn config() -> Config {
+    let tenant: TenantId = id("acme");
+    let vendor: VendorId = id("crm-sync");
+    Config {
+        issuer: "https://127.0.0.1:7444".into(),
+        grpc_origin: GRPC.into(),
+        public_origin: "https://127.0.0.1:7444".into(),
+        gateway_origin: GATEWAY.into(),
+        hosts: vec![HostName::Address("127.0.0.1".parse().unwrap())],
+        administrators: vec![Administrator {
+            name: "root".into(),
+            spki_sha256: ADMIN_SPKI,
+            roles: vec![Role::Operator, Role::Tenant(tenant), Role::Vendor(vendor)],
+        }],
+        token_lifetime_s: 300,
+        emulated: true,
+        tier: "emulated".into(),
+        allow_loopback: true,
+        manifest_digest: [8; 32],
+        manifest_signer: [9; 32],
+        replay_capacity: 1_000,
+    }
+}
+
+fn boot(root: &RootKey, store: &MemoryStore, now: &Now) -> Enclave {
+    let mut boot = Boot::new(config(), root, Box::new(SystemRandom::new())).unwrap();
+    for record in store.records.lock().values() {
+        boot.load(record.clone()).unwrap();
+    }
+    if let Some(batch) = boot.create_keys(now).unwrap() {
+        let _receipt = store.commit(batch).now_or_never().unwrap().unwrap();
+    }
+    boot.finish().unwrap()
+}
+
+impl World {
+    /// With one of each registered and a grant deposited.
+    pub(crate) fn new(rotation: Rotation) -> Self {
+        let now = Now {
+            lo_s: 1_800_000_000,
+            hi_s: 1_800_000_005,
+            mono_ms: 5_000,
+        };
+        let root = RootKey::generate(&SystemRandom::new()).unwrap();
+        let store = MemoryStore::default();
+        let enclave = boot(&root, &store, &now);
+        let mut world = Self {
+            enclave,
+            store,
+            now,
+            dpop: key(),
+            root,
+            rotation,
+        };
+        world.register();
+        world.deposit(REFRESH_TOKEN).unwrap();
+        world
+    }
+
+    /// The process dies and comes back: memory is lost, the store is not.
+    pub(crate) fn restart(&mut self) {
+        self.enclave = boot(&self.root, &self.store, &self.now);
+    }
+
+    pub(crate) fn admin(&self) -> &Administrator {
+        let peer = Peer {
+            spki_sha256: Some(ADMIN_SPKI),
+        };
+        self.enclave.administrator(&peer).unwrap()
+    }
+
+    pub(crate) fn settle<T>(&self, pending: Pending<T>) -> T {
+        let durable = pending.commit(&self.store).now_or_never().unwrap().unwrap();
+        self.enclave.release(durable).unwrap()
+    }
+
+    pub(crate) fn provider(&self) -> Provider {
+        let target = |name: &str, api| Target {
+            name: id::<TargetName>(name),
+            api,
+        };
+        Provider {
+            id: id::<ProviderId>("crm"),
+            token_endpoint: HttpUrl::parse("http://127.0.0.1:1/token").unwrap(),
+            rotation: self.rotation,
+            targets: vec![
+                target(
+                    "api",
+                    Api::Gateway {
+                        base_url: HttpUrl::parse("http://127.0.0.1:1/api").unwrap(),
+                    },
+                ),
+                target(
+                    "direct",
+                    Api::Direct {
+                        resource: DIRECT.into(),
+                    },
+                ),
+                target(
+                    "unnamed",
+                    Api::Direct {
+                        resource: "https://unnamed.example/".into(),
+                    },
+                ),
+            ],
+        }
+    }
+
+    fn register(&mut self) {
+        let (e, by, now) = (&self.enclave, self.admin(), &self.now);
+        let tenant = Tenant {
+            id: id("acme"),
+            display_name: "Acme".into(),
+        };
+        self.settle(e.create_tenant(by, tenant, now).unwrap());
+        let vendor = Vendor {
+            id: id("crm-sync"),
+            display_name: "CRM Sync".into(),
+        };
+        self.settle(e.create_vendor(by, vendor, now).unwrap());
+        for (name, tls_spki_sha256) in [("worker", CLIENT_SPKI), ("stranger", OTHER_SPKI)] {
+            let client = Client {
+                id: id::<ClientId>(name),
+                vendor: id("crm-sync"),
+                tls_spki_sha256,
+            };
+            self.settle(e.create_client(by, client, now).unwrap());
+        }
+        self.settle(e.create_provider(by, self.provider(), now).unwrap());
+        let app = App {
+            id: id::<AppId>("crm-app"),
+            vendor: id("crm-sync"),
+            provider: id("crm"),
+            oauth_client_id: "oauth-client".into(),
+            auth_method: AuthMethod::ClientSecretBasic,
+        };
+        let sealed_client_secret = self.seal("crm-sync", "crm-app", "crm", "client-secret", "s3");
+        let new = NewApp {
+            app,
+            sealed_client_secret: &sealed_client_secret,
+        };
+        self.settle(e.create_app(by, new, now).unwrap());
+    }
+
+    /// Seals a secret to the enclave, as the SDK does.
+    pub(crate) fn seal(
+        &self,
+        tenant: &str,
+        app: &str,
+        grant: &str,
+        kind: &str,
+        secret: &str,
+    ) -> Vec<u8> {
+        let context = DepositContext {
+            tenant,
+            app,
+            grant,
+            kind,
+            bundle_digest: &self.enclave.bundle().digest,
+        };
+        let public = self.enclave.keys().hpke_public();
+        let envelope =
+            DepositEnvelope::seal(public, &context, secret.as_bytes(), &SystemRandom::new())
+                .unwrap();
+        [envelope.encapsulated_key(), envelope.ciphertext()].concat()
+    }
+
+    pub(crate) fn grant(&self) -> Grant {
+        Grant {
+            id: id::<GrantId>("contacts"),
+            tenant: id("acme"),
+            app: id("crm-app"),
+            clients: vec![id("worker")],
+            targets: vec![id("api"), id("direct")],
+            scopes: Scopes::parse(["contacts.read", "contacts.write"]).unwrap(),
+            created_at_s: 0,
+        }
+    }
+
+    pub(crate) fn deposit(&self, token: &str) -> Result<(), AdminError> {
+        let sealed = self.seal("acme", "crm-app", "contacts", "refresh-token", token);
+        let request = DepositRequest {
+            grant: self.grant(),
+            sealed_refresh_token: &sealed,
+        };
+        let pending = self.enclave.deposit(self.admin(), request, &self.now)?;
+        self.settle(pending);
+        Ok(())
+    }
+
+    pub(crate) fn freeze(&self, subject: Subject) {
+        let request = FreezeRequest {
+            subject,
+            tenant: None,
+            reason: "test".into(),
+        };
+        let pending = self
+            .enclave
+            .freeze(self.admin(), request, &self.now)
+            .unwrap();
+        self.settle(pending);
+    }
+
+    /// A good proof for the token service.
+    pub(crate) fn proof(&self) -> String {
+        let nonce = self.enclave.dpop_nonce(NonceRole::Token, &self.now);
+        self.proof_by(&self.dpop, &format!("{GRPC}{PATH}"), Some(&nonce))
+    }
+
+    pub(crate) fn proof_by(&self, key: &SigningKey, htu: &str, nonce: Option<&str>) -> String {
+        let rng = SystemRandom::new();
+        let params = ProofParams {
+            htm: "POST",
+            htu,
+            iat_s: self.now.lo_s,
+            jti: &random_jti(&rng).unwrap(),
+            nonce,
+            access_token: None,
+        };
+        params.sign(key, &rng).unwrap()
+    }
+
+    /// Asks for a token with one change from what is good.
+    pub(crate) fn ask(&self, change: impl FnOnce(&mut Asking)) -> Result<Issued, IssueError> {
+        let mut asking = Asking {
+            peer: Some(CLIENT_SPKI),
+            proofs: vec![self.proof()],
+            grant: "contacts".into(),
+            resource: RESOURCE.into(),
+            scopes: vec!["contacts.read".into()],
+        };
+        change(&mut asking);
+        let request = IssueRequest {
+            peer: Peer {
+                spki_sha256: asking.peer,
+            },
+            proofs: asking.proofs.iter().map(String::as_bytes).collect(),
+            grant: &asking.grant,
+            resource: &asking.resource,
+            scopes: &asking.scopes,
+        };
+        let pending = self.enclave.issue(&request, &self.now)?;
+        Ok(self.settle(pending))
+    }
+}
+
+/// A request for a token, to be changed by a test.
+pub(crate) struct Asking {
+    pub(crate) peer: Option<[u8; 32]>,
+    pub(crate) proofs: Vec<String>,
+    pub(crate) grant: String,
+    pub(crate) resource: String,
+    pub(crate) scopes: Vec<String>,
+}
