@@ -13,7 +13,7 @@ use crate::time::UnixTime;
 /// The most a policy file may have.
 pub const MAX_POLICY_BYTES: usize = 256 * 1024;
 
-/// A checked policy. `docs/attestation.md` and `attestation/samples/policy.toml` describe the file.
+/// A checked policy. `attestation/samples/policy.toml` describes the file, field by field.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
     tiers: Vec<Tier>,

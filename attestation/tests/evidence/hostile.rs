@@ -2,8 +2,8 @@
 
 use attestation::manifest::EnclaveKind;
 use attestation::{
-    DepositEnvelope, Endorsements, Evidence, Expected, KeyBundle, Manifest, NoncePath, Policy,
-    Roots, Verdict, assess,
+    DepositEnvelope, Endorsements, Evidence, Expected, KeyBundle, MAX_PATH, Manifest, NoncePath,
+    Policy, Roots, Verdict, assess,
 };
 use proptest::prelude::*;
 
@@ -38,7 +38,7 @@ proptest! {
     #[test]
     fn an_arbitrary_path_leads_somewhere_or_is_refused(index: u32, size in 0u32..70_000, siblings in 0usize..20) {
         if let Ok(path) = NoncePath::new(index % size.max(1), size, vec![[1; 32]; siblings]) {
-            prop_assert!(path.siblings().len() <= 17);
+            prop_assert!(path.siblings().len() <= MAX_PATH);
             prop_assert_ne!(path.root(&[2; 32]), [0; 32]);
         }
     }

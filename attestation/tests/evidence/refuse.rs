@@ -708,23 +708,23 @@ fn certificates_that_are_none_are_refused() {
     assert_eq!(with(None, Some(vec![]), None), [der(Ask)]);
 }
 
+fn pem(der: &[u8]) -> String {
+    use base64ct::{Base64, Encoding};
+    format!(
+        "-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n",
+        Base64::encode_string(der)
+    )
+}
+
 #[test]
 fn what_is_no_development_root_does_not_enter_a_root_set() {
     let platform = platform();
-    let pem = |chain: &Chain| {
-        use base64ct::{Base64, Encoding};
-        let der = chain.sign().unwrap().ark;
-        format!(
-            "-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n",
-            Base64::encode_string(&der)
-        )
-    };
     let changed = |change: &dyn Fn(&mut Chain)| {
         let mut chain = platform.chain().clone();
         change(&mut chain);
-        pem(&chain)
+        pem(&chain.sign().unwrap().ark)
     };
-    let good = pem(platform.chain());
+    let good = platform.root_pem().to_owned();
     assert!(Roots::with_emulated(&good).is_ok());
     let rename = |chain: &mut Chain, organization: &str| {
         chain.ark.subject.organization = organization.to_owned();
@@ -771,6 +771,23 @@ fn what_is_no_development_root_does_not_enter_a_root_set() {
     for (file, error) in rows {
         assert_eq!(Roots::with_emulated(&file).err(), Some(error));
     }
+}
+
+#[test]
+fn a_root_that_allows_no_signing_key_below_it_vouches_for_nothing() {
+    let platform = platform();
+    let mut chain = platform.chain().clone();
+    chain.ark.extensions[1] = Extension::basic_constraints(true, Some(0));
+    let certificates = chain.sign().unwrap();
+    let roots = Roots::with_emulated(&pem(&certificates.ark)).unwrap();
+    let evidence = Evidence::snp(
+        platform.report(&fields(&platform)).unwrap(),
+        endorsements(&certificates),
+    );
+    assert_eq!(
+        faults(&evidence, &roots),
+        [VerifyFault::NotAnAuthority { certificate: Ark }]
+    );
 }
 
 #[test]
