@@ -6,6 +6,7 @@ use enclave::config::Config;
 use enclave::ids::{IdError, TenantId, VendorId};
 use enclave::keys::authority::HostName;
 use enclave::mint::MAX_LIFETIME_S;
+use enclave::rate::Rate;
 
 /// What the enclave is told, from a checked manifest.
 ///
@@ -36,6 +37,7 @@ pub fn configure(
             })
         })
         .collect::<Result<_, IdError>>()?;
+    let rates = manifest.rates();
     Ok(Config {
         issuer: manifest.issuer().as_str().to_owned(),
         grpc_origin: origins.grpc.as_str().to_owned(),
@@ -49,6 +51,14 @@ pub fn configure(
         allow_loopback: manifest.upstream().allow_loopback,
         manifest_digest: *manifest.digest(),
         manifest_signer: *manifest.signer(),
+        client_rate: Rate {
+            per_s: rates.client_per_s,
+            burst: rates.client_burst,
+        },
+        grant_upstream_rate: Rate {
+            per_s: rates.grant_upstream_per_s,
+            burst: rates.grant_upstream_per_s,
+        },
         replay_capacity,
     })
 }

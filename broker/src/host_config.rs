@@ -104,12 +104,6 @@ pub struct Limits {
     pub connection_age_s: u64,
     /// Seconds that requests get to finish at shutdown.
     pub drain_s: u64,
-    /// Requests a second of one client, in the long run.
-    pub client_per_s: u32,
-    /// Requests of one client at once.
-    pub client_burst: u32,
-    /// Calls a second to providers for one grant.
-    pub grant_upstream_per_s: u32,
     /// Proofs that the replay cache remembers; when it is full, it refuses.
     pub replay_entries: usize,
     /// Seconds without a byte after which a gateway's answer is cut.
@@ -273,9 +267,6 @@ fn limits(mut fields: Fields, faults: &mut Vec<Fault>) -> Limits {
         head_bytes: small(number("head_bytes", 8_192..=65_536, 16_384)),
         connection_age_s: number("connection_age_s", 10..=86_400, 3_600),
         drain_s: number("drain_s", 1..=300, 30),
-        client_per_s: small(number("client_per_s", 1..=50, 50)),
-        client_burst: small(number("client_burst", 1..=100, 100)),
-        grant_upstream_per_s: small(number("grant_upstream_per_s", 1..=5, 5)),
         replay_entries: size(number("replay_entries", 1_000..=16_000_000, 1_000_000)),
         gateway_idle_s: number("gateway_idle_s", 1..=600, 60),
     };
@@ -369,7 +360,7 @@ share_file = true
 file = 7
 [limits]
 request_s = 61
-client_per_s = 51
+replay_entries = 51
 streams = "many"
 drain_s = -1
 "#;
@@ -387,7 +378,7 @@ drain_s = -1
                 "limits.streams: is a text; write a number from 1 to 1024",
                 "limits.request_s: is 61; write a number from 1 to 60",
                 "limits.drain_s: is -1; write a number from 1 to 300",
-                "limits.client_per_s: is 51; write a number from 1 to 50",
+                "limits.replay_entries: is 51; write a number from 1000 to 16000000",
                 "tokens: is not known; remove it",
             ]
         );

@@ -262,6 +262,13 @@ impl From<&IssueError> for Refusal {
             )
             .oauth("slow_down")
             .retry(Duration::from_secs(60)),
+            IssueError::Rate(exceeded) => Self::new(
+                Code::ResourceExhausted,
+                "RATE_LIMITED",
+                "the client asks too often",
+            )
+            .oauth("slow_down")
+            .retry(Duration::from_millis(exceeded.retry_after_ms)),
             IssueError::GrantId(error) => Self::argument("grant", error.to_string()),
             IssueError::Scopes(error) => Self::new(
                 Code::InvalidArgument,

@@ -108,7 +108,7 @@ pub fn http_server(certificate: Arc<ServerCertificate>) -> Result<Arc<ServerConf
 /// [`TlsError::Config`].
 pub fn client(roots: RootCertStore) -> Result<Arc<ClientConfig>, TlsError> {
     let mut config = ClientConfig::builder_with_provider(provider())
-        .with_protocol_versions(&[&rustls::version::TLS13])
+        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
         .map_err(|source| TlsError::Config { source })?
         .with_root_certificates(roots)
         .with_no_client_auth();

@@ -18,6 +18,7 @@ use crate::custody::{self, Custody};
 use crate::keys::keyring::{Keyring, KeyringError, STORED, StoredKey};
 use crate::keys::root::RootKey;
 use crate::nonce::Nonces;
+use crate::rate::RateLimiter;
 use crate::record::{Cabinet, Place, Realm, RecordError, Table};
 use crate::replay::ReplayCache;
 use crate::seal::{SealError, SealingKey};
@@ -223,6 +224,9 @@ impl Boot {
         Ok(Enclave {
             nonces: Nonces::new(&*self.rng)?,
             replays: ReplayCache::new(self.config.replay_capacity),
+            issue_rates: RateLimiter::new(self.config.client_rate),
+            call_rates: RateLimiter::new(self.config.client_rate),
+            upstream_rates: RateLimiter::new(self.config.grant_upstream_rate),
             config: self.config,
             rng: self.rng,
             keys,

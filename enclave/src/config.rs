@@ -3,6 +3,7 @@
 
 use crate::admin::Administrator;
 use crate::keys::authority::HostName;
+use crate::rate::Rate;
 
 /// The enclave's configuration.
 #[derive(Clone, Debug)]
@@ -32,6 +33,10 @@ pub struct Config {
     pub manifest_digest: [u8; 32],
     /// SHA-256 of the manifest signer's SubjectPublicKeyInfo.
     pub manifest_signer: [u8; 32],
+    /// How often one client may ask for tokens and call the gateway, each.
+    pub client_rate: Rate,
+    /// How often one grant's refresh token may be exchanged.
+    pub grant_upstream_rate: Rate,
     /// How many proofs are remembered against replay.
     pub replay_capacity: usize,
 }

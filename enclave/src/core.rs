@@ -10,11 +10,12 @@ use crate::audit::{Event, Reader, Scribe};
 use crate::boot::Randomness;
 use crate::config::Config;
 use crate::custody::{self, Custody, Phase};
-use crate::ids::{GrantId, TenantId};
+use crate::ids::{ClientId, GrantId, TenantId};
 use crate::keys::keyring::Keyring;
 use crate::nonce::{Nonces, Role};
 use crate::pending::Durable;
 use crate::policy::Denied;
+use crate::rate::RateLimiter;
 use crate::record::{Cabinet, Place, RecordError};
 use crate::refresh::UpstreamAccess;
 use crate::replay::ReplayCache;
@@ -46,6 +47,9 @@ pub struct Enclave {
     pub(crate) system_key: SealingKey,
     pub(crate) nonces: Nonces,
     pub(crate) replays: ReplayCache,
+    pub(crate) issue_rates: RateLimiter<ClientId>,
+    pub(crate) call_rates: RateLimiter<ClientId>,
+    pub(crate) upstream_rates: RateLimiter<GrantId>,
     pub(crate) scribe: Scribe,
     pub(crate) sequences: Mutex<HashMap<TenantId, u64>>,
     pub(crate) system_sequence: AtomicU64,

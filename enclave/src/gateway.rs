@@ -19,6 +19,7 @@ use crate::ids::{ClientId, GrantId, TargetName};
 use crate::nonce::NonceError;
 use crate::policy::Denied;
 use crate::proof::ProofError;
+use crate::rate::RateExceeded;
 use crate::replay::ReplayError;
 use crate::scope::Scopes;
 use crate::seal::SealError;
@@ -117,6 +118,9 @@ pub enum GatewayError {
     /// The proof was used before, or no more can be remembered.
     #[error(transparent)]
     Replay(#[from] ReplayError),
+    /// The client calls too often.
+    #[error(transparent)]
+    Rate(#[from] RateExceeded),
     /// The grant does not allow it.
     #[error(transparent)]
     Denied(#[from] Denied),

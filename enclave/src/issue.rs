@@ -13,6 +13,7 @@ use crate::nonce::{NonceError, Role};
 use crate::pending::Pending;
 use crate::policy::{self, Ask, Denied};
 use crate::proof::ProofError;
+use crate::rate::RateExceeded;
 use crate::replay::ReplayError;
 use crate::scope::{ScopeError, Scopes};
 use crate::seal::SealError;
@@ -74,6 +75,9 @@ pub enum IssueError {
     /// The proof was used before, or no more can be remembered.
     #[error(transparent)]
     Replay(#[from] ReplayError),
+    /// The client asks too often.
+    #[error(transparent)]
+    Rate(#[from] RateExceeded),
     /// The grant's name is no id.
     #[error("grant: {0}")]
     GrantId(IdError),
@@ -115,6 +119,7 @@ impl Enclave {
         let jkt = proof.jkt().to_string();
 
         // On which grant, and may it?
+        self.issue_rates.take(&client.id, now)?;
         let grant = GrantId::parse(request.grant).map_err(IssueError::GrantId)?;
         let scopes = Scopes::parse(request.scopes)?;
         let view = self.view.read();

@@ -24,6 +24,7 @@ pub mod nonce;
 pub mod pending;
 pub mod policy;
 pub mod proof;
+pub mod rate;
 pub mod record;
 pub mod refresh;
 pub mod registry;

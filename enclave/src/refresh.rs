@@ -142,8 +142,8 @@ pub enum RefreshError {
         /// The OAuth error code, if it is one of RFC 6749's; else `other`.
         code: &'static str,
     },
-    /// The provider asks for patience.
-    #[error("the provider limits the rate of requests")]
+    /// The provider asks for patience, or the grant's own rate is used up.
+    #[error("the rate of exchanges is limited")]
     RateLimited {
         /// When to come back, in seconds.
         retry_after_s: u64,

@@ -24,6 +24,7 @@ use crate::keys::authority::HostName;
 use crate::keys::root::RootKey;
 use crate::nonce::Role as NonceRole;
 use crate::pending::Pending;
+use crate::rate::Rate;
 use crate::registry::{
     Api, App, AuthMethod, Client, Grant, Provider, Rotation, Target, Tenant, Vendor,
 };
@@ -140,6 +141,14 @@ pub(crate) fn config() -> Config {
         allow_loopback: true,
         manifest_digest: [8; 32],
         manifest_signer: [9; 32],
+        client_rate: Rate {
+            per_s: 50,
+            burst: 100,
+        },
+        grant_upstream_rate: Rate {
+            per_s: 1_000,
+            burst: 1_000,
+        },
         replay_capacity: 1_000,
     }
 }

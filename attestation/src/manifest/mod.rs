@@ -17,6 +17,8 @@ use crate::fields::FieldFault;
 
 /// The most a manifest may have.
 pub const MAX_MANIFEST_BYTES: usize = 256 * 1024;
+/// The highest rate that a manifest may allow, a second.
+pub const MAX_RATE_PER_S: u32 = 1_000_000;
 /// The most a signature file may have.
 pub const MAX_SIGNATURE_BYTES: usize = 4 * 1024;
 /// The longest life of a token that a manifest may allow, in seconds.
@@ -49,6 +51,7 @@ pub struct Manifest {
     tls: TlsRoots,
     upstream: Upstream,
     token: TokenLimits,
+    rates: Rates,
 }
 
 /// Where the three listeners are reached.
@@ -105,6 +108,27 @@ pub struct Upstream {
 pub struct TokenLimits {
     /// The longest life, in seconds.
     pub max_lifetime_s: u64,
+}
+
+/// How often is often enough. What a thief with a client's key can do is bounded by these, so they are signed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rates {
+    /// Tokens a second for one client in the long run, and as many calls of the gateway.
+    pub client_per_s: u32,
+    /// As many at once.
+    pub client_burst: u32,
+    /// Exchanges a second of one grant's refresh token.
+    pub grant_upstream_per_s: u32,
+}
+
+impl Default for Rates {
+    fn default() -> Self {
+        Self {
+            client_per_s: 50,
+            client_burst: 100,
+            grant_upstream_per_s: 5,
+        }
+    }
 }
 
 /// Text that names no role.
@@ -204,6 +228,12 @@ impl Manifest {
     #[must_use]
     pub const fn token(&self) -> TokenLimits {
         self.token
+    }
+
+    /// The rates.
+    #[must_use]
+    pub const fn rates(&self) -> Rates {
+        self.rates
     }
 }
 

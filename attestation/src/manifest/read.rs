@@ -7,8 +7,9 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
 
 use super::{
-    Administrator, DEFAULT_TOKEN_LIFETIME_S, EnclaveKind, MAX_MANIFEST_BYTES, MAX_TOKEN_LIFETIME_S,
-    Manifest, Origin, Origins, Role, TlsRoots, TokenLimits, Upstream, is_id, manifest_digest,
+    Administrator, DEFAULT_TOKEN_LIFETIME_S, EnclaveKind, MAX_MANIFEST_BYTES, MAX_RATE_PER_S,
+    MAX_TOKEN_LIFETIME_S, Manifest, Origin, Origins, Rates, Role, TlsRoots, TokenLimits, Upstream,
+    is_id, manifest_digest,
 };
 use crate::fields::{Faults, FieldFault, Fields, FromField, Hex, document};
 
@@ -43,6 +44,9 @@ pub(super) fn manifest(
         let token = top
             .optional("token", &mut faults)
             .map(|fields| token(fields, &mut faults));
+        let rates = top
+            .optional("rates", &mut faults)
+            .map(|fields| rates(fields, &mut faults));
         top.finish(&mut faults);
         Some(Manifest {
             digest: manifest_digest(toml),
@@ -61,6 +65,7 @@ pub(super) fn manifest(
             token: token.unwrap_or(TokenLimits {
                 max_lifetime_s: DEFAULT_TOKEN_LIFETIME_S,
             }),
+            rates: rates.unwrap_or_default(),
         })
     });
     faults.settle(manifest)
@@ -178,6 +183,31 @@ fn token(mut fields: Fields, faults: &mut Faults) -> TokenLimits {
     }
     fields.finish(faults);
     TokenLimits { max_lifetime_s }
+}
+
+fn rates(mut fields: Fields, faults: &mut Faults) -> Rates {
+    let mut rate = |key, default| {
+        let rate = fields.optional(key, faults).unwrap_or(u64::from(default));
+        match u32::try_from(rate) {
+            Ok(rate) if (1..=MAX_RATE_PER_S).contains(&rate) => rate,
+            Ok(_) | Err(_) => {
+                faults.invalid(fields.path(key), "must be 1 to 1000000");
+                default
+            }
+        }
+    };
+    let Rates {
+        client_per_s,
+        client_burst,
+        grant_upstream_per_s,
+    } = Rates::default();
+    let rates = Rates {
+        client_per_s: rate("client_per_s", client_per_s),
+        client_burst: rate("client_burst", client_burst),
+        grant_upstream_per_s: rate("grant_upstream_per_s", grant_upstream_per_s),
+    };
+    fields.finish(faults);
+    rates
 }
 
 impl FromField for Administrator {

@@ -171,6 +171,12 @@ fn refused(error: &GatewayError) -> Problem {
             "too many requests in this time span",
         )
         .retry(60),
+        GatewayError::Rate(exceeded) => Problem::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "RATE_LIMITED",
+            "the client calls too often",
+        )
+        .retry(exceeded.retry_after_ms.div_ceil(1_000)),
         GatewayError::Denied(denied) => denied_problem(denied),
         GatewayError::Internal(_) => internal(),
     }
@@ -232,7 +238,7 @@ fn refresh(error: &RefreshError) -> Problem {
         RefreshError::RateLimited { retry_after_s } => Problem::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "PROVIDER_RATE_LIMITED",
-            "the provider limits the rate of refreshes",
+            "the rate of refreshes is limited",
         )
         .retry(*retry_after_s),
         RefreshError::UnusableToken(_) => gateway(

@@ -91,6 +91,8 @@ impl Enclave {
             Api::Direct { .. } => return Err(Denied::Resource.into()),
         };
 
+        self.call_rates.take(&claims.client_id, now)?;
+
         // Write down; nothing upstream is touched before the leaf is durable.
         let event = Event::GatewayCall {
             grant: &grant_id,

@@ -302,6 +302,17 @@ fn a_token_without_a_leaf_does_not_exist() {
 }
 
 #[test]
+fn a_client_that_asks_too_often_is_told_when_to_come_back() {
+    let world = world();
+    for _ in 0..100 {
+        assert_eq!(world.ask(|_| {}).map(|_| ()), Ok(()));
+    }
+    let exceeded = RateExceeded { retry_after_ms: 20 };
+    let found = world.ask(|_| {}).map(|_| ());
+    assert_eq!(found, Err(exceeded.into()));
+}
+
+#[test]
 fn the_words_of_causes_are_stable() {
     assert_eq!(Cause::LostInExchange.word(), "lost_in_exchange");
     assert_eq!(Cause::RefusedByProvider.word(), "refused_by_provider");

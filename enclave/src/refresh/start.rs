@@ -75,6 +75,11 @@ impl Enclave {
             }
             Phase::NeedsConsent { cause } => return Err(RefreshError::NeedsConsent { cause }),
         };
+        self.upstream_rates
+            .take(grant, now)
+            .map_err(|exceeded| RefreshError::RateLimited {
+                retry_after_s: exceeded.retry_after_ms.div_ceil(1_000),
+            })?;
         let attempt = presented.saturating_add(1);
         let exchange = Exchange {
             grant: grant.clone(),
