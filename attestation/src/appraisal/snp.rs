@@ -21,7 +21,8 @@ pub(super) fn appraise(
         tcb(verified, snp.tcb(), trail);
         identities(verified, snp, trail);
     }
-    let tier = tier(verified, snp);
+    let csp_ids = snp.map_or(&[][..], |snp| &snp.csp_ids);
+    let tier = tier(verified.emulated, verified.line, &verified.holder, csp_ids);
     match policy {
         Some(policy) => {
             let expected = policy
@@ -43,18 +44,16 @@ pub(super) fn appraise(
 }
 
 /// Milan and a VLEK of an unnamed provider are reduced; a chip allow-list narrows and never raises.
-fn tier(verified: &SnpVerified, policy: Option<&SnpPolicy>) -> Tier {
-    if verified.emulated {
+fn tier(emulated: bool, line: Line, holder: &Holder, csp_ids: &[String]) -> Tier {
+    if emulated {
         return Tier::Emulated;
     }
-    let named_holder = match &verified.holder {
+    let named = match holder {
         Holder::Chip(_) => true,
-        Holder::Provider(provider) => {
-            policy.is_some_and(|policy| policy.csp_ids.contains(provider))
-        }
+        Holder::Provider(provider) => csp_ids.contains(provider),
     };
-    match verified.line {
-        Line::Genoa | Line::Turin if named_holder => Tier::Hardware,
+    match line {
+        Line::Genoa | Line::Turin if named => Tier::Hardware,
         Line::Genoa | Line::Turin | Line::Milan => Tier::Reduced,
     }
 }
@@ -420,5 +419,37 @@ fn at_least(name: CheckName, floor: Option<u32>, found: u32, trail: &mut Trail) 
             found.to_string(),
         ),
         None => trail.not_applicable(name, "", NOT_ASKED),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tier_follows_from_root_line_and_holder() {
+        let chip = Holder::Chip(vec![1; 64]);
+        let cloud = Holder::Provider("CN=cloud".to_owned());
+        let named = ["CN=cloud".to_owned()];
+        let other = ["CN=other".to_owned()];
+        let rows = [
+            (false, Line::Milan, &chip, &[][..], Tier::Reduced),
+            (false, Line::Genoa, &chip, &[], Tier::Hardware),
+            (false, Line::Turin, &chip, &[], Tier::Hardware),
+            (false, Line::Milan, &cloud, &named, Tier::Reduced),
+            (false, Line::Genoa, &cloud, &[], Tier::Reduced),
+            (false, Line::Genoa, &cloud, &other, Tier::Reduced),
+            (false, Line::Genoa, &cloud, &named, Tier::Hardware),
+            (false, Line::Turin, &cloud, &[], Tier::Reduced),
+            (true, Line::Genoa, &chip, &[], Tier::Emulated),
+            (true, Line::Milan, &cloud, &named, Tier::Emulated),
+        ];
+        for (emulated, line, holder, csp_ids, expected) in rows {
+            assert_eq!(
+                tier(emulated, line, holder, csp_ids),
+                expected,
+                "{line} {holder:?} {csp_ids:?}"
+            );
+        }
     }
 }

@@ -277,3 +277,23 @@ fn an_appraisal_is_written_as_json_without_what_may_not_be_read() {
     assert_eq!(check("measurement")["outcome"], "not_run");
     assert_eq!(check("revocation")["outcome"], "not_applicable");
 }
+
+#[test]
+fn a_field_is_read_only_in_the_versions_that_have_it() {
+    let platform = platform();
+    for version in 2..=5 {
+        let evidence = evidence(
+            &platform,
+            &ReportFields {
+                version,
+                ..fields(&platform)
+            },
+        );
+        let verified = verify(&evidence, &roots(&platform), NOW).unwrap();
+        assert_eq!(verified.report().cpuid().is_some(), version >= 3);
+        assert_eq!(
+            verified.report().mitigations(),
+            (version >= 5).then_some((0x3F, 0x3F))
+        );
+    }
+}

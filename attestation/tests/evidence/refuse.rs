@@ -234,6 +234,21 @@ fn a_chain_with_one_thing_wrong_is_refused_for_that_thing() {
             vec![VerifyFault::NotYetValid { certificate: Vek }],
         ),
         (
+            "a VEK that is valid from this second",
+            change(|chain| chain.vek.not_before = "261122000000Z".to_owned()),
+            vec![],
+        ),
+        (
+            "a certificate of version 1",
+            change(|chain| chain.vek.version = 0),
+            vec![problem(Vek, CertificateProblem::Version)],
+        ),
+        (
+            "another salt in the signed part",
+            change(|chain| chain.vek.stated_salt_bytes = 32),
+            vec![problem(Vek, CertificateProblem::SignatureAlgorithm)],
+        ),
+        (
             "a P-256 key",
             change(|chain| chain.vek.key = PublicKey::P256(vec![4; 65])),
             vec![problem(Vek, CertificateProblem::KeyType)],
@@ -1104,6 +1119,23 @@ fn a_processor_without_a_floor_fails_a_policy_with_floors() {
         failed(&appraised(&genoa, &unnamed, Some(&genoa_floor))),
         all
     );
+}
+
+#[test]
+fn of_several_floors_for_a_processor_all_hold() {
+    let platform = platform();
+    let two = |first: u8, second: u8| {
+        let entry = |microcode| {
+            format!(
+                "[[snp.tcb]]\nfamily = 0x19\nmodel_first = 0x10\nmodel_last = 0x1f\nreported = {{ microcode = {microcode} }}\n"
+            )
+        };
+        let policy = policy_with(&format!("{}{}", entry(first), entry(second)));
+        failed(&appraised(&platform, &fields(&platform), Some(&policy)))
+    };
+    assert_eq!(two(83, 84), []);
+    assert_eq!(two(84, 85), [CheckName::ReportedTcb]);
+    assert_eq!(two(85, 84), [CheckName::ReportedTcb]);
 }
 
 #[test]

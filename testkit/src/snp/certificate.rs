@@ -9,6 +9,8 @@ use super::der::{
 use super::platform::SnpError;
 
 const AMD_ARC: &str = "1.3.6.1.4.1.3704.1";
+/// The length of the salt in AMD's signatures.
+pub(super) const SALT_BYTES: u8 = 48;
 
 /// A certificate before it is signed.
 #[derive(Debug, Clone)]
@@ -27,6 +29,10 @@ pub struct CertificateSpec {
     pub key: PublicKey,
     /// In this order.
     pub extensions: Vec<Extension>,
+    /// The number in the certificate: 2 for version 3.
+    pub version: u8,
+    /// The salt length that the signed part names, in bytes; the signature's is 48 always.
+    pub stated_salt_bytes: u8,
 }
 
 /// A distinguished name of AMD's shape.
@@ -189,12 +195,14 @@ impl CertificateSpec {
             not_after,
             key,
             extensions,
+            version,
+            stated_salt_bytes,
         } = self;
         let extensions: Vec<Vec<u8>> = extensions.iter().map(Extension::to_der).collect();
         let tbs = sequence(&[
-            explicit(0, &integer(&[2])),
+            explicit(0, &integer(&[*version])),
             integer(serial),
-            pss_sha384(),
+            pss_sha384(*stated_salt_bytes),
             issuer_name.encode(),
             sequence(&[
                 element(0x17, not_before.as_bytes()),
@@ -256,7 +264,7 @@ impl RevocationListSpec {
             .collect();
         let mut parts = vec![
             integer(&[1]),
-            pss_sha384(),
+            pss_sha384(SALT_BYTES),
             name.encode(),
             time(this_update),
         ];
@@ -277,19 +285,19 @@ fn sign(tbs: &[u8], issuer: &RsaKeyPair) -> Result<Vec<u8>, SnpError> {
         .map_err(|_| SnpError::Sign)?;
     Ok(sequence(&[
         tbs.to_vec(),
-        pss_sha384(),
+        pss_sha384(SALT_BYTES),
         bit_string(&signature),
     ]))
 }
 
 /// The algorithm identifier, with the default trailer field written out as AMD does.
-fn pss_sha384() -> Vec<u8> {
+fn pss_sha384(salt_bytes: u8) -> Vec<u8> {
     let sha384 = sequence(&[oid("2.16.840.1.101.3.4.2.2"), null()]);
     let mgf1 = sequence(&[oid("1.2.840.113549.1.1.8"), sha384.clone()]);
     let parameters = sequence(&[
         explicit(0, &sha384),
         explicit(1, &mgf1),
-        explicit(2, &integer(&[48])),
+        explicit(2, &integer(&[salt_bytes])),
         explicit(3, &integer(&[1])),
     ]);
     sequence(&[oid("1.2.840.113549.1.1.10"), parameters])

@@ -4,7 +4,7 @@ use ring::signature::{KeyPair, RsaKeyPair};
 use rustls_pki_types::PrivatePkcs8KeyDer;
 use rustls_pki_types::pem::PemObject;
 
-use super::certificate::{AmdExtension, CertificateSpec, Extension, Name, PublicKey};
+use super::certificate::{AmdExtension, CertificateSpec, Extension, Name, PublicKey, SALT_BYTES};
 use super::platform::{Product, SnpError};
 
 const ARK_KEY: &[u8] = include_bytes!("../../keys/snp_development_ark.pem");
@@ -117,6 +117,8 @@ impl Chain {
                 Extension::key_usage(true, crl_sign),
                 Extension::basic_constraints(true, path_length),
             ],
+            version: 2,
+            stated_salt_bytes: SALT_BYTES,
         };
         let vek = CertificateSpec {
             serial: vec![0],
@@ -126,6 +128,8 @@ impl Chain {
             not_after: "320807172141Z".to_owned(),
             key: PublicKey::P384(point.to_vec()),
             extensions: vek_extensions(product, kind, tcb, chip_id, csp_id),
+            version: 2,
+            stated_salt_bytes: SALT_BYTES,
         };
         Ok(Self {
             ark: authority(0, &ark_name, DevelopmentKey::Ark.public()?, true, None),
