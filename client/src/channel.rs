@@ -120,11 +120,11 @@ fn summary(inspection: &Inspection) -> String {
 /// It trusts one thing only: the CA that the accepted key bundle names. A new connection after a broken one
 /// is held to the same CA.
 ///
-/// ```compile_fail
+/// ```compile_fail,E0451
 /// // Nobody can claim that a channel was attested.
 /// let channel = tokenkeep::AttestedChannel { inner: todo!() };
 /// ```
-/// ```compile_fail
+/// ```compile_fail,E0308
 /// // An inspection is no channel, whatever it found.
 /// fn tokens(inspection: tokenkeep::Inspection, key: std::sync::Arc<tokenkeep::DpopKey>) {
 ///     tokenkeep::TokenClient::new(&inspection, key);
@@ -309,3 +309,6 @@ pub(crate) fn uri(transport: &Transport) -> http::Uri {
         .parse()
         .unwrap_or_else(|_| http::Uri::from_static("https://invalid"))
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,7 +11,7 @@ const CLIENT_SECRET: &str = "client-secret";
 
 /// The enclave that a secret may be sealed to: its evidence for deposits was accepted.
 ///
-/// ```compile_fail
+/// ```compile_fail,E0451
 /// // Whom to seal to comes from accepted evidence only.
 /// let recipient = tokenkeep::DepositRecipient { hpke_public: [0; 32], bundle_digest: [0; 32] };
 /// ```

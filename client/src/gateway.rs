@@ -322,45 +322,4 @@ fn dpop_error(challenge: &str) -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_error_of_a_dpop_challenge_is_found() {
-        for (challenge, error) in [
-            ("DPoP error=\"use_dpop_nonce\"", Some("use_dpop_nonce")),
-            (
-                "dpop error=use_dpop_nonce, algs=\"ES256\"",
-                Some("use_dpop_nonce"),
-            ),
-            (
-                "DPoP realm=\"a, error=b\", error=\"invalid_token\", algs=\"ES256 EdDSA\"",
-                Some("invalid_token"),
-            ),
-            ("DPoP ERROR = \"x\"", Some("x")),
-            ("DPoP error_description=\"error\"", None),
-            ("DPoP algs=\"ES256\"", None),
-            ("DPoP", None),
-            ("DPoP error=\"unterminated", None),
-            ("Bearer error=\"use_dpop_nonce\"", None),
-            ("", None),
-        ] {
-            assert_eq!(dpop_error(challenge).as_deref(), error, "{challenge}");
-        }
-    }
-
-    #[test]
-    fn a_challenge_counts_on_a_401_alone() {
-        let mut headers = HeaderMap::new();
-        let value = HeaderValue::from_static("DPoP error=\"use_dpop_nonce\"");
-        headers.append(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-        headers.append(header::WWW_AUTHENTICATE, value);
-        let found = |status| challenge_of(status, &headers);
-        assert_eq!(
-            found(StatusCode::UNAUTHORIZED).as_deref(),
-            Some("use_dpop_nonce")
-        );
-        assert_eq!(found(StatusCode::FORBIDDEN), None);
-        assert_eq!(found(StatusCode::OK), None);
-    }
-}
+mod tests;

@@ -47,6 +47,10 @@ pub mod origin;
 pub mod private_file;
 pub mod resource_url;
 pub mod rpc_error;
+#[cfg(test)]
+mod test_enclave;
+#[cfg(test)]
+mod test_server;
 pub mod tls;
 mod token_cache;
 pub mod token_client;

@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-use attestation::{DepositError, PolicyError, RootsError, Verdict};
+use attestation::{DepositError, PolicyError, RevocationError, RootsError, Verdict};
 use serde_json::{Value, json};
 use tokenkeep::channel::ConnectError;
 use tokenkeep::dpop_key::DpopKeyError;
@@ -184,7 +184,7 @@ impl From<ConnectError> for Failure {
                 let (exit, next) = match inspection.verdict() {
                     Verdict::Authentic => (
                         Exit::AuthenticOnly,
-                        "give the reference values with --policy FILE; `tokenkeep verify` shows each check",
+                        "give the reference values with --policy FILE, and for hardware --revocation-list FILE; `tokenkeep verify` shows each check",
                     ),
                     Verdict::Accept | Verdict::Reject => {
                         let next = emulated_hint(inspection);
@@ -285,6 +285,16 @@ impl From<RootsError> for Failure {
             Exit::Usage,
             &error,
             "give --allow-emulated the root file of a development server",
+        )
+    }
+}
+
+impl From<RevocationError> for Failure {
+    fn from(error: RevocationError) -> Self {
+        Self::of(
+            Exit::Usage,
+            &error,
+            "give --revocation-list AMD's current list for the product line, as DER",
         )
     }
 }

@@ -12,6 +12,9 @@ use super::output::Output;
 /// The longest root file that is read, bytes.
 const MAX_ROOT_BYTES: usize = 64 * 1024;
 
+/// The longest revocation list that is read, bytes.
+const MAX_REVOCATION_LIST_BYTES: usize = 64 * 1024;
+
 /// Flags of every command.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Global options")]
@@ -32,6 +35,11 @@ pub(crate) struct Global {
         value_name = "ROOT.pem"
     )]
     pub(crate) allow_emulated: Option<PathBuf>,
+
+    /// A list of revoked signing keys by AMD (DER); hardware is accepted with a current one only; repeat
+    /// for more product lines
+    #[arg(long = "revocation-list", global = true, value_name = "FILE")]
+    pub(crate) revocation_lists: Vec<PathBuf>,
 
     /// Your TLS certificate; it is shown to the verified enclave only
     #[arg(
@@ -69,6 +77,7 @@ impl Global {
             server,
             policy,
             allow_emulated,
+            revocation_lists,
             cert,
             key,
             json: _,
@@ -79,7 +88,7 @@ impl Global {
                 "give --server https://HOST:PORT or set TOKENKEEP_SERVER",
             )
         })?;
-        let roots = match allow_emulated {
+        let mut roots = match allow_emulated {
             Some(path) => {
                 let pem = tokenkeep::private_file::read_public(path, MAX_ROOT_BYTES)?;
                 let pem = String::from_utf8_lossy(&pem);
@@ -87,6 +96,10 @@ impl Global {
             }
             None => Roots::amd()?,
         };
+        for path in revocation_lists {
+            let der = tokenkeep::private_file::read_public(path, MAX_REVOCATION_LIST_BYTES)?;
+            roots.add_revocation_list(&der)?;
+        }
         let policy = match policy {
             Some(path) => {
                 let max_bytes = attestation::policy::MAX_POLICY_BYTES;

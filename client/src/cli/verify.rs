@@ -15,7 +15,7 @@ const EMULATED: &[u8] = b"EMULATED";
 
 pub(crate) const MANUAL: &str = "\
 Examples:
-  tokenkeep verify --server https://keep.example:8443 --policy policy.toml
+  tokenkeep verify --server https://keep.example:8443 --policy policy.toml --revocation-list crl.der
   tokenkeep verify --server https://keep.example:8443 --policy policy.toml --json
   tokenkeep verify --server https://localhost:8443 --policy policy.toml --allow-emulated root.pem
 
@@ -140,8 +140,8 @@ impl Findings<'_> {
             ),
             Verdict::Accept => None,
             Verdict::Authentic => Some(
-                "nothing failed, but the checks marked not_run are needed before anything is deposited: give \
-                 reference values with --policy FILE",
+                "nothing failed, but the checks marked not run are needed before anything is deposited: give \
+                 reference values with --policy FILE, and for hardware --revocation-list FILE",
             ),
             Verdict::Reject => Some(emulated_hint(self.inspection).unwrap_or(
                 "do not trust this server with anything; the checks marked fail say why",

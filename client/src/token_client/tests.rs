@@ -1,18 +1,16 @@
 use super::*;
 use crate::access_token::tests::answer;
 use crate::dpop_key::DpopKey;
-use crate::origin::Origin;
 use crate::rpc_error::ERROR_DOMAIN;
+use crate::test_server::{TestCa, TestServer};
 use crate::tls;
+use hyper_util::service::TowerToHyperService;
 use jose::dpop::{Expected, IatRule, Proof};
 use jose::target_uri::TargetUri;
 use parking_lot::Mutex;
 use proto::v1::token_service_server::{TokenService, TokenServiceServer};
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer as CertificateIssuer, KeyPair};
-use rustls_pki_types::PrivateKeyDer;
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tonic::{Code, Response};
 use tonic_types::{ErrorDetails, StatusExt as _};
@@ -126,60 +124,19 @@ struct Bench {
 
 /// A server on loopback with a certificate of its own CA, and a client that trusts this CA.
 async fn bench(turns: Vec<Turn>, permits: usize) -> Bench {
-    let ca_key = KeyPair::generate().unwrap();
-    let mut ca = CertificateParams::new(Vec::new()).unwrap();
-    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let ca_certificate = ca.self_signed(&ca_key).unwrap();
-    let leaf_key = KeyPair::generate().unwrap();
-    let leaf = CertificateParams::new(vec!["localhost".to_owned()])
-        .unwrap()
-        .signed_by(&leaf_key, &CertificateIssuer::from_params(&ca, &ca_key))
-        .unwrap();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(
-            vec![leaf.der().clone()],
-            PrivateKeyDer::Pkcs8(leaf_key.serialize_der().into()),
-        )
-        .unwrap();
-    config.alpn_protocols = vec![b"h2".to_vec()];
-
     let seen = Arc::new(Seen::default());
     seen.turns.lock().extend(turns);
     let gate = Arc::new(Semaphore::new(permits));
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let origin = format!(
-        "https://localhost:{}",
-        listener.local_addr().unwrap().port()
-    );
+    let ca = TestCa::new();
+    let socket = TestServer::bind().await;
+    let origin = socket.origin().to_owned();
     *seen.htu.lock() = format!("{origin}{ISSUE_TOKEN}");
-    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let transport = socket.transport(ca.der());
     let service = TokenServiceServer::new(Server {
         seen: seen.clone(),
         gate: gate.clone(),
     });
-    let server = tokio::spawn(async move {
-        loop {
-            let (tcp, _) = listener.accept().await.unwrap();
-            let Ok(tls) = acceptor.accept(tcp).await else {
-                continue;
-            };
-            let service = hyper_util::service::TowerToHyperService::new(service.clone());
-            let io = hyper_util::rt::TokioIo::new(tls);
-            let executor = hyper_util::rt::TokioExecutor::new();
-            tokio::spawn(
-                hyper::server::conn::http2::Builder::new(executor).serve_connection(io, service),
-            );
-        }
-    });
-    let transport = Transport::new(
-        Origin::parse(&origin).unwrap(),
-        tls::pinned(ca_certificate.der(), None).unwrap(),
-    )
-    .unwrap();
+    let server = socket.serve(&ca, TowerToHyperService::new(service));
     let clock = Arc::new(SetClock::default());
     let key = Arc::new(DpopKey::generate().unwrap());
     let tokens = Arc::new(TokenClient::over(transport, &origin, key, clock.clone()));
@@ -353,12 +310,7 @@ async fn an_unreachable_service_leaves_what_is_good_and_a_refusal_does_not() {
 #[tokio::test]
 async fn a_server_that_is_not_the_enclaves_gets_nothing() {
     let bench = bench(vec![], 9).await;
-    let other_ca = {
-        let key = KeyPair::generate().unwrap();
-        let mut ca = CertificateParams::new(Vec::new()).unwrap();
-        ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        ca.self_signed(&key).unwrap()
-    };
+    let other_ca = TestCa::new();
     let transport = Transport::new(
         bench.tokens.issuer.transport.origin().clone(),
         tls::pinned(other_ca.der(), None).unwrap(),
