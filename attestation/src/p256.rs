@@ -115,7 +115,7 @@ mod tests {
         );
         let compressed = [&[2], &key.point()[1..33]].concat();
         let long = [key.spki_der().as_slice(), &[0]].concat();
-        for bytes in [&[][..], &compressed, &key.point()[..64]] {
+        for bytes in [&[][..], &compressed, &key.point()[..64], &[2; 65]] {
             assert_eq!(P256PublicKey::from_point(bytes), Err(NotP256));
         }
         for bytes in [&[][..], key.point(), &long] {

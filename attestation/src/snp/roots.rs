@@ -9,8 +9,6 @@ use super::endorsement::VekKind;
 use super::product::Line;
 use super::revocation::{RevocationError, RevocationList};
 
-/// The organisation in AMD's certificates.
-const AMD: &str = "Advanced Micro Devices";
 /// How the organisation of a development root begins.
 const EMULATED: &str = "EMULATED";
 /// The most certificates a development root file may hold.
@@ -245,7 +243,7 @@ fn emulated_root(der: &[u8]) -> Result<PinnedRoot, RootsError> {
     if !certificate
         .organization
         .as_deref()
-        .is_some_and(|name| name.starts_with(EMULATED) && name != AMD)
+        .is_some_and(|name| name.starts_with(EMULATED))
     {
         return Err(RootsError::NotMarked);
     }
@@ -304,7 +302,10 @@ mod tests {
         assert_eq!(roots.pinned.len(), 3);
         for root in &roots.pinned {
             assert_eq!(root.certificate.common_name, ark_common_name(root.line));
-            assert_eq!(root.certificate.organization.as_deref(), Some(AMD));
+            assert_eq!(
+                root.certificate.organization.as_deref(),
+                Some("Advanced Micro Devices")
+            );
             assert!(
                 root.certificate.is_signed_by(&root.certificate),
                 "{}",

@@ -4,7 +4,7 @@ use attestation::manifest::{
     DEFAULT_TOKEN_LIFETIME_S, EnclaveKind, MAX_MANIFEST_BYTES, MAX_SIGNATURE_BYTES, ManifestError,
     ManifestSignature, Role, SignManifestError, SignatureFault, manifest_digest, sign_manifest,
 };
-use attestation::{FieldFault, FieldProblem, Manifest};
+use attestation::{FieldFault, FieldProblem, Manifest, P256PublicKey};
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
 
@@ -183,6 +183,42 @@ fn a_signature_that_does_not_vouch_for_the_file_is_refused_before_the_file_is_re
         bound_to_nobody,
         Err(ManifestError::Signature(SignatureFault::Signer { found }))
     );
+}
+
+#[test]
+fn what_is_signed_is_the_domain_and_the_digest_of_the_file() {
+    use base64ct::{Base64UrlUnpadded, Encoding};
+    use ring::digest::{SHA256, digest};
+    use ring::signature::KeyPair;
+    let random = SystemRandom::new();
+    let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &key(), &random).unwrap();
+    let public = P256PublicKey::from_point(pair.public_key().as_ref()).unwrap();
+    let file = |domain: &[u8]| {
+        let message = [domain, digest(&SHA256, LOCAL.as_bytes()).as_ref()].concat();
+        let signature = pair.sign(&random, &message).unwrap();
+        serde_json::json!({
+            "alg": "ES256",
+            "public_key": Base64UrlUnpadded::encode_string(&public.spki_der()),
+            "signature": Base64UrlUnpadded::encode_string(signature.as_ref()),
+        })
+        .to_string()
+    };
+    let signer: [u8; 32] = digest(&SHA256, &public.spki_der())
+        .as_ref()
+        .try_into()
+        .unwrap();
+    let open = |file: String| {
+        Manifest::open(
+            LOCAL.as_bytes(),
+            file.as_bytes(),
+            &signer,
+            EnclaveKind::Emulated,
+        )
+    };
+    assert!(open(file(b"tokenkeep/manifest/v1")).is_ok());
+    let invalid = Err(ManifestError::Signature(SignatureFault::Invalid));
+    assert_eq!(open(file(b"")), invalid);
+    assert_eq!(open(file(b"tokenkeep/manifest/v2")), invalid);
 }
 
 #[test]
