@@ -1,1 +1,32 @@
-//! The service with an emulated enclave, and the demo stack.
+//! The service with an emulated enclave, and the demo stack around it.
+//!
+//! Nothing here protects anything: the chip is a file. `tokenkeep-dev` is for trying Tokenkeep out, for tests, and for
+//! load on a machine without confidential-computing hardware. The service itself is the one that ships.
+//!
+//! | module | holds |
+//! | --- | --- |
+//! | [`emulated`] | the attester without hardware |
+//! | [`names`] | what everything is called here |
+//! | [`lab`] | a directory with keys, manifest and configuration |
+//! | [`ports`] | sockets that are bound before the manifest names them |
+//! | [`serve`] | the service alone |
+//! | [`provider`] | the provider and API to test against |
+//! | [`registration`] | what a user would register and deposit |
+//! | [`stack`] | provider, service and registration together |
+//! | [`demo`], [`thief`], [`screen`] | the guided tour |
+//! | [`up`] | the stack, kept running |
+//! | [`stop`] | SIGTERM and SIGINT |
+
+pub mod demo;
+pub mod emulated;
+pub mod lab;
+pub mod names;
+pub mod ports;
+pub mod provider;
+pub mod registration;
+pub mod screen;
+pub mod serve;
+pub mod stack;
+pub mod stop;
+pub mod thief;
+pub mod up;

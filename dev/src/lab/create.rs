@@ -43,7 +43,7 @@ pub(super) fn create(files: &LabFiles) -> Result<(Sockets, TcpListener), LabErro
     let chip = random()?;
     write_private(&files.path(CHIP), &*chip)?;
     write_private(&files.path(SHARE), &*random()?)?;
-    let app_secret = Zeroizing::new(hex::encode(&*random()?));
+    let app_secret = Zeroizing::new(hex::encode(*random()?));
     write_private(&files.path(APP_SECRET), app_secret.as_bytes())?;
 
     let signer_der =

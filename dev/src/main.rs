@@ -1,0 +1,325 @@
+//! The command line of `tokenkeep-dev`.
+
+use std::io::{self, IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::anyhow;
+use clap::builder::FalseyValueParser;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use dev::provider::{ProviderOptions, RotationKind};
+use dev::serve::{Emulation, Signer, Source};
+
+/// Tokenkeep for developers: the service with an emulated enclave, which protects nothing
+///
+/// Everything listens on loopback. The service is the one that ships; the chip is a file.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    after_help = "Examples:
+  tokenkeep-dev demo                      a guided tour of one minute
+  tokenkeep-dev up                        everything running, with commands to try
+  tokenkeep-dev up --state lab            the same, kept between runs
+  tokenkeep-dev up --json                 the same, for programs
+  tokenkeep-dev serve --state lab         the service alone"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Walk through the main job: verify, deposit, token, call, three thefts, freeze
+    ///
+    /// Each outcome is checked; the first wrong one ends the demo with exit code 1. Nothing is left behind.
+    #[command(after_help = "Examples:\n  tokenkeep-dev demo\n  tokenkeep-dev demo | cat")]
+    Demo(Demo),
+    /// Run provider, API and service, furnished with an example, until Ctrl-C
+    #[command(after_help = "Examples:
+  tokenkeep-dev up
+  tokenkeep-dev up --state lab
+  tokenkeep-dev up --json | head -1 > up.json")]
+    Up(Up),
+    /// Run the service alone
+    ///
+    /// Prints one line of JSON when it answers. SIGTERM and Ctrl-C drain it; a kill loses nothing.
+    #[command(after_help = "Examples:
+  tokenkeep-dev serve --state lab
+  tokenkeep-dev serve --host lab/host.toml
+  tokenkeep-dev serve --host host.toml --chip chip.secret --signer-digest HEX --image next")]
+    Serve(Serve),
+    /// Run the provider and API to test against, alone
+    ///
+    /// Prints one line of JSON when it answers. Consent is given over HTTP: POST /_testkit/consent.
+    #[command(after_help = "Examples:
+  tokenkeep-dev provider
+  tokenkeep-dev provider --port 9000 --state-file provider.json --client-secret-file app.secret")]
+    Provider(Provider),
+}
+
+#[derive(Debug, Args)]
+struct Demo {
+    /// Print no colours, on a terminal neither
+    #[arg(long, env = "NO_COLOR", value_parser = FalseyValueParser::new(), hide_env_values = true)]
+    no_color: bool,
+}
+
+#[derive(Debug, Args)]
+struct Up {
+    /// Keep keys, ports, registry and grant here between runs [default: a temporary directory, removed at the end]
+    #[arg(long, value_name = "DIR")]
+    state: Option<PathBuf>,
+    /// Print one JSON object on one line when all is ready
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct Serve {
+    /// A directory as `up --state` makes it; made if it is not there
+    #[arg(
+        long,
+        value_name = "DIR",
+        required_unless_present = "host",
+        conflicts_with = "host"
+    )]
+    state: Option<PathBuf>,
+    /// The host's configuration
+    #[arg(long, value_name = "host.toml")]
+    host: Option<PathBuf>,
+    /// The emulated chip: a file of 32 random bytes [default: chip.secret beside the configuration]
+    #[arg(long, value_name = "FILE")]
+    chip: Option<PathBuf>,
+    /// The image that is measured; policies are pinned to the default one [default: tokenkeep-dev]
+    #[arg(long, value_name = "NAME")]
+    image: Option<String>,
+    /// Who signs the manifest: SHA-256 over the SubjectPublicKeyInfo, 64 hex digits
+    #[arg(long, value_name = "HEX", value_parser = digest, conflicts_with = "signer")]
+    signer_digest: Option<[u8; 32]>,
+    /// Who signs the manifest, by the private key [default: signer.key beside the configuration]
+    #[arg(long, value_name = "FILE")]
+    signer: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct Provider {
+    /// The port on 127.0.0.1; 0 for a free one
+    #[arg(long, default_value_t = 0)]
+    port: u16,
+    /// Keep grants and tokens here between runs
+    #[arg(long, value_name = "FILE")]
+    state_file: Option<PathBuf>,
+    /// Write each presentation of a token here, a JSON object a line
+    #[arg(long, value_name = "FILE")]
+    ledger_file: Option<PathBuf>,
+    /// The one client
+    #[arg(long, value_name = "ID", default_value = dev::names::OAUTH_CLIENT_ID)]
+    client_id: String,
+    /// Its secret, in a file of mode 0600; without one the client is public
+    #[arg(long, value_name = "FILE")]
+    client_secret_file: Option<PathBuf>,
+    /// What happens to a refresh token that is used
+    #[arg(long, value_enum, default_value_t = RotationArg::Strict)]
+    rotation: RotationArg,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum RotationArg {
+    /// Single use; a reuse revokes the grant
+    Strict,
+    /// Single use, but the last one works again for 30 s
+    Grace,
+    /// It stays
+    Never,
+}
+
+fn digest(text: &str) -> Result<[u8; 32], String> {
+    hex::decode(text)
+        .ok()
+        .and_then(|bytes| bytes.try_into().ok())
+        .ok_or_else(|| "must be 64 hexadecimal digits".to_owned())
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // The cause is in the line; there is nowhere else to say it.
+            writeln!(io::stderr(), "tokenkeep-dev: {}", one_line(&error)).unwrap_or_default();
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| anyhow!("the runtime did not start: {error}"))?;
+    runtime.block_on(Box::pin(async {
+        match command {
+            Command::Demo(Demo { no_color }) => {
+                let colour = !no_color && io::stdout().is_terminal();
+                dev::demo::demo(colour, &sibling("tokenkeep-dev")).await?;
+            }
+            Command::Up(Up { state, json }) => {
+                dev::up::up(state.as_deref(), json, &sibling("tokenkeep")).await?;
+            }
+            Command::Serve(args) => {
+                let (source, emulation) = serve_arguments(args)?;
+                dev::serve::serve(source, emulation).await?;
+            }
+            Command::Provider(args) => dev::provider::run(provider_options(args)).await?,
+        }
+        Ok(())
+    }))
+}
+
+fn serve_arguments(args: Serve) -> anyhow::Result<(Source, Emulation)> {
+    let Serve {
+        state,
+        host,
+        chip,
+        image,
+        signer_digest,
+        signer,
+    } = args;
+    let source = match (state, host) {
+        (Some(dir), None) => Source::State(dir),
+        (None, Some(file)) => Source::Host(file),
+        (Some(_), Some(_)) | (None, None) => {
+            return Err(anyhow!("give either --state DIR or --host host.toml"));
+        }
+    };
+    let signer = signer_digest
+        .map(Signer::Digest)
+        .or(signer.map(Signer::Key));
+    Ok((
+        source,
+        Emulation {
+            chip,
+            image,
+            signer,
+        },
+    ))
+}
+
+fn provider_options(args: Provider) -> ProviderOptions {
+    let Provider {
+        port,
+        state_file,
+        ledger_file,
+        client_id,
+        client_secret_file,
+        rotation,
+    } = args;
+    ProviderOptions {
+        state_file,
+        ledger_file,
+        port,
+        client_id,
+        client_secret_file,
+        rotation: match rotation {
+            RotationArg::Strict => RotationKind::Strict,
+            RotationArg::Grace => RotationKind::Grace,
+            RotationArg::Never => RotationKind::Never,
+        },
+    }
+}
+
+/// How a program of ours is called: by its path beside this one if it is there, else through cargo.
+fn sibling(name: &str) -> String {
+    let beside = std::env::current_exe()
+        .ok()
+        .and_then(|this| this.parent().map(|dir| dir.join(name)))
+        .filter(|path| path.is_file());
+    match beside {
+        Some(path) => relative(&path),
+        None => format!("cargo run -q -p {name} --"),
+    }
+}
+
+/// The path from where the user is, if that is shorter.
+fn relative(path: &Path) -> String {
+    let here = std::env::current_dir().unwrap_or_default();
+    let path = match path.strip_prefix(&here) {
+        Ok(below) => Path::new(".").join(below),
+        Err(_) => path.to_owned(),
+    };
+    path.display().to_string()
+}
+
+/// An error and its causes, without what a cause repeats.
+fn one_line(error: &anyhow::Error) -> String {
+    let mut line = String::new();
+    for cause in error.chain() {
+        let text = cause.to_string();
+        if line.ends_with(&text) {
+            continue;
+        }
+        if !line.is_empty() {
+            line.push_str(": ");
+        }
+        line.push_str(&text);
+    }
+    line.replace('\n', ";")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent_and_each_command_has_examples() {
+        let mut command = Cli::command();
+        command.build();
+        command.clone().debug_assert();
+        for sub in command.get_subcommands() {
+            if sub.get_name() == "help" {
+                continue;
+            }
+            let help = sub.get_after_help().map(ToString::to_string);
+            let example = format!("tokenkeep-dev {}", sub.get_name());
+            assert!(
+                help.is_some_and(|help| help.contains(&example)),
+                "{example}"
+            );
+        }
+    }
+
+    #[test]
+    fn arguments_that_do_not_fit_are_refused() {
+        use clap::error::ErrorKind;
+        let rows: [(&[&str], ErrorKind); 5] = [
+            (&["serve"], ErrorKind::MissingRequiredArgument),
+            (
+                &["serve", "--state", "a", "--host", "b"],
+                ErrorKind::ArgumentConflict,
+            ),
+            (
+                &["serve", "--state", "a", "--signer-digest", "12"],
+                ErrorKind::ValueValidation,
+            ),
+            (&["provider", "--port", "65536"], ErrorKind::ValueValidation),
+            (&["up", "--tokens"], ErrorKind::UnknownArgument),
+        ];
+        for (args, kind) in rows {
+            let all = ["tokenkeep-dev"].iter().chain(args);
+            assert_eq!(
+                Cli::try_parse_from(all).unwrap_err().kind(),
+                kind,
+                "{args:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn causes_are_told_once() {
+        let inner = anyhow!("no such file");
+        let error = inner.context("x: no such file").context("cannot start");
+        assert_eq!(one_line(&error), "cannot start: x: no such file");
+    }
+}
