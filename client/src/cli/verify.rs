@@ -131,6 +131,19 @@ impl Findings<'_> {
         appraised.map(|appraised| appraised.line().as_str())
     }
 
+    /// The checks that stand between this verdict and `accept`, in one line.
+    fn open_checks(&self) -> Option<String> {
+        let (outcome, label) = match self.inspection.verdict() {
+            Verdict::Accept => return None,
+            Verdict::Authentic => (Outcome::NotRun, "not run"),
+            Verdict::Reject => (Outcome::Fail, "failed"),
+        };
+        let rows = self.rows();
+        let open = rows.iter().filter(|row| row.outcome == outcome);
+        let names: Vec<&str> = open.map(|row| row.name).collect();
+        Some(format!("  {label}: {}", names.join(", ")))
+    }
+
     /// What the reader should do or know next.
     fn hint(&self) -> Option<&'static str> {
         let appraisal = self.inspection.appraisal();
@@ -210,6 +223,7 @@ impl Findings<'_> {
         let verdict = inspection.verdict().as_str().to_uppercase();
         let mut lines = vec![format!("{verdict}  {}", self.server)];
         lines.extend(self.hint().map(|hint| format!("  {hint}")));
+        lines.extend(self.open_checks());
 
         let (fields, verified) = self.fields();
         let field = |wanted: &str| {
@@ -250,7 +264,11 @@ impl Findings<'_> {
         }
 
         lines.push(String::new());
-        lines.push("Keys and names that the evidence binds".to_owned());
+        lines.push(if inspection.verdict() == Verdict::Reject {
+            "Keys and names (as claimed: nothing vouches for them)".to_owned()
+        } else {
+            "Keys and names that the evidence binds".to_owned()
+        });
         lines.extend(bundle_lines(
             inspection.bundle(),
             inspection.bundle_digest(),
