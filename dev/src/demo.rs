@@ -27,7 +27,8 @@ use crate::names::{CLIENT, GRANT, SCOPES, TENANT};
 use crate::provider::TOKEN_MARKER;
 use crate::registration::{self, RegistrationError};
 use crate::screen::Screen;
-use crate::stack::{Stack, StackError};
+use crate::stack::{Logs, Stack, StackError};
+use crate::stop::StopSignals;
 use crate::thief::{Answer, CarelessSigner, Thief, ThiefError};
 use crate::up::temporary;
 
@@ -56,6 +57,12 @@ pub enum DemoError {
         /// The log, kept.
         log: PathBuf,
     },
+    /// SIGTERM or SIGINT came.
+    #[error("the demo was stopped")]
+    Stopped,
+    /// The signals cannot be heard.
+    #[error("the signals to stop cannot be heard")]
+    Signals(#[source] io::Error),
     /// No temporary directory.
     #[error("no temporary directory can be made")]
     Directory(#[source] io::Error),
@@ -118,13 +125,18 @@ pub async fn demo(colour: bool, next: &str) -> Result<(), DemoError> {
     screen.say(
         "thief come out. All of this runs on your machine, on loopback; the enclave is emulated.",
     );
+    let mut signals = StopSignals::listen().map_err(DemoError::Signals)?;
     let folder = temporary().map_err(DemoError::Directory)?;
     let walked = async {
-        let stack = Box::pin(Stack::start(folder.path())).await?;
+        let stack = Box::pin(Stack::start(folder.path(), Logs::ToFile)).await?;
         Box::pin(walk(&stack, &mut screen)).await?;
         Ok(stack.stop().await?)
     };
-    match Box::pin(walked).await {
+    let walked = tokio::select! {
+        walked = Box::pin(walked) => walked,
+        () = signals.asked() => return Err(DemoError::Stopped),
+    };
+    match walked {
         Ok(()) => {}
         Err(error) => {
             let log = folder.keep().join(crate::lab::LOG);

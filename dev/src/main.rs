@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::anyhow;
 use clap::builder::FalseyValueParser;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use dev::provider::{ProviderOptions, RotationKind};
 use dev::serve::{Emulation, Signer, Source};
 
@@ -17,7 +17,7 @@ use dev::serve::{Emulation, Signer, Source};
 #[command(
     version,
     after_help = "Examples:
-  tokenkeep-dev demo                      a guided tour of one minute
+  tokenkeep-dev demo                      a guided tour
   tokenkeep-dev up                        everything running, with commands to try
   tokenkeep-dev up --state lab            the same, kept between runs
   tokenkeep-dev up --json                 the same, for programs
@@ -32,18 +32,18 @@ struct Cli {
 enum Command {
     /// Walk through the main job: verify, deposit, token, call, three thefts, freeze
     ///
-    /// Each outcome is checked; the first wrong one ends the demo with exit code 1. Nothing is left behind.
+    /// Each outcome is checked; the first wrong one ends the demo with exit code 1 and leaves the service's log.
     #[command(after_help = "Examples:\n  tokenkeep-dev demo\n  tokenkeep-dev demo | cat")]
     Demo(Demo),
     /// Run provider, API and service, furnished with an example, until Ctrl-C
     #[command(after_help = "Examples:
   tokenkeep-dev up
   tokenkeep-dev up --state lab
-  tokenkeep-dev up --json | head -1 > up.json")]
+  tokenkeep-dev up --json > up.json &")]
     Up(Up),
     /// Run the service alone
     ///
-    /// Prints one line of JSON when it answers. SIGTERM and Ctrl-C drain it; a kill loses nothing.
+    /// Prints one line of JSON when it answers. SIGTERM and Ctrl-C drain it.
     #[command(after_help = "Examples:
   tokenkeep-dev serve --state lab
   tokenkeep-dev serve --host lab/host.toml
@@ -76,14 +76,10 @@ struct Up {
 }
 
 #[derive(Debug, Args)]
+#[command(group(ArgGroup::new("source").required(true).args(["state", "host"])))]
 struct Serve {
     /// A directory as `up --state` makes it; made if it is not there
-    #[arg(
-        long,
-        value_name = "DIR",
-        required_unless_present = "host",
-        conflicts_with = "host"
-    )]
+    #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
     /// The host's configuration
     #[arg(long, value_name = "host.toml")]
@@ -264,7 +260,8 @@ fn one_line(error: &anyhow::Error) -> String {
         }
         line.push_str(&text);
     }
-    line.replace('\n', ";")
+    let parts: Vec<&str> = line.lines().map(str::trim).collect();
+    parts.join("; ")
 }
 
 #[cfg(test)]
@@ -321,5 +318,6 @@ mod tests {
         let inner = anyhow!("no such file");
         let error = inner.context("x: no such file").context("cannot start");
         assert_eq!(one_line(&error), "cannot start: x: no such file");
+        assert_eq!(one_line(&anyhow!("faults:\n  a\n  b")), "faults:; a; b");
     }
 }

@@ -48,6 +48,15 @@ pub struct Urls {
     pub gateway: String,
 }
 
+/// Where the service's log goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Logs {
+    /// To a file of the lab, for the whole process; once in it.
+    ToFile,
+    /// Wherever the process sends its events, if it does.
+    Elsewhere,
+}
+
 /// Why there is no stack.
 #[derive(Debug, thiserror::Error)]
 pub enum StackError {
@@ -90,14 +99,17 @@ pub enum StackError {
 }
 
 impl Stack {
-    /// Starts provider and service from the lab in `dir`. The service's log goes to a file there.
+    /// Starts provider and service from the lab in `dir`.
     ///
     /// # Errors
     /// [`StackError`].
-    pub async fn start(dir: &Path) -> Result<Self, StackError> {
+    pub async fn start(dir: &Path, logs: Logs) -> Result<Self, StackError> {
         let parts = Lab::open(dir)?.into_parts();
         let files = parts.files;
-        log_to_file(&files, parts.host.log)?;
+        match logs {
+            Logs::ToFile => log_to_file(&files, parts.host.log)?,
+            Logs::Elsewhere => {}
+        }
         let provider = provider::start(&files, parts.provider)?;
         let attester = files.attester()?;
         let signer = attester.host_data()?;

@@ -9,7 +9,7 @@ use crate::lab;
 use crate::names::{
     APP, CLIENT, GRANT, OAUTH_CLIENT_ID, PROVIDER, SCOPES, TARGET, TENANT, USER, VENDOR,
 };
-use crate::stack::{Stack, StackError};
+use crate::stack::{Logs, Stack, StackError};
 use crate::stop::StopSignals;
 
 /// Why the stack did not run.
@@ -98,7 +98,7 @@ pub async fn up(state: Option<&Path>, json: bool, tokenkeep: &str) -> Result<(),
     let dir = folder.as_ref().map(tempfile::TempDir::path).or(state);
     let dir = dir.unwrap_or(Path::new("."));
     let mut stack = tokio::select! {
-        started = Box::pin(Stack::start(dir)) => started?,
+        started = Box::pin(Stack::start(dir, Logs::ToFile)) => started?,
         () = signals.asked() => return Ok(()),
     };
     let ran = tokio::select! {
@@ -242,7 +242,7 @@ Tenant's administrator: look, deposit, stop, go on.
 
 Any other client trusts the verified enclave's CA:
 
-  curl --cacert {ca_file} {issuer}/.well-known/oauth-authorization-server
+  curl -sS --cacert {ca_file} {issuer}/.well-known/oauth-authorization-server
 
 {ends}
 "
@@ -327,6 +327,17 @@ mod tests {
         keys.sort_unstable();
         expected.sort_unstable();
         assert_eq!(keys, expected);
+    }
+
+    #[test]
+    fn a_temporary_directory_is_the_owners_alone() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = temporary().unwrap();
+        let mode = std::fs::metadata(folder.path())
+            .unwrap()
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, 0o700);
     }
 
     #[test]
