@@ -259,7 +259,7 @@ fn bundle(config: &Config, keys: &Keyring, boot_identity: [u8; 32]) -> Result<Bu
     };
     let bundle = KeyBundle {
         enclave_ca_der: keys.authority().certificate().to_vec(),
-        instance_key: p256(keys.instance_public()).map_err(damaged("instance"))?,
+        instance_key: p256(keys.instance().public_key()).map_err(damaged("instance"))?,
         token_keys: vec![token_key],
         hpke_public: *keys.hpke_public(),
         log_key_spki: ed25519_spki(keys.log_public().as_bytes()),

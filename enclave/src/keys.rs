@@ -2,5 +2,6 @@
 
 pub mod authority;
 pub mod envelope;
+pub mod instance;
 pub mod keyring;
 pub mod root;

@@ -11,6 +11,7 @@
 //! that nobody who hangs up cancels it.
 
 mod answer;
+mod journal;
 mod request;
 mod start;
 mod step;

@@ -40,6 +40,7 @@ impl Enclave {
         let view = self.view.read();
         may_freeze(&view, by, request.tenant.as_ref(), &request.subject)?;
         known_subject(&view, &request.subject)?;
+        own_subject(&view, request.tenant.as_ref(), &request.subject)?;
         if request.reason.len() > MAX_REASON_BYTES {
             return Err(AdminError::Field {
                 field: "reason",
@@ -181,6 +182,36 @@ fn known_subject(view: &View, subject: &Subject) -> Result<(), AdminError> {
         }
     };
     if known {
+        Ok(())
+    } else {
+        Err(AdminError::NotFound(what))
+    }
+}
+
+/// A tenant's freeze names no other tenant and no other tenant's grant: whether
+/// those exist is not its to know.
+fn own_subject(
+    view: &View,
+    tenant: Option<&TenantId>,
+    subject: &Subject,
+) -> Result<(), AdminError> {
+    let Some(tenant) = tenant else {
+        return Ok(());
+    };
+    let (own, what) = match subject {
+        Subject::Tenant(id) => (id == tenant, "tenant"),
+        Subject::Grant(id) => {
+            let held = view.grants.get(id);
+            let own = held.is_some_and(|held| held.value.tenant == *tenant);
+            (own, "grant")
+        }
+        Subject::Vendor(_)
+        | Subject::Client(_)
+        | Subject::Provider(_)
+        | Subject::App(_)
+        | Subject::Key(_) => return Ok(()),
+    };
+    if own {
         Ok(())
     } else {
         Err(AdminError::NotFound(what))

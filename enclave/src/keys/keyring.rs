@@ -9,6 +9,7 @@ use thiserror::Error;
 use zeroize::Zeroizing;
 
 use super::authority::{Authority, AuthorityError, HostName};
+use super::instance::InstanceKey;
 use crate::record::RecordError;
 use crate::seal::{SealError, length_prefixed};
 use crate::time::Now;
@@ -82,7 +83,7 @@ pub struct Keyring {
     authority: Authority,
     hpke: DepositPrivateKey,
     log: SigningKey,
-    instance: SigningKey,
+    instance: InstanceKey,
 }
 
 impl Keyring {
@@ -135,9 +136,7 @@ impl Keyring {
         let hpke = Zeroizing::new(
             <[u8; 32]>::try_from(hpke.as_slice()).map_err(|_| KeyringError::Damaged(HPKE))?,
         );
-        let instance = SigningKey::generate(Alg::Es256, rng)
-            .and_then(|pkcs8| SigningKey::from_pkcs8(&pkcs8, rng))
-            .map_err(|_| KeyringError::Randomness)?;
+        let instance = InstanceKey::generate(rng).map_err(|_| KeyringError::Randomness)?;
         Ok(Self {
             token: TokenKey { kid, key },
             authority: Authority::open(certificate, pkcs8)?,
@@ -171,10 +170,10 @@ impl Keyring {
         self.log.public_key()
     }
 
-    /// The public half of the key of this boot.
+    /// The key of this boot, which proves connections.
     #[must_use]
-    pub fn instance_public(&self) -> &PublicKey {
-        self.instance.public_key()
+    pub fn instance(&self) -> &InstanceKey {
+        &self.instance
     }
 
     /// Opens a deposit: encapsulated key, then ciphertext.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::answer::{self, Refusal};
+use super::journal;
 use super::start::material;
 use super::{
     Action, Adoption, Event, Exchange, PAUSE_MS, RefreshError, State, UpstreamAccess,
@@ -12,9 +13,11 @@ use crate::Enclave;
 use crate::audit;
 use crate::custody::{Cause, Phase};
 use crate::freeze::Touched;
+use crate::ids::GrantId;
 use crate::pending::Pending;
 use crate::record::{Place, Table};
 use crate::registry::Rotation;
+use crate::scope::Scopes;
 use crate::secret::RawResponse;
 use crate::store::{Batch, StoreError, Write};
 use crate::time::Now;
@@ -55,7 +58,7 @@ impl Enclave {
             }
             // The durable intent stands: it says no less than what was to be said.
             (State::Settling { phase, result }, Event::CommitFailed(_)) => {
-                self.settle_in_memory(exchange, phase);
+                self.set_phase(&exchange.grant, phase);
                 Ok(finish(Err(result)))
             }
             // An event that does not belong to the state changes nothing.
@@ -133,9 +136,12 @@ impl Enclave {
         let generation = held.map_or(0, |held| held.generation);
         let key = view.realm_key(&exchange.tenant)?;
         let place = Place::tenant(&exchange.tenant, Table::Journal, exchange.grant.as_str());
+        let custody = view.custody.get(&exchange.grant);
+        let custody_generation = custody.map_or(0, |held| held.generation);
+        let entry = journal::encode(custody_generation, &body);
         let write = self
             .cabinet
-            .seal(&*self.rng, &key, &place, generation, body.expose())?;
+            .seal(&*self.rng, &key, &place, generation, &entry)?;
         let effects = vec![Effect::Journal(
             exchange.grant.clone(),
             HeldSealed {
@@ -277,11 +283,29 @@ impl Enclave {
         Ok(Action::Commit(pending))
     }
 
-    /// The store did not take the phase: remember it for this boot at least, so
-    /// that a dead grant is not tried again.
-    fn settle_in_memory(&self, exchange: &Exchange, phase: Phase) {
+    /// The provider's answer to the exchange that a crash cut off, if it was
+    /// journalled.
+    fn journalled(
+        &self,
+        view: &View,
+        grant: &GrantId,
+    ) -> Result<Option<RawResponse>, RefreshError> {
+        let (Some(held), Some(custody)) = (view.journal.get(grant), view.custody.get(grant)) else {
+            return Ok(None);
+        };
+        let tenant = &material(view, grant)?.grant.tenant;
+        let key = view.realm_key(tenant)?;
+        let place = Place::tenant(tenant, Table::Journal, grant.as_str());
+        let entry = self
+            .cabinet
+            .open(&key, &place, held.generation, &held.sealed)?;
+        Ok(journal::decode(&entry, custody.generation))
+    }
+
+    /// Sets the phase for this boot alone: the durable intent says no less.
+    fn set_phase(&self, grant: &GrantId, phase: Phase) {
         let mut view = self.view.write();
-        if let Some(held) = view.custody.get_mut(&exchange.grant) {
+        if let Some(held) = view.custody.get_mut(grant) {
             let mut custody = (*held.value).clone();
             custody.phase = phase;
             held.value = Arc::new(custody);
@@ -295,7 +319,7 @@ impl Enclave {
     /// [`RefreshError`] if the records can't be opened.
     pub fn resume_refresh(
         &self,
-        grant: &crate::ids::GrantId,
+        grant: &GrantId,
         now: &Now,
     ) -> Result<Option<(Exchange, Action)>, RefreshError> {
         let view = self.view.read();
@@ -305,7 +329,10 @@ impl Enclave {
         let Phase::Intent { attempt } = held.value.phase else {
             return Ok(None);
         };
-        let Some(journal) = view.journal.get(grant) else {
+        let Some(raw) = self.journalled(&view, grant)? else {
+            drop(view);
+            // Nothing is under way any more: a new deposit may come.
+            self.set_phase(grant, Phase::Uncertain { attempt });
             return Ok(None);
         };
         let material = material(&view, grant)?;
@@ -319,13 +346,7 @@ impl Enclave {
             attempt,
             state: State::Done,
         };
-        let key = view.realm_key(&exchange.tenant)?;
-        let place = Place::tenant(&exchange.tenant, Table::Journal, grant.as_str());
-        let raw = self
-            .cabinet
-            .open(&key, &place, journal.generation, &journal.sealed)?;
         drop(view);
-        let raw = RawResponse::new(raw.to_vec());
         let mut action = self.read(&mut exchange, &raw, now)?;
         // How long ago the answer came is not known, nor for which scopes: its
         // access token is not used.
@@ -340,7 +361,7 @@ impl Enclave {
 
     /// The grants whose exchange was cut off.
     #[must_use]
-    pub fn interrupted(&self) -> Vec<crate::ids::GrantId> {
+    pub fn interrupted(&self) -> Vec<GrantId> {
         let view = self.view.read();
         view.custody
             .iter()
@@ -351,8 +372,8 @@ impl Enclave {
 
     fn keep_upstream(
         &self,
-        grant: &crate::ids::GrantId,
-        scopes: &crate::scope::Scopes,
+        grant: &GrantId,
+        scopes: &Scopes,
         access: &Arc<UpstreamAccess>,
         now: &Now,
     ) {
@@ -365,7 +386,7 @@ impl Enclave {
         }
     }
 
-    pub(crate) fn forget_upstream(&self, grant: &crate::ids::GrantId) {
+    pub(crate) fn forget_upstream(&self, grant: &GrantId) {
         self.upstream.lock().remove(grant);
     }
 }

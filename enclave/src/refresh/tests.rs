@@ -307,6 +307,24 @@ fn a_deposit_during_an_exchange_is_refused() {
     assert_eq!(found, Err(crate::admin::AdminError::Busy));
 }
 
+#[test]
+fn after_a_crash_in_an_exchange_a_deposit_is_welcome() {
+    let mut world = World::new(Rotation::Strict);
+    let begun = world
+        .enclave
+        .begin_refresh(&grant(), &scopes(&world), &world.now)
+        .unwrap();
+    let Begin::Exchange(_, Action::Commit(intent)) = begun else {
+        panic!("an exchange begins with an intent");
+    };
+    assert!(matches!(commit(&world, intent), Event::Committed(_)));
+    world.restart();
+    assert_eq!(world.enclave.interrupted(), [grant()]);
+    let resumed = world.enclave.resume_refresh(&grant(), &world.now).unwrap();
+    assert!(resumed.is_none());
+    assert_eq!(world.deposit("another"), Ok(()));
+}
+
 /// One turn of a random history.
 #[derive(Clone, Copy, Debug)]
 enum Turn {
