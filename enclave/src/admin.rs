@@ -143,3 +143,6 @@ fn forbid_unless(allowed: bool) -> Result<(), AdminError> {
         Err(AdminError::Forbidden)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -138,3 +138,6 @@ impl From<ProofError> for GatewayError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,429 @@
+//! Tests of administration: who may do what, and each reason why not.
+
+use super::*;
+use crate::freeze::Subject;
+use crate::ids::{GrantId, TargetName};
+use crate::registry::{Api, Client, Grant, Rotation, Target, Tenant, Vendor};
+use crate::testing::{ADMIN_SPKI, CLIENT_SPKI, GATEWAY, World, id};
+
+fn world() -> World {
+    World::new(Rotation::Strict)
+}
+
+fn administrator(roles: &[Role]) -> Administrator {
+    Administrator {
+        name: "someone".into(),
+        spki_sha256: [7; 32],
+        roles: roles.to_vec(),
+    }
+}
+
+fn deposit(world: &World, by: &Administrator, grant: Grant) -> Result<(), AdminError> {
+    let (tenant, app) = (grant.tenant.to_string(), grant.app.to_string());
+    let sealed = world.seal(&tenant, &app, grant.id.as_str(), "refresh-token", "t");
+    let request = DepositRequest {
+        grant,
+        sealed_refresh_token: &sealed,
+    };
+    world.enclave.deposit(by, request, &world.now).map(|_| ())
+}
+
+#[test]
+fn each_role_reaches_its_own_and_nothing_else() {
+    let world = world();
+    let e = &world.enclave;
+    let now = &world.now;
+    let operator = administrator(&[Role::Operator]);
+    let tenant = administrator(&[Role::Tenant(id("acme"))]);
+    let other_tenant = administrator(&[Role::Tenant(id("other"))]);
+    let vendor = administrator(&[Role::Vendor(id("crm-sync"))]);
+    let other_vendor = administrator(&[Role::Vendor(id("other"))]);
+    let new_tenant = || Tenant {
+        id: id("new"),
+        display_name: String::new(),
+    };
+    let new_vendor = || Vendor {
+        id: id("new"),
+        display_name: String::new(),
+    };
+    let new_client = || Client {
+        id: id("new"),
+        vendor: id("crm-sync"),
+        tls_spki_sha256: [9; 32],
+    };
+    let mut new_provider = world.provider();
+    new_provider.id = id("new");
+    let grant: GrantId = id("contacts");
+    let acme = id("acme");
+    let freeze = |by: &Administrator, subject, tenant| {
+        let request = FreezeRequest {
+            subject,
+            tenant,
+            reason: String::new(),
+        };
+        e.freeze(by, request, now).map(|_| ())
+    };
+    type Row<'a> = (
+        &'a str,
+        Box<dyn Fn(&Administrator) -> Result<(), AdminError> + 'a>,
+        [Result<(), AdminError>; 5],
+    );
+    let no = || Err(AdminError::Forbidden);
+    let absent = || Err(AdminError::NotFound("grant"));
+    // In the order: operator, tenant, other tenant, vendor, other vendor.
+    let rows: Vec<Row<'_>> = vec![
+        (
+            "create tenant",
+            Box::new(|by| e.create_tenant(by, new_tenant(), now).map(|_| ())),
+            [Ok(()), no(), no(), no(), no()],
+        ),
+        (
+            "create vendor",
+            Box::new(|by| e.create_vendor(by, new_vendor(), now).map(|_| ())),
+            [Ok(()), no(), no(), no(), no()],
+        ),
+        (
+            "create provider",
+            Box::new(|by| e.create_provider(by, new_provider.clone(), now).map(|_| ())),
+            [Ok(()), no(), no(), no(), no()],
+        ),
+        (
+            "create client",
+            Box::new(|by| e.create_client(by, new_client(), now).map(|_| ())),
+            [no(), no(), no(), Ok(()), no()],
+        ),
+        (
+            "read grant",
+            Box::new(|by| e.grant(by, &grant).map(|_| ())),
+            [absent(), Ok(()), absent(), absent(), absent()],
+        ),
+        (
+            "list grants",
+            Box::new(|by| e.grants(by, &acme, PageRequest::default()).map(|_| ())),
+            [no(), Ok(()), no(), no(), no()],
+        ),
+        (
+            "deposit",
+            Box::new(|by| deposit(&world, by, world.grant())),
+            [no(), Ok(()), no(), no(), no()],
+        ),
+        (
+            "freeze client everywhere",
+            Box::new(|by| freeze(by, Subject::Client(id("worker")), None)),
+            [Ok(()), no(), no(), Ok(()), no()],
+        ),
+        (
+            "freeze grant everywhere",
+            Box::new(|by| freeze(by, Subject::Grant(id("contacts")), None)),
+            [Ok(()), no(), no(), no(), no()],
+        ),
+        (
+            "freeze client for acme",
+            Box::new(|by| freeze(by, Subject::Client(id("worker")), Some(id("acme")))),
+            [no(), Ok(()), no(), no(), no()],
+        ),
+        (
+            "list freezes of acme",
+            Box::new(|by| e.list_freezes(by, Some(&acme)).map(|_| ())),
+            [no(), Ok(()), no(), no(), no()],
+        ),
+        (
+            "list freezes everywhere",
+            Box::new(|by| e.list_freezes(by, None).map(|_| ())),
+            [Ok(()), no(), no(), no(), no()],
+        ),
+    ];
+    for (what, act, expected) in rows {
+        let callers = [&operator, &tenant, &other_tenant, &vendor, &other_vendor];
+        for (by, expected) in callers.into_iter().zip(expected) {
+            assert_eq!(act(by), expected, "{what} by {:?}", by.roles);
+        }
+    }
+}
+
+#[test]
+fn each_ill_formed_registration_is_refused() {
+    let world = world();
+    let (e, by, now) = (&world.enclave, world.admin(), &world.now);
+    let client = |id_text: &str, spki| Client {
+        id: id(id_text),
+        vendor: id("crm-sync"),
+        tls_spki_sha256: spki,
+    };
+    let found = e
+        .create_client(by, client("worker", [9; 32]), now)
+        .map(|_| ());
+    assert_eq!(found, Err(AdminError::Exists("client")));
+    for taken in [CLIENT_SPKI, ADMIN_SPKI] {
+        let found = e.create_client(by, client("new", taken), now).map(|_| ());
+        let expected = AdminError::Field {
+            field: "client.tls_spki_sha256",
+            rule: "the key belongs to another client or administrator: use a new one",
+        };
+        assert_eq!(found, Err(expected));
+    }
+
+    let mut provider = world.provider();
+    let again = e.create_provider(by, provider.clone(), now).map(|_| ());
+    assert_eq!(again, Err(AdminError::Exists("provider")));
+    provider.id = id("new");
+    let target = |name: &str, resource: &str| Target {
+        name: id::<TargetName>(name),
+        api: Api::Direct {
+            resource: resource.into(),
+        },
+    };
+    let field = |field, rule| Err(AdminError::Field { field, rule });
+    let mut twice = provider.clone();
+    twice.targets.push(target("api", "https://x.example/"));
+    let found = e.create_provider(by, twice, now).map(|_| ());
+    assert_eq!(found, field("provider.targets.name", "each name once"));
+    let mut own = provider.clone();
+    own.targets
+        .push(target("own", &format!("{GATEWAY}/g/contacts/api")));
+    let found = e.create_provider(by, own, now).map(|_| ());
+    assert_eq!(
+        found,
+        field(
+            "provider.targets.resource",
+            "must not be a resource of the gateway"
+        )
+    );
+    let mut many = provider.clone();
+    many.targets = (0..65)
+        .map(|i| target(&format!("t{i}"), "https://x.example/"))
+        .collect();
+    let found = e.create_provider(by, many, now).map(|_| ());
+    assert_eq!(found, field("provider.targets", "at most 64"));
+}
+
+#[test]
+fn each_ill_formed_deposit_is_refused_and_changes_nothing() {
+    let world = world();
+    let by = world.admin();
+    type Change = fn(&mut Grant);
+    let field = |field, rule| AdminError::Field { field, rule };
+    let rows: [(&str, Change, AdminError); 11] = [
+        (
+            "unknown tenant",
+            |g| g.tenant = id("nobody"),
+            AdminError::Forbidden,
+        ),
+        (
+            "unknown app",
+            |g| g.app = id("nothing"),
+            AdminError::NotFound("app"),
+        ),
+        (
+            "unknown client",
+            |g| g.clients = vec![id("nobody")],
+            AdminError::NotFound("client"),
+        ),
+        (
+            "unknown target",
+            |g| g.targets = vec![id("nowhere")],
+            AdminError::NotFound("target"),
+        ),
+        (
+            "no client",
+            |g| g.clients.clear(),
+            field("grant.clients", "1 to 64, each once"),
+        ),
+        (
+            "a client twice",
+            |g| g.clients.push(id("worker")),
+            field("grant.clients", "1 to 64, each once"),
+        ),
+        (
+            "no target",
+            |g| g.targets.clear(),
+            field("grant.targets", "1 to 64, each once"),
+        ),
+        (
+            "a target twice",
+            |g| g.targets.push(id("api")),
+            field("grant.targets", "1 to 64, each once"),
+        ),
+        (
+            "more scopes than before",
+            |g| g.scopes = crate::scope::Scopes::parse(["admin"]).unwrap(),
+            field(
+                "grant",
+                "a deposit to an existing grant must not change the rest of it",
+            ),
+        ),
+        (
+            "another client than before",
+            |g| g.clients = vec![id("stranger")],
+            field(
+                "grant",
+                "a deposit to an existing grant must not change the rest of it",
+            ),
+        ),
+        (
+            "fewer targets than before",
+            |g| g.targets = vec![id("api")],
+            field(
+                "grant",
+                "a deposit to an existing grant must not change the rest of it",
+            ),
+        ),
+    ];
+    for (what, change, expected) in rows {
+        let mut grant = world.grant();
+        change(&mut grant);
+        assert_eq!(deposit(&world, by, grant), Err(expected), "{what}");
+    }
+}
+
+#[test]
+fn a_deposit_opens_for_its_own_enclave_and_place_only() {
+    let world = world();
+    let by = world.admin();
+    let send = |sealed: &[u8]| {
+        let request = DepositRequest {
+            grant: world.grant(),
+            sealed_refresh_token: sealed,
+        };
+        world.enclave.deposit(by, request, &world.now).map(|_| ())
+    };
+    let good = world.seal("acme", "crm-app", "contacts", "refresh-token", "t");
+    assert_eq!(send(&good), Ok(()));
+    let mut flipped = good.clone();
+    flipped[40] ^= 1;
+    let other = World::new(Rotation::Strict);
+    let rows = [
+        ("nothing", Vec::new()),
+        ("short", good[..31].to_vec()),
+        ("a key alone", good[..32].to_vec()),
+        ("flipped", flipped),
+        (
+            "another tenant",
+            world.seal("other", "crm-app", "contacts", "refresh-token", "t"),
+        ),
+        (
+            "another app",
+            world.seal("acme", "other", "contacts", "refresh-token", "t"),
+        ),
+        (
+            "another grant",
+            world.seal("acme", "crm-app", "other", "refresh-token", "t"),
+        ),
+        (
+            "another kind",
+            world.seal("acme", "crm-app", "contacts", "client-secret", "t"),
+        ),
+        (
+            "another enclave",
+            other.seal("acme", "crm-app", "contacts", "refresh-token", "t"),
+        ),
+        ("too long", vec![0; 100_000]),
+    ];
+    for (what, sealed) in rows {
+        assert_eq!(send(&sealed), Err(AdminError::Deposit), "{what}");
+    }
+    let control = world.seal("acme", "crm-app", "contacts", "refresh-token", "a\nb");
+    let expected = AdminError::Field {
+        field: "sealed_refresh_token",
+        rule: "the token must be printable ASCII [RFC 6749 A.17]",
+    };
+    assert_eq!(send(&control), Err(expected));
+}
+
+#[test]
+fn a_freeze_names_what_exists_and_a_tenant_names_its_own() {
+    let world = world();
+    let by = world.admin();
+    let rows = [
+        (
+            Subject::Client(id("nobody")),
+            None,
+            AdminError::NotFound("client"),
+        ),
+        (
+            Subject::Vendor(id("nobody")),
+            None,
+            AdminError::NotFound("vendor"),
+        ),
+        (
+            Subject::Tenant(id("nobody")),
+            None,
+            AdminError::NotFound("tenant"),
+        ),
+        (
+            Subject::Provider(id("nobody")),
+            None,
+            AdminError::NotFound("provider"),
+        ),
+        (
+            Subject::App(id("nobody")),
+            None,
+            AdminError::NotFound("app"),
+        ),
+        (
+            Subject::Grant(id("nobody")),
+            None,
+            AdminError::NotFound("grant"),
+        ),
+        (
+            Subject::Key("short".into()),
+            None,
+            AdminError::Field {
+                field: "subject.jkt",
+                rule: "an RFC 7638 SHA-256 thumbprint in base64url, 43 characters",
+            },
+        ),
+        (
+            Subject::Client(id("worker")),
+            Some(id("nobody")),
+            AdminError::Forbidden,
+        ),
+    ];
+    for (subject, tenant, expected) in rows {
+        let request = FreezeRequest {
+            subject: subject.clone(),
+            tenant,
+            reason: String::new(),
+        };
+        let found = world.enclave.freeze(by, request, &world.now).map(|_| ());
+        assert_eq!(found, Err(expected), "{subject:?}");
+    }
+    let thawed = world
+        .enclave
+        .thaw(by, Subject::Client(id("worker")), None, &world.now);
+    assert_eq!(thawed.map(|_| ()), Err(AdminError::NotFound("freeze")));
+}
+
+#[test]
+fn pages_follow_each_other_and_end() {
+    let world = world();
+    let by = world.admin();
+    let all = |size| {
+        let mut found = Vec::new();
+        let mut after = String::new();
+        loop {
+            let request = PageRequest {
+                size,
+                after: &after,
+            };
+            let page = world.enclave.clients(&id("crm-sync"), request).unwrap();
+            found.extend(page.entries.into_iter().map(|client| client.id.to_string()));
+            if page.next.is_empty() {
+                return found;
+            }
+            after = page.next;
+        }
+    };
+    assert_eq!(all(0), ["stranger", "worker"]);
+    assert_eq!(all(1), ["stranger", "worker"]);
+    let request = PageRequest {
+        size: 1_001,
+        after: "",
+    };
+    let found = world.enclave.tenants(by, request).map(|_| ());
+    let expected = AdminError::Field {
+        field: "page_size",
+        rule: "at most 1000",
+    };
+    assert_eq!(found, Err(expected));
+}

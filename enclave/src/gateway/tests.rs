@@ -1,0 +1,323 @@
+//! Tests of admission at the gateway: what is forwarded, and each reason why not.
+
+use futures_util::FutureExt;
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use jose::SigningKey;
+use jose::dpop::{DpopError, ProofParams, random_jti};
+use ring::rand::SystemRandom;
+
+use super::*;
+use crate::freeze::Subject;
+use crate::nonce::Role;
+use crate::refresh::{Action, Begin, Event, UpstreamAccess, UpstreamAnswer};
+use crate::registry::Rotation;
+use crate::secret::RawResponse;
+use crate::testing::{DIRECT, GATEWAY, World, id, key};
+
+const PATH: &str = "/g/contacts/api/v1/people";
+
+/// A call to be changed by a test.
+struct Calling {
+    method: Method,
+    path: String,
+    query: Option<String>,
+    headers: HeaderMap,
+    /// What the proof says; made when the call is sent.
+    proof: Proving,
+}
+
+struct Proving {
+    key: Option<SigningKey>,
+    htm: String,
+    htu: String,
+    nonce: Option<String>,
+    token: Option<String>,
+}
+
+fn header(headers: &mut HeaderMap, name: &'static str, value: &str) {
+    headers.append(
+        HeaderName::from_static(name),
+        HeaderValue::from_str(value).unwrap(),
+    );
+}
+
+fn call(world: &World, change: impl FnOnce(&mut Calling)) -> Result<Admitted, GatewayError> {
+    let token = world.ask(|_| {}).unwrap().access_token;
+    let mut headers = HeaderMap::new();
+    header(&mut headers, "authorization", &format!("DPoP {token}"));
+    header(&mut headers, "accept", "application/json");
+    header(&mut headers, "cookie", "secret=1");
+    let mut calling = Calling {
+        method: Method::GET,
+        path: PATH.into(),
+        query: Some("a=1".into()),
+        headers,
+        proof: Proving {
+            key: None,
+            htm: "GET".into(),
+            htu: format!("{GATEWAY}{PATH}"),
+            nonce: Some(world.enclave.dpop_nonce(Role::Gateway, &world.now)),
+            token: Some(token),
+        },
+    };
+    change(&mut calling);
+    let rng = SystemRandom::new();
+    let proving = &calling.proof;
+    let params = ProofParams {
+        htm: &proving.htm,
+        htu: &proving.htu,
+        iat_s: world.now.lo_s,
+        jti: &random_jti(&rng).unwrap(),
+        nonce: proving.nonce.as_deref(),
+        access_token: proving.token.as_deref(),
+    };
+    let by = proving.key.as_ref().unwrap_or(&world.dpop);
+    let proof = params.sign(by, &rng).unwrap();
+    header(&mut calling.headers, "dpop", &proof);
+    let request = GatewayRequest {
+        method: &calling.method,
+        path: &calling.path,
+        query: calling.query.as_deref(),
+        headers: &calling.headers,
+    };
+    let pending = world.enclave.admit(&request, &world.now)?;
+    Ok(world.settle(pending))
+}
+
+/// An upstream access token, by a good exchange.
+fn access(world: &World, admitted: &Admitted) -> std::sync::Arc<UpstreamAccess> {
+    let begun = world
+        .enclave
+        .begin_refresh(&admitted.grant, &admitted.scopes, &world.now);
+    let Begin::Exchange(mut exchange, mut action) = begun.unwrap() else {
+        panic!("there is no cached token");
+    };
+    loop {
+        let event = match action {
+            Action::Commit(pending) => Event::Committed(
+                pending
+                    .commit(&world.store)
+                    .now_or_never()
+                    .unwrap()
+                    .unwrap(),
+            ),
+            Action::Send(request) => {
+                let form = String::from_utf8(request.body.expose().to_vec()).unwrap();
+                // The upstream token is no wider than the caller's.
+                assert!(form.contains("scope=contacts.read"), "{form}");
+                assert!(!form.contains("contacts.write"), "{form}");
+                let body = br#"{"access_token":"bearer-canary","token_type":"Bearer"}"#;
+                Event::Answered(UpstreamAnswer::Response {
+                    status: 200,
+                    retry_after_s: None,
+                    body: RawResponse::new(body.to_vec()),
+                })
+            }
+            Action::Pause(_) => Event::Resumed,
+            Action::Finish(result) => return result.unwrap(),
+        };
+        action = world.enclave.step_refresh(&mut exchange, event, &world.now);
+    }
+}
+
+#[test]
+fn a_good_call_is_rebuilt_with_the_bearer_injected_last() {
+    let world = World::new(Rotation::Strict);
+    let leaves = world.store.leaves.lock().len();
+    let admitted = call(&world, |_| {}).unwrap();
+    // One for the token, one for the call.
+    assert_eq!(world.store.leaves.lock().len(), leaves + 2);
+    let access = access(&world, &admitted);
+    let forwarded = world.enclave.forward(admitted, &access).unwrap();
+    assert_eq!(forwarded.method, Method::GET);
+    assert_eq!(forwarded.base_url.as_str(), "http://127.0.0.1:1/api");
+    assert_eq!(forwarded.path_and_query, "/api/v1/people?a=1");
+    assert_eq!(forwarded.authorization.expose(), b"Bearer bearer-canary");
+    let names: Vec<&str> = forwarded.headers.keys().map(HeaderName::as_str).collect();
+    assert_eq!(names, ["accept"]);
+    assert!(!format!("{forwarded:?}").contains("canary"));
+}
+
+#[test]
+fn each_call_that_is_not_granted_is_refused() {
+    let denied_token = |error: TokenError| GatewayError::Token(error);
+    type Change = Box<dyn Fn(&World, &mut Calling)>;
+    let rows: Vec<(&str, Change, GatewayError)> = vec![
+        (
+            "TRACE",
+            Box::new(|_, c| c.method = Method::TRACE),
+            GatewayError::Method,
+        ),
+        (
+            "CONNECT",
+            Box::new(|_, c| c.method = Method::CONNECT),
+            GatewayError::Method,
+        ),
+        (
+            "OPTIONS",
+            Box::new(|_, c| c.method = Method::OPTIONS),
+            GatewayError::Method,
+        ),
+        (
+            "dot segments",
+            Box::new(|_, c| c.path = "/g/contacts/api/../x".into()),
+            PathError::NotNormal.into(),
+        ),
+        (
+            "no grant",
+            Box::new(|_, c| c.path = "/x".into()),
+            PathError::Form.into(),
+        ),
+        (
+            "no credentials",
+            Box::new(|_, c| {
+                c.headers.remove("authorization");
+            }),
+            GatewayError::Authorization,
+        ),
+        (
+            "two credentials",
+            Box::new(|_, c| {
+                let v = c.headers["authorization"].clone();
+                c.headers.append("authorization", v);
+            }),
+            GatewayError::Authorization,
+        ),
+        (
+            "bearer scheme",
+            Box::new(|_, c| {
+                let v = c.headers["authorization"]
+                    .to_str()
+                    .unwrap()
+                    .replace("DPoP", "Bearer");
+                c.headers.insert("authorization", v.parse().unwrap());
+            }),
+            GatewayError::Authorization,
+        ),
+        (
+            "garbage token",
+            Box::new(|_, c| {
+                c.headers
+                    .insert("authorization", HeaderValue::from_static("DPoP x"));
+            }),
+            denied_token(jose::jws::JwsError::SegmentCount.into()),
+        ),
+        (
+            "a proof as token",
+            Box::new(|w, c| {
+                c.headers.insert(
+                    "authorization",
+                    format!("DPoP {}", w.proof()).parse().unwrap(),
+                );
+            }),
+            denied_token(TokenError::Type),
+        ),
+        (
+            "changed signature",
+            Box::new(|_, c| {
+                let mut v = c.headers["authorization"].to_str().unwrap().to_owned();
+                let at = v.len() - 20;
+                let other = if v.as_bytes()[at] == b'A' { "B" } else { "A" };
+                v.replace_range(at..=at, other);
+                c.headers.insert("authorization", v.parse().unwrap());
+            }),
+            denied_token(jose::jws::JwsError::BadSignature.into()),
+        ),
+        (
+            "token for a direct API",
+            Box::new(|w, c| {
+                let issued = w.ask(|ask| ask.resource = DIRECT.into()).unwrap();
+                c.headers.insert(
+                    "authorization",
+                    format!("DPoP {}", issued.access_token).parse().unwrap(),
+                );
+            }),
+            denied_token(TokenError::Audience),
+        ),
+        (
+            "another target",
+            Box::new(|_, c| c.path = "/g/contacts/direct/x".into()),
+            denied_token(TokenError::Audience),
+        ),
+        (
+            "another key",
+            Box::new(|_, c| c.proof.key = Some(key())),
+            DpopError::KeyMismatch.into(),
+        ),
+        (
+            "another method",
+            Box::new(|_, c| c.proof.htm = "POST".into()),
+            DpopError::HtmMismatch.into(),
+        ),
+        (
+            "another path",
+            Box::new(|_, c| c.proof.htu.push('x')),
+            DpopError::HtuMismatch.into(),
+        ),
+        (
+            "another token's proof",
+            Box::new(|_, c| c.proof.token = Some("x".into())),
+            DpopError::AthMismatch.into(),
+        ),
+        (
+            "a proof without ath",
+            Box::new(|_, c| c.proof.token = None),
+            DpopError::ClaimMissing(jose::dpop::Claim::Ath).into(),
+        ),
+        (
+            "no nonce",
+            Box::new(|_, c| c.proof.nonce = None),
+            NonceError::Missing.into(),
+        ),
+        (
+            "the token service's nonce",
+            Box::new(|w, c| c.proof.nonce = Some(w.enclave.dpop_nonce(Role::Token, &w.now))),
+            NonceError::Foreign.into(),
+        ),
+        (
+            "two proofs",
+            Box::new(|_, c| header(&mut c.headers, "dpop", "x")),
+            DpopError::Repeated.into(),
+        ),
+    ];
+    let world = World::new(Rotation::Strict);
+    for (what, change, expected) in rows {
+        let found = call(&world, |calling| change(&world, calling));
+        assert_eq!(found.map(|_| ()), Err(expected), "{what}");
+    }
+}
+
+#[test]
+fn an_expired_token_is_refused() {
+    let mut world = World::new(Rotation::Strict);
+    let token = world.ask(|_| {}).unwrap().access_token;
+    let audience = format!("{GATEWAY}/g/contacts/api");
+    let check = |world: &World| {
+        world
+            .enclave
+            .check_token(&token, &audience, &world.now)
+            .map(|_| ())
+    };
+    assert_eq!(check(&world), Ok(()));
+    // Expiry is checked against the latest the time may be.
+    world.now.hi_s = world.now.lo_s + 299;
+    assert_eq!(check(&world), Ok(()));
+    world.now.hi_s = world.now.lo_s + 300;
+    assert_eq!(check(&world), Err(TokenError::Expired));
+}
+
+#[test]
+fn a_freeze_stops_a_token_that_was_issued_before() {
+    let world = World::new(Rotation::Strict);
+    let admitted = call(&world, |_| {}).unwrap();
+    let access = access(&world, &admitted);
+    let subject = Subject::Client(id("worker"));
+    let late = call(&world, |_| world.freeze(subject.clone()));
+    let frozen = Denied::Frozen {
+        subject: subject.clone(),
+    };
+    assert_eq!(late.map(|_| ()), Err(frozen.clone().into()));
+    // Even one that was admitted is not forwarded any more.
+    let found = world.enclave.forward(admitted, &access).map(|_| ());
+    assert_eq!(found, Err(frozen));
+}
