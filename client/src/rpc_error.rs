@@ -145,7 +145,11 @@ impl fmt::Display for RpcError {
             (None, false) => f.write_str(&self.told.message),
         }?;
         for FieldViolation { field, rule } in &self.told.violations {
-            write!(f, "; {field}: {rule}")?;
+            // The phrase may name the field already.
+            let named = format!("{field}: {rule}");
+            if !self.told.message.contains(&named) {
+                write!(f, "; {named}")?;
+            }
         }
         Ok(())
     }
@@ -281,6 +285,19 @@ mod tests {
             "a nonce is needed (USE_DPOP_NONCE); grant.id: must not be empty"
         );
         assert!(!error.is_unavailable());
+    }
+
+    #[test]
+    fn a_violation_that_the_message_names_is_not_said_twice() {
+        let mut details = ErrorDetails::new();
+        details.add_bad_request_violation("grant.id", "must not be empty");
+        details.add_bad_request_violation("grant.app", "too long");
+        let said = "grant.id: must not be empty";
+        let status = Status::with_error_details(Code::InvalidArgument, said, details);
+        assert_eq!(
+            RpcError::from(status).to_string(),
+            "grant.id: must not be empty; grant.app: too long"
+        );
     }
 
     #[test]
