@@ -1,1 +1,9 @@
-//! End-to-end tests.
+//! End-to-end tests, and what they share.
+
+pub mod binary;
+pub mod caller;
+pub mod cli;
+pub mod https;
+pub mod process;
+pub mod stack;
+pub mod wait;

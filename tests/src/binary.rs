@@ -1,0 +1,29 @@
+//! Where the programs under test lie: beside the test's own executable.
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test without its program has failed"
+)]
+
+use std::path::PathBuf;
+
+/// The path of one of the workspace's programs, such as `tokenkeepd`.
+///
+/// # Panics
+/// It was not built.
+#[must_use]
+pub fn binary(name: &str) -> PathBuf {
+    let this = std::env::current_exe().expect("a test knows its own path");
+    let path = this
+        .ancestors()
+        .skip(1)
+        .map(|folder| folder.join(name))
+        .find(|path| path.is_file());
+    match path {
+        Some(path) => path,
+        None => panic!(
+            "{name} is not built beside {}: run `cargo build --workspace --bins`, or the tests with --workspace",
+            this.display()
+        ),
+    }
+}

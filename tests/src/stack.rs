@@ -1,0 +1,369 @@
+//! The service as its own process beside a provider that the test holds in its hands.
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a stack that does not come up fails the test"
+)]
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+use std::sync::Arc;
+
+use attestation::manifest::sign_manifest;
+use dev::lab::{Lab, LabFiles};
+use dev::{lab, names, registration};
+use http::Uri;
+use proto::v1;
+use ring::rand::SystemRandom;
+use rustls_pki_types::PrivatePkcs8KeyDer;
+use rustls_pki_types::pem::PemObject as _;
+use secrecy::SecretString;
+use serde_json::Value;
+use tempfile::TempDir;
+use testkit::provider::{
+    Client, ClientAuth, Config, Consent, Granted, LedgerPage, Provider, Rotation, Running,
+};
+use tokenkeep::rpc_error::answer;
+use tokenkeep::{AttestedChannel, DpopKey};
+
+use crate::binary::binary;
+use crate::process::Process;
+use crate::wait::wait_for;
+
+/// What a stack is to be like. [`Blueprint::default`] is what `tokenkeep-dev up` has, without a grant.
+#[derive(Debug)]
+pub struct Blueprint {
+    /// What follows in the manifest: tables that a lab's does not have, such as `[token]`.
+    pub manifest: &'static str,
+    /// What the provider does with a refresh token that is used.
+    pub rotation: Rotation,
+    /// Begins every token that the provider mints.
+    pub token_marker: String,
+    /// Life of an upstream access token, seconds.
+    pub expires_in_s: u64,
+}
+
+impl Default for Blueprint {
+    fn default() -> Self {
+        Self {
+            manifest: "",
+            rotation: Rotation::Strict,
+            token_marker: "provider-".to_owned(),
+            expires_in_s: 300,
+        }
+    }
+}
+
+/// A service in a process of its own, a provider in this one, and their files.
+#[derive(Debug)]
+pub struct Stack {
+    folder: TempDir,
+    files: LabFiles,
+    provider: Running,
+    service: Process,
+    ready: Value,
+}
+
+impl Stack {
+    /// A stack with everything registered but no grant.
+    pub async fn start(blueprint: Blueprint) -> Self {
+        let Blueprint {
+            manifest,
+            rotation,
+            token_marker,
+            expires_in_s,
+        } = blueprint;
+        let (folder, files) = new_lab(manifest);
+        let secret = files.app_secret().expect("the app's secret");
+        let secret = String::from_utf8(secret.to_vec()).expect("a secret of text");
+        let config = Config {
+            clients: vec![Client::confidential(
+                names::OAUTH_CLIENT_ID,
+                ClientAuth::SecretBasic(SecretString::from(secret)),
+            )],
+            rotation,
+            token_marker,
+            expires_in_s,
+            ..Config::default()
+        };
+        let provider = Provider::spawn(config).await.expect("a provider");
+        let (service, ready) = serve(folder.path(), files.dir()).await;
+        let stack = Self {
+            folder,
+            files,
+            provider,
+            service,
+            ready,
+        };
+        let admin = stack.admin().await;
+        let url = stack.provider.base_url();
+        Box::pin(registration::register(&admin, &stack.files, url))
+            .await
+            .expect("a registration");
+        stack
+    }
+
+    /// A stack with the usual grant.
+    pub async fn with_grant(blueprint: Blueprint) -> Self {
+        let stack = Self::start(blueprint).await;
+        stack.deposit().await;
+        stack
+    }
+
+    /// The user consents at the provider.
+    #[must_use]
+    pub fn consent(&self) -> Granted {
+        let consent = Consent::of(
+            names::OAUTH_CLIENT_ID,
+            &names::SCOPES.join(" "),
+            names::USER,
+        );
+        self.provider().consent(&consent).expect("a consent")
+    }
+
+    /// The user consents and the tenant's administrator deposits the refresh token, anew if there is a grant.
+    pub async fn deposit(&self) -> v1::Grant {
+        let admin = self.admin().await;
+        Box::pin(registration::deposit(&admin, self.provider()))
+            .await
+            .expect("a deposit")
+    }
+
+    /// The grant as its administrator sees it.
+    pub async fn grant(&self) -> v1::Grant {
+        let request = v1::GetGrantRequest {
+            id: names::GRANT.to_owned(),
+        };
+        let admin = self.admin().await;
+        let found = answer(admin.grants().get_grant(request)).await;
+        found
+            .expect("an answer")
+            .into_inner()
+            .grant
+            .expect("a grant")
+    }
+
+    /// State and cause of the grant.
+    pub async fn grant_state(&self) -> (v1::GrantState, String) {
+        let grant = self.grant().await;
+        (grant.state(), grant.cause)
+    }
+
+    /// Stops a subject.
+    pub async fn freeze(&self, subject: v1::freeze_subject::Subject) {
+        let request = v1::FreezeRequest {
+            subject: Some(v1::FreezeSubject {
+                subject: Some(subject),
+            }),
+            reason: "a test".to_owned(),
+            tenant: names::TENANT.to_owned(),
+        };
+        let admin = self.admin().await;
+        answer(admin.grants().freeze(request))
+            .await
+            .expect("a freeze");
+    }
+
+    /// Ends a freeze.
+    pub async fn thaw(&self, subject: v1::freeze_subject::Subject) {
+        let request = v1::ThawRequest {
+            subject: Some(v1::FreezeSubject {
+                subject: Some(subject),
+            }),
+            tenant: names::TENANT.to_owned(),
+        };
+        let admin = self.admin().await;
+        answer(admin.grants().thaw(request)).await.expect("a thaw");
+    }
+
+    /// The tenant's, vendor's and operator's administrator over a verified channel.
+    pub async fn admin(&self) -> AttestedChannel {
+        let config = self.files.admin_config(self.url("grpc_url"));
+        connect(&config.expect("the administrator's files")).await
+    }
+
+    /// The client over a verified channel.
+    pub async fn client(&self) -> AttestedChannel {
+        let config = self.files.client_config(self.url("grpc_url"));
+        connect(&config.expect("the client's files")).await
+    }
+
+    /// The client's DPoP key.
+    #[must_use]
+    pub fn dpop_key(&self) -> Arc<DpopKey> {
+        Arc::new(self.files.dpop_key().expect("the DPoP key"))
+    }
+
+    /// A URL of the service's ready line: `grpc_url`, `public_url`, `gateway_url`, `issuer`.
+    #[must_use]
+    pub fn url(&self, name: &str) -> &str {
+        self.ready
+            .get(name)
+            .and_then(Value::as_str)
+            .unwrap_or_else(|| panic!("the ready line has no {name}"))
+    }
+
+    /// The gRPC origin, for generated clients.
+    #[must_use]
+    pub fn grpc_uri(&self) -> Uri {
+        self.url("grpc_url").parse().expect("a URI")
+    }
+
+    /// The resource indicator of the API behind the gateway.
+    #[must_use]
+    pub fn resource(&self) -> String {
+        names::resource(self.url("gateway_url"))
+    }
+
+    /// The provider.
+    #[must_use]
+    pub fn provider(&self) -> &Provider {
+        self.provider.provider()
+    }
+
+    /// What the provider wrote down.
+    #[must_use]
+    pub fn ledger(&self) -> LedgerPage {
+        self.provider().ledger()
+    }
+
+    /// The lab's files.
+    #[must_use]
+    pub const fn files(&self) -> &LabFiles {
+        &self.files
+    }
+
+    /// The directory of the service's state: store and envelope.
+    #[must_use]
+    pub fn state(&self) -> PathBuf {
+        self.files.path("state")
+    }
+
+    /// The directory of all logs and outputs.
+    #[must_use]
+    pub fn logs(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// What the service has logged.
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.service.stderr()
+    }
+
+    /// The service's process.
+    #[must_use]
+    pub const fn service(&self) -> &Process {
+        &self.service
+    }
+
+    /// Kills the service outright.
+    pub async fn kill(&mut self) {
+        self.service.kill().await;
+    }
+
+    /// SIGTERM, and how the service ended.
+    pub async fn stop(&mut self) -> ExitStatus {
+        self.service.stop().await
+    }
+
+    /// How the service ends by itself.
+    pub async fn ended(&mut self) -> ExitStatus {
+        self.service.ended().await
+    }
+
+    /// Starts the service again, on the same files and ports.
+    pub async fn restart(&mut self) {
+        let (service, ready) = serve(self.folder.path(), self.files.dir()).await;
+        self.service = service;
+        self.ready = ready;
+    }
+
+    /// Starts the service again, if it starts.
+    ///
+    /// # Errors
+    /// It does not: how it ended, and what it said.
+    pub async fn try_restart(&mut self) -> Result<(), (ExitStatus, String)> {
+        let before = self.service.stderr().len();
+        let mut service = start(self.folder.path(), self.files.dir());
+        let came_up = service.ready().await;
+        self.service = service;
+        match came_up {
+            Ok(ready) => {
+                self.ready = ready;
+                Ok(())
+            }
+            Err((status, text)) => Err((status, text.get(before..).unwrap_or_default().to_owned())),
+        }
+    }
+}
+
+async fn connect(config: &tokenkeep::AttestedConfig) -> AttestedChannel {
+    Box::pin(AttestedChannel::connect(config))
+        .await
+        .expect("a verified channel")
+}
+
+/// A lab whose manifest says more than usual, signed anew.
+fn new_lab(more: &str) -> (TempDir, LabFiles) {
+    let folder = tempfile::Builder::new()
+        .prefix("tokenkeep-test-")
+        .tempdir()
+        .expect("a temporary directory");
+    let files = Lab::open(&folder.path().join("lab"))
+        .expect("a lab")
+        .into_parts()
+        .files;
+    sign(&files, |manifest| format!("{manifest}\n{more}"));
+    (folder, files)
+}
+
+/// Changes a lab's manifest and signs it with the lab's own signer.
+pub fn sign(files: &LabFiles, change: impl FnOnce(String) -> String) {
+    let path = files.path(lab::MANIFEST);
+    let manifest = change(fs::read_to_string(&path).expect("a manifest"));
+    let signer =
+        PrivatePkcs8KeyDer::from_pem_file(files.path(lab::SIGNER)).expect("the signer's key");
+    let signature = sign_manifest(
+        manifest.as_bytes(),
+        signer.secret_pkcs8_der(),
+        &SystemRandom::new(),
+    );
+    fs::write(&path, manifest).expect("the manifest written");
+    fs::write(files.path(lab::SIGNATURE), signature.expect("a signature")).expect("it written");
+}
+
+fn start(logs: &Path, lab: &Path) -> Process {
+    let lab = lab.to_str().expect("a path of text");
+    Process::start(
+        &binary("tokenkeep-dev"),
+        &["serve", "--state", lab],
+        logs,
+        "service",
+    )
+}
+
+/// Starts the service; a port that something else took for a moment is waited for.
+async fn serve(logs: &Path, lab: &Path) -> (Process, Value) {
+    wait_for("the service is ready", async || {
+        let mut service = start(logs, lab);
+        match service.ready().await {
+            Ok(ready) => Some((service, ready)),
+            Err((_, text)) if text.ends_with("name another --state directory\n") => None,
+            Err((status, text)) => panic!("the service did not come up ({status}): {text}"),
+        }
+    })
+    .await
+}
+
+/// A port on loopback at which nobody listens.
+///
+/// # Panics
+/// The system gives none.
+#[must_use]
+pub fn closed_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    listener.local_addr().expect("its number").port()
+}

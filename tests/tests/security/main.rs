@@ -1,0 +1,4 @@
+//! What must not happen: every refusal with its exact words, and no secret anywhere.
+
+mod gateway_refusals;
+mod grpc_refusals;
