@@ -2,8 +2,9 @@
 //!
 //! `http` or `https`, a host, an optional port, a path. Scheme and host are compared without case, the
 //! default port is the same as none, an empty path the same as `/` [RFC 3986 §6.2.2.1, §6.2.3]; all
-//! else byte by byte. What another reader might rewrite (percent-encoding, backslashes, dot segments,
-//! doubled slashes, user information, anything outside printable ASCII) is refused, not normalised.
+//! else byte by byte. What another reader might rewrite (escapes of characters that stand for themselves
+//! or of separators, backslashes, dot segments, doubled slashes, user information, anything outside
+//! printable ASCII) is refused, not normalised.
 
 /// Longest URI that is read.
 pub const MAX_TARGET_URI_BYTES: usize = 2048;
@@ -173,8 +174,31 @@ fn is_plain_path(path: &str) -> bool {
     }
     let rest = rest.strip_suffix('/').unwrap_or(rest);
     rest.split('/').all(|segment| {
-        !segment.is_empty() && segment != "." && segment != ".." && segment.bytes().all(is_plain)
+        !segment.is_empty() && segment != "." && segment != ".." && {
+            let mut pieces = segment.split('%');
+            let first = pieces.next().unwrap_or_default();
+            first.bytes().all(is_plain)
+                && pieces.all(|piece| match piece.split_at_checked(2) {
+                    Some((octet, rest)) => is_needed_escape(octet) && rest.bytes().all(is_plain),
+                    None => false,
+                })
+        }
     })
+}
+
+/// Whether an octet, as two hexadecimal digits, is one that only an escape can carry: no character that
+/// stands for itself, no separator, no `%` for a second decoding, no control character.
+fn is_needed_escape(octet: &str) -> bool {
+    let mut digits = octet.chars().map(|digit| digit.to_digit(16));
+    let (Some(Some(high)), Some(Some(low))) = (digits.next(), digits.next()) else {
+        return false;
+    };
+    let Ok(byte) = u8::try_from((high << 4) | low) else {
+        return false;
+    };
+    let stands_for_itself =
+        byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
+    !stands_for_itself && !byte.is_ascii_control() && !matches!(byte, b'/' | b'\\' | b'%')
 }
 
 #[cfg(test)]
@@ -285,7 +309,10 @@ mod tests {
             assert_eq!(TargetUri::parse(bad), Err(NotTargetUri), "{bad:?}");
         }
         let origin = TargetUri::parse("https://h").unwrap();
-        for bad in ["", "a", "/a?q", "/a#f", "/a//b", "/..", "/a%20"] {
+        for bad in [
+            "", "a", "/a?q", "/a#f", "/a//b", "/..", "/a%2F", "/%", "/%2", "/a%2e", "/%25", "/%zz",
+            "/%é",
+        ] {
             assert_eq!(origin.with_path(bad), Err(NotTargetUri), "{bad:?}");
         }
     }

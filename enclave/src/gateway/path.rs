@@ -114,8 +114,11 @@ fn check_percent(text: &str) -> Result<(), PathError> {
     for piece in pieces {
         let mut digits = piece.bytes();
         let pair = digits.next().and_then(hex).zip(digits.next().and_then(hex));
-        if pair.is_none() {
-            return Err(PathError::Character);
+        let (high, low) = pair.ok_or(PathError::Character)?;
+        let byte = (high << 4) | low;
+        // One spelling: what stands for itself is not escaped [RFC 3986 §6.2.2.2].
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            return Err(PathError::NotNormal);
         }
     }
     Ok(())
@@ -180,6 +183,8 @@ mod tests {
             ("/g/crm/api/%252e%252e/x", None, PathError::NotNormal),
             ("/g/crm/api/a\\b", None, PathError::Character),
             ("/g/crm/api/a b", None, PathError::Character),
+            ("/g/crm/api/%41", None, PathError::NotNormal),
+            ("/g/crm/api/x", Some("a=%41"), PathError::NotNormal),
             ("/g/crm/api/%zz", None, PathError::Character),
             ("/g/crm/api/%2", None, PathError::Character),
             ("/g/crm/api/é", None, PathError::Character),

@@ -139,6 +139,18 @@ fn a_good_call_is_rebuilt_with_the_bearer_injected_last() {
 }
 
 #[test]
+fn an_escaped_path_is_forwarded_as_it_was_signed() {
+    let world = World::new(Rotation::Strict);
+    let path = "/g/contacts/api/v1/Ada%20Lovelace/%C3%A9";
+    let admitted = call(&world, |calling| {
+        calling.path = path.into();
+        calling.proof.htu = format!("{GATEWAY}{path}");
+    });
+    let admitted = admitted.unwrap();
+    assert_eq!(admitted.path_and_query, "/api/v1/Ada%20Lovelace/%C3%A9?a=1");
+}
+
+#[test]
 fn each_call_that_is_not_granted_is_refused() {
     let denied_token = |error: TokenError| GatewayError::Token(error);
     type Change = Box<dyn Fn(&World, &mut Calling)>;
