@@ -2,6 +2,7 @@
 //! the provider's bearer.
 
 mod problem;
+pub mod proved;
 
 use std::convert::Infallible;
 use std::future::Future;

@@ -27,6 +27,7 @@ use crate::events;
 use crate::evidence::EvidenceDesk;
 use crate::files::{FileError, read_bounded};
 use crate::gateway::Gateway;
+use crate::gateway::proved::Proved;
 use crate::grpc::attestation::Attestation;
 use crate::grpc::door::Door;
 use crate::grpc::grant::Grants;
@@ -156,15 +157,22 @@ pub async fn run(
     let certificate = ServerCertificate::new(leaf(&shell)?);
     let desk = EvidenceDesk::start(attester, bundle.digest);
     let attestation = Attestation {
+        shell: Arc::clone(&shell),
         desk,
-        key_bundle: bundle.bytes,
-        manifest: (toml, signature),
+        key_bundle: bundle.bytes.into(),
+        manifest: Arc::new((toml, signature)),
     };
+    let request_deadline = Duration::from_secs(host.limits.request_s);
+    let proofs = Door::new(
+        Routes::new(AttestationServiceServer::new(attestation.clone())).prepare(),
+        request_deadline,
+    );
     let door = Door::new(
         routes(&shell, attestation, host.limits.message_bytes).await,
-        Duration::from_secs(host.limits.request_s),
+        request_deadline,
     );
     let gateway = Gateway::new(Arc::clone(&shell), Arc::clone(&refresher), egress);
+    let gateway = Proved::new(gateway, proofs);
     let public = public::router(&shell.enclave);
 
     let (grpc_socket, public_socket, gateway_socket) = listen(sockets, &host).await?;

@@ -10,6 +10,7 @@ use proto::v1::registry_service_client::RegistryServiceClient;
 use ring::rand::{SecureRandom as _, SystemRandom};
 
 use crate::clock::{Clock, SystemClock};
+use crate::connection_proof::Prover;
 use crate::deposit::DepositRecipient;
 use crate::origin::{Origin, OriginError};
 use crate::rpc_error::{self, RpcError};
@@ -117,8 +118,9 @@ fn summary(inspection: &Inspection) -> String {
 /// A connection to an enclave whose evidence was accepted; there is none for another verdict. Clones share
 /// it.
 ///
-/// It trusts one thing only: the CA that the accepted key bundle names. A new connection after a broken one
-/// is held to the same CA.
+/// It trusts one thing only: the keys that the accepted key bundle names. Each connection, the first and those
+/// after a broken one, must show a certificate of the enclave's CA and be proved by the instance key's signature
+/// over its TLS exporter [RFC 9266] before anything else is sent on it.
 ///
 /// ```compile_fail,E0451
 /// // Nobody can claim that a channel was attested.
@@ -181,7 +183,8 @@ impl AttestedChannel {
         };
         let origin = Origin::parse(&config.grpc_url)?;
         let ca = &inspection.bundle().enclave_ca_der;
-        let transport = Transport::new(origin, tls::pinned(ca, config.client_identity.as_ref())?)?;
+        let tls = tls::pinned(ca, config.client_identity.as_ref())?;
+        let transport = Transport::proved(origin, tls, prover(&inspection))?;
         transport.connect().await?;
         Ok(Self {
             inner: Arc::new(Inner {
@@ -222,10 +225,16 @@ impl AttestedChannel {
         &self.inner.transport
     }
 
-    /// A connection to another of the enclave's origins, held to the same CA. No identity is shown there.
+    /// A connection to another of the enclave's origins, held to the same CA and proved in the same way. No
+    /// identity is shown there.
     pub(crate) fn transport_to(&self, origin: Origin) -> Result<Transport, ConnectError> {
         let ca = &self.bundle().enclave_ca_der;
-        Ok(Transport::new(origin, tls::pinned(ca, None)?)?)
+        let tls = tls::pinned(ca, None)?;
+        Ok(Transport::proved(
+            origin,
+            tls,
+            prover(&self.inner.inspection),
+        )?)
     }
 
     /// The generated client of `GrantService`. Wait for its calls with [`rpc_error::answer`].
@@ -300,15 +309,20 @@ async fn ask(
     Ok(reply.into_inner())
 }
 
-/// The origin as scheme and authority of requests.
-pub(crate) fn uri(transport: &Transport) -> http::Uri {
-    // An origin is always a URI; a path-only one would be refused by the peer.
-    transport
-        .origin()
-        .to_string()
-        .parse()
-        .unwrap_or_else(|_| http::Uri::from_static("https://invalid"))
+/// By whom connections are proved: the instance that was inspected, no other with the same CA.
+fn prover(inspection: &Inspection) -> Prover {
+    Prover::new(
+        inspection.bundle().instance_key,
+        *inspection.bundle_digest(),
+    )
 }
 
+/// The origin as scheme and authority of requests.
+pub(crate) fn uri(transport: &Transport) -> http::Uri {
+    transport.origin().uri()
+}
+
+#[cfg(test)]
+mod proof_tests;
 #[cfg(test)]
 mod tests;

@@ -28,6 +28,7 @@
 //! | [`origin`] | where a service is: scheme, host and port |
 //! | [`verification`] | what a reply with evidence is worth |
 //! | [`channel`] | the attested channel |
+//! | [`connection_proof`] | proof that a connection ends inside the enclave |
 //! | [`deposit`] | secrets sealed to the enclave |
 //! | [`dpop_key`] | keys that tokens are bound to |
 //! | [`token_client`], [`access_token`] | tokens, kept until 80 % of their life |
@@ -39,6 +40,7 @@
 pub mod access_token;
 pub mod channel;
 pub mod clock;
+pub mod connection_proof;
 pub mod deposit;
 pub mod dpop_key;
 pub mod gateway;
@@ -60,6 +62,7 @@ pub mod verification;
 pub use access_token::AccessToken;
 pub use channel::{AttestedChannel, AttestedConfig, ConnectError, inspect};
 pub use clock::{Clock, SystemClock};
+pub use connection_proof::ProofError;
 pub use deposit::DepositRecipient;
 pub use dpop_key::{DpopKey, Signer};
 pub use gateway::{GatewayClient, GatewayRequest, GatewayResponse};

@@ -80,6 +80,15 @@ impl Origin {
         }
     }
 
+    /// Scheme and authority of requests.
+    #[must_use]
+    pub fn uri(&self) -> http::Uri {
+        // An origin is always a URI; this one no peer would answer to.
+        self.to_string()
+            .parse()
+            .unwrap_or_else(|_| http::Uri::from_static("https://invalid"))
+    }
+
     /// What a connection goes to.
     #[must_use]
     pub fn endpoint(&self) -> Endpoint<'_> {

@@ -11,10 +11,11 @@ use proto::v1;
 use proto::v1::attestation_service_server::AttestationService;
 use rcgen::KeyPair;
 use ring::rand::SystemRandom;
+use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING as ES256, EcdsaKeyPair, KeyPair as _};
 use testkit::snp::{ReportFields, SnpPlatform};
 use tonic::{Request, Response, Status};
 
-use crate::test_server::TestCa;
+use crate::test_server::{Exporter, TestCa};
 use crate::verification::{Verification, sha256};
 
 /// What stands in the report besides the report data.
@@ -27,6 +28,7 @@ pub(crate) struct TestEnclave {
     pub(crate) platform: SnpPlatform,
     pub(crate) deposit_key: DepositPrivateKey,
     pub(crate) bundle: KeyBundle,
+    pub(crate) instance: EcdsaKeyPair,
 }
 
 impl TestEnclave {
@@ -36,10 +38,11 @@ impl TestEnclave {
             let pair = KeyPair::generate().unwrap();
             P256PublicKey::from_point(pair.public_key_raw()).unwrap()
         };
+        let (instance, instance_key) = new_instance();
         let deposit_key = DepositPrivateKey::generate(&SystemRandom::new()).unwrap();
         let bundle = KeyBundle {
             enclave_ca_der: ca.der().to_vec(),
-            instance_key: key(),
+            instance_key,
             token_keys: vec![TokenKey {
                 kid: "emulated-1".to_owned(),
                 key: key(),
@@ -59,7 +62,20 @@ impl TestEnclave {
             platform: SnpPlatform::development([3; 32]).unwrap(),
             deposit_key,
             bundle,
+            instance,
         }
+    }
+
+    /// Signs bytes with the instance key, whatever they are.
+    pub(crate) fn sign(&self, message: &[u8]) -> Vec<u8> {
+        let signature = self.instance.sign(&SystemRandom::new(), message);
+        signature.unwrap().as_ref().to_vec()
+    }
+
+    /// The proof of a connection with this exporter value.
+    pub(crate) fn proof(&self, exporter: &Exporter) -> Vec<u8> {
+        let digest = self.bundle.digest().unwrap();
+        self.sign(&attestation::exporter_message(&digest, &exporter.0))
     }
 
     /// The roots and the policy under which its evidence is accepted.
@@ -117,6 +133,15 @@ impl TestEnclave {
     }
 }
 
+/// An instance key and its public half.
+pub(crate) fn new_instance() -> (EcdsaKeyPair, P256PublicKey) {
+    let random = SystemRandom::new();
+    let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ES256, &random).unwrap();
+    let pair = EcdsaKeyPair::from_pkcs8(&ES256, pkcs8.as_ref(), &random).unwrap();
+    let public = P256PublicKey::from_point(pair.public_key().as_ref()).unwrap();
+    (pair, public)
+}
+
 /// Changes an answer before it is sent.
 pub(crate) type Change = fn(&mut v1::GetEvidenceResponse);
 
@@ -142,5 +167,14 @@ impl AttestationService for EvidenceServer {
         _request: Request<v1::GetManifestRequest>,
     ) -> Result<Response<v1::GetManifestResponse>, Status> {
         Err(Status::unimplemented("not part of this test"))
+    }
+
+    async fn prove_connection(
+        &self,
+        request: Request<v1::ProveConnectionRequest>,
+    ) -> Result<Response<v1::ProveConnectionResponse>, Status> {
+        let exporter = request.extensions().get::<Exporter>().unwrap();
+        let signature = self.enclave.lock().proof(exporter);
+        Ok(Response::new(v1::ProveConnectionResponse { signature }))
     }
 }

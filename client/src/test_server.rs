@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use http::{Request, Response};
 use hyper::body::{Body, Incoming};
-use hyper::service::Service;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls_pki_types::PrivateKeyDer;
@@ -57,6 +57,10 @@ impl TestCa {
     }
 }
 
+/// The exporter value of the connection on which a request came; in its extensions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Exporter(pub(crate) [u8; 32]);
+
 /// A bound socket that nobody serves yet.
 pub(crate) struct TestServer {
     listener: TcpListener,
@@ -100,9 +104,18 @@ impl TestServer {
                 let Ok(tls) = acceptor.accept(tcp).await else {
                     continue;
                 };
+                let (_tcp, session) = tls.get_ref();
+                let exporter = session
+                    .export_keying_material([0; 32], attestation::EXPORTER_LABEL, Some(&[]))
+                    .unwrap();
+                let service = service.clone();
+                let service = service_fn(move |mut request: Request<Incoming>| {
+                    request.extensions_mut().insert(Exporter(exporter));
+                    service.call(request)
+                });
                 tokio::spawn(
                     hyper::server::conn::http2::Builder::new(TokioExecutor::new())
-                        .serve_connection(TokioIo::new(tls), service.clone()),
+                        .serve_connection(TokioIo::new(tls), service),
                 );
             }
         })

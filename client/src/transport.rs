@@ -19,6 +19,7 @@ use tokio_rustls::TlsConnector;
 use tonic::Status;
 use tonic::body::Body;
 
+use crate::connection_proof::{self, ProofError, Prover};
 use crate::origin::{Endpoint, Origin};
 use crate::rpc_error::transport_status;
 
@@ -87,6 +88,15 @@ pub enum TransportError {
         #[source]
         error: hyper::Error,
     },
+    /// The peer did not prove that the connection ends inside the enclave: nothing was sent on it.
+    #[error("the connection to {origin} is not proved to end inside the enclave")]
+    Unproved {
+        /// The origin.
+        origin: Origin,
+        /// Why.
+        #[source]
+        error: Box<ProofError>,
+    },
     /// It took too long.
     #[error("no answer from {origin} within {} s", .after.as_secs())]
     Timeout {
@@ -106,6 +116,7 @@ impl TransportError {
                 .get_ref()
                 .and_then(|inner| inner.downcast_ref::<rustls::Error>())
                 .is_some_and(|error| matches!(error, rustls::Error::InvalidCertificate(_))),
+            Self::Unproved { error, .. } => !error.is_unavailable(),
             Self::ServerName { .. }
             | Self::Lookup { .. }
             | Self::Connect { .. }
@@ -125,15 +136,37 @@ struct Shared {
     origin: Origin,
     name: ServerName<'static>,
     tls: TlsConnector,
+    prover: Option<Prover>,
     live: Mutex<Option<SendRequest<Body>>>,
 }
 
 impl Transport {
-    /// A transport that connects when it is first used.
+    /// A transport that connects when it is first used, to a peer that proves nothing but its certificate.
     ///
     /// # Errors
     /// [`TransportError::ServerName`].
     pub(crate) fn new(origin: Origin, tls: ClientConfig) -> Result<Self, TransportError> {
+        Self::with(origin, tls, None)
+    }
+
+    /// A transport that connects when it is first used. Each of its connections is proved by `prover` before
+    /// it carries a request, the first one and those after it.
+    ///
+    /// # Errors
+    /// [`TransportError::ServerName`].
+    pub(crate) fn proved(
+        origin: Origin,
+        tls: ClientConfig,
+        prover: Prover,
+    ) -> Result<Self, TransportError> {
+        Self::with(origin, tls, Some(prover))
+    }
+
+    fn with(
+        origin: Origin,
+        tls: ClientConfig,
+        prover: Option<Prover>,
+    ) -> Result<Self, TransportError> {
         let Some(name) = origin.server_name() else {
             return Err(TransportError::ServerName { origin });
         };
@@ -142,6 +175,7 @@ impl Transport {
                 origin,
                 name,
                 tls: TlsConnector::from(Arc::new(tls)),
+                prover,
                 live: Mutex::new(None),
             }),
         })
@@ -159,6 +193,12 @@ impl Transport {
     /// [`TransportError`].
     pub async fn connect(&self) -> Result<(), TransportError> {
         Box::pin(self.shared.sender()).await.map(|_sender| ())
+    }
+
+    /// As if the connection had broken.
+    #[cfg(test)]
+    pub(crate) async fn break_connection(&self) {
+        *self.shared.live.lock().await = None;
     }
 
     /// Sends a request and waits for the head of its answer.
@@ -231,8 +271,7 @@ impl Shared {
         }
     }
 
-    /// TCP, TLS, HTTP/2. Whatever a connection has to prove before it carries a request belongs at the end
-    /// of this function: no other way leads to one.
+    /// TCP, TLS, HTTP/2, proof: no other way leads to a connection.
     async fn connect(&self) -> Result<SendRequest<Body>, TransportError> {
         let origin = || self.origin.clone();
         let tcp = self.tcp().await?;
@@ -244,6 +283,20 @@ impl Shared {
                 origin: origin(),
                 error,
             })?;
+        let unproved = |error| TransportError::Unproved {
+            origin: origin(),
+            error: Box::new(error),
+        };
+        let proof = match &self.prover {
+            Some(prover) => {
+                let (_tcp, session) = tls.get_ref();
+                Some((
+                    prover,
+                    connection_proof::exporter(session).map_err(unproved)?,
+                ))
+            }
+            None => None,
+        };
         let (sender, connection) = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
@@ -259,6 +312,10 @@ impl Shared {
             })?;
         // Ends with the connection; how it ended, the requests on it learn.
         tokio::spawn(async move { connection.await.unwrap_or_default() });
+        if let Some((prover, exporter)) = proof {
+            let demanded = prover.demand(&exporter, &self.origin, sender.clone());
+            Box::pin(demanded).await.map_err(unproved)?;
+        }
         Ok(sender)
     }
 

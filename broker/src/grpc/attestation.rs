@@ -1,4 +1,6 @@
-//! `AttestationService`: evidence and the manifest, for whoever asks.
+//! `AttestationService`: evidence, the manifest and proof of a connection, for whoever asks.
+
+use std::sync::Arc;
 
 use attestation::{Endorsements, Evidence, Platform, Purpose};
 use proto::v1;
@@ -7,17 +9,21 @@ use tonic::{Request, Response, Status};
 
 use crate::events;
 use crate::evidence::EvidenceDesk;
+use crate::listener::Connection;
+use crate::shell::Shell;
 use crate::status::Refusal;
 
 /// The service.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Attestation {
+    /// The enclave, whose instance key proves connections.
+    pub shell: Arc<Shell>,
     /// Who gives evidence.
     pub desk: EvidenceDesk,
     /// The key bundle's encoding.
-    pub key_bundle: Vec<u8>,
+    pub key_bundle: Arc<[u8]>,
     /// The manifest and its signature, byte for byte.
-    pub manifest: (Vec<u8>, Vec<u8>),
+    pub manifest: Arc<(Vec<u8>, Vec<u8>)>,
 }
 
 #[tonic::async_trait]
@@ -43,7 +49,7 @@ impl AttestationService for Attestation {
         let siblings = answer.path.siblings().iter().map(|hash| hash.to_vec());
         Ok(Response::new(v1::GetEvidenceResponse {
             evidence: Some(evidence(&answer.evidence)),
-            key_bundle: self.key_bundle.clone(),
+            key_bundle: self.key_bundle.to_vec(),
             nonce_path: Some(v1::NoncePath {
                 index: answer.path.index(),
                 size: answer.path.tree_size(),
@@ -57,11 +63,27 @@ impl AttestationService for Attestation {
         &self,
         _request: Request<v1::GetManifestRequest>,
     ) -> Result<Response<v1::GetManifestResponse>, Status> {
-        let (manifest, signature) = self.manifest.clone();
+        let (manifest, signature) = self.manifest.as_ref().clone();
         Ok(Response::new(v1::GetManifestResponse {
             manifest,
             signature,
         }))
+    }
+
+    async fn prove_connection(
+        &self,
+        request: Request<v1::ProveConnectionRequest>,
+    ) -> Result<Response<v1::ProveConnectionResponse>, Status> {
+        // Only the accept loop makes these facts: what is signed is never a caller's choice.
+        let connection = request.extensions().get::<Connection>();
+        let exporter = *connection.ok_or_else(Refusal::internal)?.channel_binding();
+        let enclave = &self.shell.enclave;
+        let signature = enclave
+            .keys()
+            .instance()
+            .prove_connection(&enclave.bundle().digest, &exporter, &**enclave.rng())
+            .map_err(|_| Refusal::internal())?;
+        Ok(Response::new(v1::ProveConnectionResponse { signature }))
     }
 }
 

@@ -40,6 +40,10 @@ const MAY_BE_TOLD: &[(&str, &str)] = &[
     ("GetEvidenceResponse.key_bundle", "public keys and digests"),
     ("GetManifestResponse.manifest", "the manifest, public"),
     ("GetManifestResponse.signature", "the manifest's signature"),
+    (
+        "ProveConnectionResponse.signature",
+        "a signature over the connection's exporter value",
+    ),
     ("Grant.app", "an id"),
     (
         "Grant.cause",
