@@ -3,6 +3,8 @@
 pub mod binary;
 pub mod caller;
 pub mod cli;
+pub mod effort;
+pub mod fuzz;
 pub mod https;
 pub mod process;
 pub mod stack;

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::tree::root;
 
 /// The packages of the house and the packages of the house that each may name.
-const ARROWS: [(&str, &[&str]); 10] = [
+const ARROWS: [(&str, &[&str]); 11] = [
     ("tokenkeep-proto", &[]),
     ("tokenkeep-attestation", &[]),
     ("tokenkeep-jose", &[]),
@@ -39,6 +39,7 @@ const ARROWS: [(&str, &[&str]); 10] = [
     ),
     ("tokenkeep-dev", &ALL),
     ("tokenkeep-tests", &ALL),
+    ("tokenkeep-bench", &ALL),
 ];
 
 const ALL: [&str; 9] = [
@@ -218,7 +219,12 @@ fn the_product_is_built_without_aws_lc_and_openssl() {
 fn the_product_is_built_without_the_test_kit() {
     for package in ["tokenkeep-broker", "tokenkeep"] {
         let names = built_from(package);
-        for name in ["tokenkeep-testkit", "tokenkeep-dev", "tokenkeep-tests"] {
+        for name in [
+            "tokenkeep-testkit",
+            "tokenkeep-dev",
+            "tokenkeep-tests",
+            "tokenkeep-bench",
+        ] {
             assert!(!names.contains(name), "{package} is built from {name}");
         }
     }

@@ -20,6 +20,7 @@ const MAY_BE_TOLD: &[(&str, &str)] = &[
     ("App.provider", "an id"),
     ("App.vendor", "an id"),
     ("Client.id", "an id that the vendor chose"),
+    ("Client.jwks", "public keys"),
     ("Client.tls_spki_sha256", "the digest of a public key"),
     ("Client.vendor", "an id"),
     (
@@ -58,6 +59,24 @@ const MAY_BE_TOLD: &[(&str, &str)] = &[
     ("Grant.scopes", "the scopes that the tenant allows"),
     ("Grant.targets", "names of targets"),
     ("Grant.tenant", "an id"),
+    ("IntrospectTokenResponse.client_id", "an id"),
+    ("IntrospectTokenResponse.grant", "an id"),
+    (
+        "IntrospectTokenResponse.jkt",
+        "the thumbprint of a public key",
+    ),
+    (
+        "IntrospectTokenResponse.jti",
+        "the id of a token that the caller showed",
+    ),
+    (
+        "IntrospectTokenResponse.resource",
+        "the audience of a token that the caller showed",
+    ),
+    (
+        "IntrospectTokenResponse.scopes",
+        "the scopes of a token that the caller showed",
+    ),
     (
         "IssueTokenResponse.access_token",
         "a token that the enclave minted, bound to the caller's key",

@@ -1,0 +1,275 @@
+//! What the enclave reads: sealed files and records, ids, scopes, URLs and headers.
+
+use std::str;
+use std::sync::LazyLock;
+
+use ::enclave::frame::{FILE_HEADER_BYTES, FRAME_HEADER_BYTES, FrameCipher};
+use ::enclave::gateway::answer_headers;
+use ::enclave::http_url::HttpUrl;
+use ::enclave::ids::{ClientId, GrantId, TargetName, TenantId};
+use ::enclave::keys::envelope::{self, LocalSecret};
+use ::enclave::keys::root::RootKey;
+use ::enclave::record::{Cabinet, Place, Table};
+use ::enclave::scope::Scopes;
+use ::enclave::seal::SealingKey;
+use ::enclave::store::{Key, Record};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use ring::rand::{SecureRandom, SystemRandom};
+use zeroize::Zeroizing;
+
+use super::Target;
+
+pub(super) const ENVELOPE: Target = Target {
+    name: "enclave_envelope",
+    run: open_envelope,
+    seeds: envelope_seeds,
+};
+pub(super) const FRAME: Target = Target {
+    name: "enclave_frame",
+    run: frame,
+    seeds: frame_seeds,
+};
+pub(super) const HEADERS: Target = Target {
+    name: "enclave_headers",
+    run: headers,
+    seeds: header_seeds,
+};
+pub(super) const RECORD: Target = Target {
+    name: "enclave_record",
+    run: record,
+    seeds: record_seeds,
+};
+pub(super) const TEXT: Target = Target {
+    name: "enclave_text",
+    run: text,
+    seeds: text_seeds,
+};
+
+const INPUTS: &str = "snp policy=0x30000 svn=1";
+const SHARE: &[u8] = b"a share of at least thirty-two bytes, not guessed";
+
+/// A root and its envelope. The TEE-derived key is new with each process: an envelope of another does not open.
+static SEALED_ROOT: LazyLock<([u8; 32], RootKey, Vec<u8>)> = LazyLock::new(|| {
+    let rng = SystemRandom::new();
+    let mut tee_key = [0; 32];
+    rng.fill(&mut tee_key).unwrap();
+    let root = RootKey::generate(&rng).unwrap();
+    let file = envelope::wrap(&root, &local(&tee_key), &rng).unwrap();
+    (tee_key, root, file)
+});
+
+fn local(tee_key: &[u8; 32]) -> LocalSecret<'_> {
+    LocalSecret {
+        tee_key,
+        tee_key_inputs: INPUTS,
+        share: SHARE,
+    }
+}
+
+fn open_envelope(input: &[u8]) -> bool {
+    let (tee_key, root, _) = &*SEALED_ROOT;
+    let inputs = envelope::local_inputs(input);
+    let Ok(opened) = envelope::open(input, &local(tee_key)) else {
+        return false;
+    };
+    assert!(inputs.is_ok(), "opened, but its inputs can't be read");
+    assert!(
+        opened.frame_key().unwrap() == root.frame_key().unwrap(),
+        "another root than was sealed"
+    );
+    true
+}
+
+fn envelope_seeds() -> Vec<Vec<u8>> {
+    vec![SEALED_ROOT.2.clone()]
+}
+
+/// The bodies of the frames that are sealed, in order.
+const BODIES: [&[u8]; 4] = [b"first", b"", &[7; 700], b"last"];
+
+pub(super) fn cipher() -> FrameCipher {
+    FrameCipher::new(Zeroizing::new([0x5a; 32]))
+}
+
+/// A file of frames.
+fn frame(input: &[u8]) -> bool {
+    let cipher = cipher();
+    let Some((header, mut rest)) = input.split_first_chunk::<FILE_HEADER_BYTES>() else {
+        return false;
+    };
+    let Ok(mut chain) = cipher.open_file(header) else {
+        return false;
+    };
+    for expected in BODIES {
+        let Some((front, after)) = rest.split_first_chunk::<FRAME_HEADER_BYTES>() else {
+            return false;
+        };
+        let Ok(header) = cipher.open_header(&chain, front) else {
+            return false;
+        };
+        let Some((sealed, after)) = after.split_at_checked(header.sealed_body_bytes()) else {
+            return false;
+        };
+        let mut sealed = sealed.to_vec();
+        let Ok((body, next)) = header.open_body(&mut sealed) else {
+            return false;
+        };
+        assert_eq!(body, expected, "another body than was sealed at this place");
+        (chain, rest) = (next, after);
+    }
+    if let Some(front) = rest.first_chunk::<FRAME_HEADER_BYTES>() {
+        assert!(
+            cipher.open_header(&chain, front).is_err(),
+            "a frame that was never sealed"
+        );
+    }
+    true
+}
+
+fn frame_seeds() -> Vec<Vec<u8>> {
+    let (rng, cipher) = (SystemRandom::new(), cipher());
+    let (header, mut chain) = cipher.begin_file(&rng).unwrap();
+    let mut file = header.to_vec();
+    for body in BODIES {
+        chain = cipher.seal(&chain, &rng, body, &mut file).unwrap();
+    }
+    vec![file]
+}
+
+const GENERATION: u64 = 3;
+const BODY: &[u8] = br#"{"id":"crm"}"#;
+
+fn cabinet() -> (Cabinet, SealingKey, Place) {
+    let cabinet = Cabinet::new(&[0x3c; 32]).unwrap();
+    let key = SealingKey::new(Zeroizing::new([0x3d; 32]));
+    (cabinet, key, Place::system(Table::Providers, "crm"))
+}
+
+/// A record's name, its generation of one byte, and its sealed bytes.
+fn record(input: &[u8]) -> bool {
+    let Some((name, [generation, sealed @ ..])) = input.split_first_chunk::<32>() else {
+        return false;
+    };
+    let (cabinet, key, place) = cabinet();
+    let record = Record {
+        key: Key(*name),
+        generation: u64::from(*generation),
+        sealed: sealed.to_vec(),
+    };
+    let located = cabinet.locate(&record);
+    let Ok(found) = located else {
+        return false;
+    };
+    assert_eq!(found, place, "another place than was sealed");
+    let Ok(body) = cabinet.open(&key, &found, record.generation, &record.sealed) else {
+        return false;
+    };
+    assert_eq!(body.as_slice(), BODY, "another body than was sealed");
+    assert_eq!(
+        record.generation, GENERATION,
+        "a record of another generation"
+    );
+    true
+}
+
+fn record_seeds() -> Vec<Vec<u8>> {
+    let (cabinet, key, place) = cabinet();
+    let write = cabinet
+        .seal(&SystemRandom::new(), &key, &place, GENERATION - 1, BODY)
+        .unwrap();
+    let mut bytes = write.key.0.to_vec();
+    bytes.push(u8::try_from(GENERATION).unwrap());
+    bytes.extend(write.sealed.unwrap());
+    vec![bytes]
+}
+
+fn text(input: &[u8]) -> bool {
+    let Ok(text) = str::from_utf8(input) else {
+        return false;
+    };
+    let mut accepted = false;
+    macro_rules! ids {
+        ($($type:ident),+) => {$(
+            if let Ok(id) = $type::parse(text) {
+                accepted = true;
+                assert_eq!(id.as_str(), text);
+                assert!(text.len() <= 63 && !text.contains(|c: char| c.is_uppercase() || c.is_control()));
+            }
+        )+};
+    }
+    ids!(TenantId, ClientId, GrantId, TargetName);
+    if let Ok(scopes) = Scopes::parse(text.split(' ')) {
+        accepted = true;
+        let again = Scopes::parse(scopes.iter()).expect("scopes that were accepted");
+        assert_eq!(again.to_string(), scopes.to_string());
+        assert!(scopes.within(&again) && again.within(&scopes));
+    }
+    if let Ok(url) = HttpUrl::parse(text) {
+        accepted = true;
+        let again = HttpUrl::parse(url.as_str()).expect("a URL in normal form");
+        assert_eq!(again.as_str(), url.as_str());
+        assert!(!url.authority().contains('@') && url.path().starts_with('/'));
+    }
+    accepted
+}
+
+fn text_seeds() -> Vec<Vec<u8>> {
+    [
+        "t-1-crm",
+        "contacts.read contacts.write offline_access",
+        "https://api.example/v1",
+        "https://api.example:8443/",
+        "http://127.0.0.1:9000/token",
+        "http://[::1]/token",
+    ]
+    .map(|text| text.as_bytes().to_vec())
+    .to_vec()
+}
+
+/// A provider's answer: a status, then header lines.
+fn headers(input: &[u8]) -> bool {
+    let mut lines = input.split(|byte| *byte == b'\n');
+    let Some(Ok(status)) = lines.next().map(StatusCode::from_bytes) else {
+        return false;
+    };
+    let mut from = HeaderMap::new();
+    for line in lines {
+        let Some(colon) = line.iter().position(|byte| *byte == b':') else {
+            return false;
+        };
+        let (name, value) = (&line[..colon], &line[colon + 1..]);
+        let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value))
+        else {
+            return false;
+        };
+        from.append(name, value);
+    }
+    let to = answer_headers(status, &from);
+    for stays in [
+        "connection",
+        "set-cookie",
+        "transfer-encoding",
+        "www-authenticate",
+        "keep-alive",
+    ] {
+        assert!(!to.contains_key(stays), "{stays} was passed on");
+    }
+    assert!(
+        !(status.is_redirection() && to.contains_key("location")),
+        "a redirect was passed on"
+    );
+    for (name, value) in &to {
+        assert!(
+            from.get_all(name).iter().any(|given| given == value),
+            "a header that was not given"
+        );
+    }
+    true
+}
+
+fn header_seeds() -> Vec<Vec<u8>> {
+    vec![
+        b"200\ncontent-type:application/json\nconnection:close, x-hop\nx-hop:1\nset-cookie:a=b\netag:\"1\"".to_vec(),
+        b"302\nlocation:https://elsewhere.example/\nkeep-alive:timeout=5".to_vec(),
+    ]
+}
