@@ -14,7 +14,7 @@ eval "$environment"
 if "$cargo" nextest --version >/dev/null 2>&1; then
     "$cargo" nextest run --locked --workspace --no-fail-fast ${soak:+--run-ignored all}
 else
-    "$cargo" test --locked --workspace --all-targets --no-fail-fast ${soak:+-- --include-ignored}
+    "$cargo" test --locked --workspace --lib --bins --tests --no-fail-fast ${soak:+-- --include-ignored}
 fi
 "$cargo" test --locked --workspace --doc
 
