@@ -5,7 +5,11 @@ use std::path::PathBuf;
 use prost::Message;
 
 /// Messages that carry a secret: their `Debug` is written by hand in `src/redact.rs`.
-const SECRET_MESSAGES: [&str; 1] = [".tokenkeep.v1.IssueTokenResponse"];
+const SECRET_MESSAGES: [&str; 3] = [
+    ".tokenkeep.v1.IssueTokenResponse",
+    ".tokenkeep.v1.IntrospectTokenRequest",
+    ".tokenkeep.v1.RevokeTokenRequest",
+];
 
 #[expect(
     clippy::disallowed_methods,

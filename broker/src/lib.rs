@@ -20,6 +20,7 @@ pub mod status;
 pub mod store;
 pub mod telemetry;
 pub mod tls;
+pub mod tokens;
 pub mod toml_fields;
 pub mod upstream;
 

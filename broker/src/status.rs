@@ -6,10 +6,15 @@ use std::time::Duration;
 
 use enclave::admin::AdminError;
 use enclave::authenticate::AuthenticationError;
+use enclave::authenticate::assertion::AssertionError;
+use enclave::introspect::IntrospectError;
 use enclave::issue::IssueError;
 use enclave::policy::Denied;
+use enclave::rate::RateExceeded;
 use enclave::replay::ReplayError;
+use enclave::revoke::RevokeError;
 use enclave::store::StoreError;
+use jose::dpop::DpopError;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
@@ -32,7 +37,18 @@ pub struct Refusal {
     /// When to come back.
     pub retry_after: Option<Duration>,
     /// The field that is wrong, and the rule that it breaks.
-    pub field: Option<(&'static str, String)>,
+    pub field: Option<Box<(&'static str, String)>>,
+    /// Both clocks, where they differ by too much.
+    pub clocks: Option<Clocks>,
+}
+
+/// What a caller's clock said and what ours says, Unix time in seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Clocks {
+    /// The time in what the caller made.
+    pub claimed_s: u64,
+    /// Our time.
+    pub server_s: u64,
 }
 
 impl Refusal {
@@ -44,7 +60,13 @@ impl Refusal {
             message: message.into(),
             retry_after: None,
             field: None,
+            clocks: None,
         }
+    }
+
+    fn clocks(mut self, clocks: Option<Clocks>) -> Self {
+        self.clocks = clocks;
+        self
     }
 
     fn oauth(mut self, error: &'static str) -> Self {
@@ -58,7 +80,7 @@ impl Refusal {
     }
 
     fn field(mut self, field: &'static str, rule: impl Into<String>) -> Self {
-        self.field = Some((field, rule.into()));
+        self.field = Some(Box::new((field, rule.into())));
         self
     }
 
@@ -131,11 +153,20 @@ impl Refusal {
         if let Some(error) = self.oauth_error {
             metadata.insert("oauth_error".to_owned(), error.to_owned());
         }
+        if let Some(Clocks {
+            claimed_s,
+            server_s,
+        }) = self.clocks
+        {
+            metadata.insert("claimed_time_s".to_owned(), claimed_s.to_string());
+            metadata.insert("server_time_s".to_owned(), server_s.to_string());
+        }
         let mut details = ErrorDetails::with_error_info(self.reason, DOMAIN, metadata);
         if let Some(after) = self.retry_after {
             details.set_retry_info(Some(after));
         }
-        if let Some((field, rule)) = &self.field {
+        if let Some(violation) = &self.field {
+            let (field, rule) = &**violation;
             details.add_bad_request_violation(*field, rule.clone());
         }
         Status::with_error_details(self.code, self.message.clone(), details)
@@ -152,13 +183,106 @@ impl From<&AuthenticationError> for Refusal {
     fn from(error: &AuthenticationError) -> Self {
         let message = match error {
             AuthenticationError::NoCertificate => {
-                "connect with the client certificate whose key is registered"
+                "connect with the client certificate whose key is registered, or send an assertion"
             }
             AuthenticationError::UnknownCertificate => {
                 "the certificate's key is not registered for this"
             }
+            AuthenticationError::TwoMethods => {
+                return Self::argument("client_assertion", "one method of authentication only");
+            }
+            AuthenticationError::ClientId => {
+                return Self::argument("client_id", "must be the client that authenticates");
+            }
+            AuthenticationError::Assertion(error) => return error.into(),
         };
         Self::new(Code::Unauthenticated, "INVALID_CLIENT", message).oauth("invalid_client")
+    }
+}
+
+impl From<&AssertionError> for Refusal {
+    fn from(error: &AssertionError) -> Self {
+        let refused = |message: String| {
+            Self::new(Code::Unauthenticated, "INVALID_CLIENT", message).oauth("invalid_client")
+        };
+        let skewed = |claimed_s: u64, server_s: u64| {
+            refused(error.to_string()).clocks(Some(Clocks {
+                claimed_s,
+                server_s,
+            }))
+        };
+        match error {
+            AssertionError::Repeated => {
+                Self::argument("client_assertion", "one client assertion only")
+            }
+            // Whether there is such a client, key or signature, a stranger does not
+            // learn.
+            AssertionError::NotText
+            | AssertionError::Jws(_)
+            | AssertionError::UnknownClient
+            | AssertionError::UnknownKey => {
+                refused("the client assertion is not one of a registered client".to_owned())
+            }
+            AssertionError::Type
+            | AssertionError::Claims(_)
+            | AssertionError::Subject
+            | AssertionError::Audience
+            | AssertionError::JtiLength => refused(error.to_string()),
+            AssertionError::Replayed => refused(
+                "the client assertion was used before: make a new one for each request".to_owned(),
+            ),
+            AssertionError::BeforeBoot { iat_s, boot_s } => skewed(*iat_s, *boot_s),
+            AssertionError::Expired { exp_s, now_s } | AssertionError::TooLong { exp_s, now_s } => {
+                skewed(*exp_s, *now_s)
+            }
+            AssertionError::FromFuture { iat_s, now_s }
+            | AssertionError::TooOld { iat_s, now_s } => skewed(*iat_s, *now_s),
+            AssertionError::NotYetValid { nbf_s, now_s } => skewed(*nbf_s, *now_s),
+            AssertionError::Full => Self::new(
+                Code::ResourceExhausted,
+                "TOO_MANY_ASSERTIONS",
+                "too many client assertions in this time span",
+            )
+            .oauth("slow_down")
+            .retry(Duration::from_secs(60)),
+        }
+    }
+}
+
+impl From<&RateExceeded> for Refusal {
+    fn from(exceeded: &RateExceeded) -> Self {
+        Self::new(
+            Code::ResourceExhausted,
+            "RATE_LIMITED",
+            "the client asks too often",
+        )
+        .oauth("slow_down")
+        .retry(Duration::from_millis(exceeded.retry_after_ms))
+    }
+}
+
+impl From<&IntrospectError> for Refusal {
+    fn from(error: &IntrospectError) -> Self {
+        match error {
+            IntrospectError::Client(error) => error.into(),
+            IntrospectError::Rate(exceeded) => exceeded.into(),
+        }
+    }
+}
+
+impl From<&RevokeError> for Refusal {
+    fn from(error: &RevokeError) -> Self {
+        match error {
+            RevokeError::Client(error) => error.into(),
+            RevokeError::Rate(exceeded) => exceeded.into(),
+            RevokeError::Full => Self::new(
+                Code::Unavailable,
+                "TOO_MANY_REVOCATIONS",
+                "no more revocations can be held: the token still holds, try again",
+            )
+            .retry(Duration::from_secs(60)),
+            RevokeError::Internal(_) => Self::internal(),
+        }
     }
 }
 
@@ -233,6 +357,18 @@ impl From<&Denied> for Refusal {
     }
 }
 
+/// Both clocks, if a proof was refused for its time.
+fn proof_clocks(error: &DpopError) -> Option<Clocks> {
+    let (DpopError::TooOld { iat_s, now_s } | DpopError::FromFuture { iat_s, now_s }) = error
+    else {
+        return None;
+    };
+    Some(Clocks {
+        claimed_s: *iat_s,
+        server_s: *now_s,
+    })
+}
+
 impl From<&IssueError> for Refusal {
     fn from(error: &IssueError) -> Self {
         match error {
@@ -248,7 +384,8 @@ impl From<&IssueError> for Refusal {
                 "INVALID_DPOP_PROOF",
                 format!("the DPoP proof is not valid: {error}"),
             )
-            .oauth("invalid_dpop_proof"),
+            .oauth("invalid_dpop_proof")
+            .clocks(proof_clocks(error)),
             IssueError::Replay(ReplayError::Replayed) => Self::new(
                 Code::Unauthenticated,
                 "INVALID_DPOP_PROOF",
@@ -262,13 +399,7 @@ impl From<&IssueError> for Refusal {
             )
             .oauth("slow_down")
             .retry(Duration::from_secs(60)),
-            IssueError::Rate(exceeded) => Self::new(
-                Code::ResourceExhausted,
-                "RATE_LIMITED",
-                "the client asks too often",
-            )
-            .oauth("slow_down")
-            .retry(Duration::from_millis(exceeded.retry_after_ms)),
+            IssueError::Rate(exceeded) => exceeded.into(),
             IssueError::GrantId(error) => Self::argument("grant", error.to_string()),
             IssueError::Scopes(error) => Self::new(
                 Code::InvalidArgument,
@@ -351,6 +482,151 @@ mod tests {
     use enclave::seal::SealError;
 
     #[test]
+    fn each_error_of_an_assertion_has_its_code_reason_and_clocks() {
+        let stranger = "the client assertion is not one of a registered client";
+        let both = |claimed_s, server_s| {
+            Some(Clocks {
+                claimed_s,
+                server_s,
+            })
+        };
+        let jws = jose::jws::JwsError::BadSignature;
+        let aud = jose::json::JsonError::Missing("aud");
+        let (iat_s, now_s) = (7, 9);
+        let client = "INVALID_CLIENT";
+        let rows = [
+            (AssertionError::Repeated, "INVALID_REQUEST", None, None),
+            (AssertionError::NotText, client, Some(stranger), None),
+            (AssertionError::Jws(jws), client, Some(stranger), None),
+            (AssertionError::UnknownClient, client, Some(stranger), None),
+            (AssertionError::UnknownKey, client, Some(stranger), None),
+            (AssertionError::Type, client, None, None),
+            (AssertionError::Claims(aud), client, None, None),
+            (AssertionError::Subject, client, None, None),
+            (AssertionError::Audience, client, None, None),
+            (AssertionError::JtiLength, client, None, None),
+            (AssertionError::Replayed, client, None, None),
+            (
+                AssertionError::Expired { exp_s: 7, now_s },
+                client,
+                None,
+                both(7, 9),
+            ),
+            (
+                AssertionError::TooLong { exp_s: 7, now_s },
+                client,
+                None,
+                both(7, 9),
+            ),
+            (
+                AssertionError::FromFuture { iat_s, now_s },
+                client,
+                None,
+                both(7, 9),
+            ),
+            (
+                AssertionError::TooOld { iat_s, now_s },
+                client,
+                None,
+                both(7, 9),
+            ),
+            (
+                AssertionError::BeforeBoot { iat_s, boot_s: 8 },
+                client,
+                None,
+                both(7, 8),
+            ),
+            (
+                AssertionError::NotYetValid { nbf_s: 7, now_s },
+                client,
+                None,
+                both(7, 9),
+            ),
+            (AssertionError::Full, "TOO_MANY_ASSERTIONS", None, None),
+        ];
+        for (error, reason, message, clocks) in rows {
+            let refusal = Refusal::from(&AuthenticationError::from(error));
+            assert_eq!(refusal.reason, reason, "{error:?}");
+            assert_eq!(refusal.clocks, clocks, "{error:?}");
+            let code = match reason {
+                "INVALID_REQUEST" => Code::InvalidArgument,
+                "INVALID_CLIENT" => Code::Unauthenticated,
+                _ => Code::ResourceExhausted,
+            };
+            assert_eq!(refusal.code, code, "{error:?}");
+            if let Some(message) = message {
+                assert_eq!(refusal.message, message);
+            }
+        }
+        for error in [
+            AuthenticationError::TwoMethods,
+            AuthenticationError::ClientId,
+        ] {
+            let refusal = Refusal::from(&error);
+            assert_eq!(refusal.code, Code::InvalidArgument);
+            assert_eq!(refusal.oauth_error, Some("invalid_request"));
+        }
+    }
+
+    #[test]
+    fn a_skewed_clock_is_told_both_times() {
+        let errors = [
+            DpopError::TooOld { iat_s: 1, now_s: 2 },
+            DpopError::FromFuture { iat_s: 1, now_s: 2 },
+        ];
+        for error in errors {
+            let status = Refusal::from(&IssueError::Proof(error)).status();
+            let info = status.get_details_error_info().unwrap();
+            assert_eq!(info.reason, "INVALID_DPOP_PROOF");
+            let both = ["claimed_time_s", "server_time_s"].map(|name| info.metadata[name].as_str());
+            assert_eq!(both, ["1", "2"]);
+        }
+        let other = Refusal::from(&IssueError::Proof(DpopError::Missing));
+        assert_eq!(other.clocks, None);
+    }
+
+    #[test]
+    fn each_error_of_introspection_and_revocation_has_its_code_and_reason() {
+        let rate = RateExceeded { retry_after_ms: 20 };
+        let no_one = AuthenticationError::NoCertificate;
+        let rows = [
+            (
+                Refusal::from(&IntrospectError::Client(no_one)),
+                Code::Unauthenticated,
+                "INVALID_CLIENT",
+            ),
+            (
+                Refusal::from(&IntrospectError::Rate(rate)),
+                Code::ResourceExhausted,
+                "RATE_LIMITED",
+            ),
+            (
+                Refusal::from(&RevokeError::Client(no_one)),
+                Code::Unauthenticated,
+                "INVALID_CLIENT",
+            ),
+            (
+                Refusal::from(&RevokeError::Rate(rate)),
+                Code::ResourceExhausted,
+                "RATE_LIMITED",
+            ),
+            (
+                Refusal::from(&RevokeError::Full),
+                Code::Unavailable,
+                "TOO_MANY_REVOCATIONS",
+            ),
+            (
+                Refusal::from(&RevokeError::Internal(SealError::Failed)),
+                Code::Internal,
+                "INTERNAL",
+            ),
+        ];
+        for (refusal, code, reason) in rows {
+            assert_eq!((refusal.code, refusal.reason), (code, reason));
+        }
+    }
+
+    #[test]
     fn each_error_of_an_issuance_has_its_code_and_reason() {
         let subject = Subject::Client(ClientId::parse("c").unwrap());
         let cause = Cause::LostInExchange;
@@ -386,7 +662,7 @@ mod tests {
                 Some("use_dpop_nonce"),
             ),
             (
-                IssueError::Proof(jose::dpop::DpopError::Missing),
+                IssueError::Proof(DpopError::Missing),
                 Code::Unauthenticated,
                 "INVALID_DPOP_PROOF",
                 Some("invalid_dpop_proof"),

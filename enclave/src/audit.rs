@@ -53,6 +53,11 @@ pub(crate) enum Event<'a> {
         by: &'a str,
         first: bool,
     },
+    TokenRevoked {
+        grant: &'a GrantId,
+        client: &'a ClientId,
+        jti: &'a str,
+    },
     Frozen {
         subject: String,
         by: &'a str,
@@ -77,6 +82,7 @@ impl Event<'_> {
             Self::Refreshed { .. } => "refreshed",
             Self::NeedsConsent { .. } => "needs_consent",
             Self::Deposited { .. } => "deposited",
+            Self::TokenRevoked { .. } => "token_revoked",
             Self::Frozen { .. } => "frozen",
             Self::Thawed { .. } => "thawed",
             Self::Registered { .. } => "registered",
@@ -90,6 +96,7 @@ impl Event<'_> {
             }
             Self::NeedsConsent { .. }
             | Self::Deposited { .. }
+            | Self::TokenRevoked { .. }
             | Self::Frozen { .. }
             | Self::Thawed { .. }
             | Self::Registered { .. } => Log::Control,

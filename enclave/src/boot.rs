@@ -13,6 +13,7 @@ use thiserror::Error;
 use zeroize::Zeroizing;
 
 use crate::audit::Scribe;
+use crate::authenticate::SpentAssertions;
 use crate::config::Config;
 use crate::custody::{self, Custody};
 use crate::keys::keyring::{Keyring, KeyringError, STORED, StoredKey};
@@ -56,6 +57,7 @@ pub struct Boot {
     system_key: SealingKey,
     view: View,
     stored_keys: Vec<StoredKey>,
+    began_s: u64,
     /// Records of tenants, until all tenants' keys are read.
     waiting: Vec<(Place, Record)>,
 }
@@ -79,6 +81,8 @@ impl Boot {
             system_key: root.system_key()?,
             view: View::default(),
             stored_keys: Vec::new(),
+            // Until it is known, no assertion is new enough.
+            began_s: u64::MAX,
             waiting: Vec::new(),
         })
     }
@@ -134,6 +138,7 @@ impl Boot {
                 Effect::AppSecret(name(&place.name)?, sealed)
             }
             Table::Freezes => Effect::Freeze(Held::new(generation, json(&body)?)),
+            Table::RevokedTokens => Effect::Revoked(Held::new(generation, json(&body)?)),
             Table::Grants | Table::Custody | Table::Journal => {
                 return Err(RecordError::Schema.into());
             }
@@ -175,18 +180,20 @@ impl Boot {
             | Table::Providers
             | Table::Apps
             | Table::AppSecrets
-            | Table::Freezes => return Err(RecordError::Schema.into()),
+            | Table::Freezes
+            | Table::RevokedTokens => return Err(RecordError::Schema.into()),
         };
         self.view.apply(effect);
         Ok(())
     }
 
-    /// On a first boot, when the store is empty: makes the long-lived keys. Gives
+    /// Notes the time. On a first boot, when the store is empty: makes the long-lived keys. Gives
     /// the batch that must be durable before the enclave is used.
     ///
     /// # Errors
     /// [`BootError`].
     pub fn create_keys(&mut self, now: &Now) -> Result<Option<Batch>, BootError> {
+        self.began_s = now.lo_s;
         if !self.stored_keys.is_empty() || !self.waiting.is_empty() {
             return Ok(None);
         }
@@ -224,6 +231,8 @@ impl Boot {
         Ok(Enclave {
             nonces: Nonces::new(&*self.rng)?,
             replays: ReplayCache::new(self.config.replay_capacity),
+            spent: SpentAssertions::new(self.config.replay_capacity),
+            began_s: self.began_s,
             issue_rates: RateLimiter::new(self.config.client_rate),
             call_rates: RateLimiter::new(self.config.client_rate),
             upstream_rates: RateLimiter::new(self.config.grant_upstream_rate),

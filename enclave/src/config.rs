@@ -42,6 +42,16 @@ pub struct Config {
 }
 
 impl Config {
+    /// The URL of the token endpoint, as a proof names it.
+    #[must_use]
+    pub fn token_endpoint(&self) -> String {
+        format!(
+            "{}{}",
+            self.public_origin,
+            crate::issue::TOKEN_ENDPOINT_PATH
+        )
+    }
+
     /// The URL of a gRPC method, as a proof names it.
     pub(crate) fn grpc_url(&self, path: &str) -> String {
         format!("{}{path}", self.grpc_origin)

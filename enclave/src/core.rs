@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::{Mutex, RwLock};
 
 use crate::audit::{Event, Reader, Scribe};
+use crate::authenticate::SpentAssertions;
 use crate::boot::Randomness;
 use crate::config::Config;
 use crate::custody::{self, Custody, Phase};
@@ -47,6 +48,9 @@ pub struct Enclave {
     pub(crate) system_key: SealingKey,
     pub(crate) nonces: Nonces,
     pub(crate) replays: ReplayCache,
+    pub(crate) spent: SpentAssertions,
+    /// When this boot began, Unix time in seconds.
+    pub(crate) began_s: u64,
     pub(crate) issue_rates: RateLimiter<ClientId>,
     pub(crate) call_rates: RateLimiter<ClientId>,
     pub(crate) upstream_rates: RateLimiter<GrantId>,

@@ -6,7 +6,8 @@ use thiserror::Error;
 
 use crate::Enclave;
 use crate::audit::Event;
-use crate::authenticate::{self, AuthenticationError, Peer};
+use crate::authenticate::{self, AuthenticationError, Credentials};
+use crate::config::Config;
 use crate::ids::{GrantId, IdError};
 use crate::mint::{self, Claims, Confirmation};
 use crate::nonce::{NonceError, Role};
@@ -25,15 +26,49 @@ pub const HTM: &str = "POST";
 /// The path of the method as a proof names it, behind the gRPC origin.
 pub const PATH: &str = "/tokenkeep.v1.TokenService/IssueToken";
 
+/// The path of the token endpoint, behind the public origin.
+pub const TOKEN_ENDPOINT_PATH: &str = "/token";
+
+/// The door that a request came in by. Each has its own nonces and its own
+/// target for proofs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Door {
+    /// The token service over gRPC.
+    Grpc,
+    /// The token endpoint over HTTP.
+    TokenEndpoint,
+}
+
+impl Door {
+    /// Whose nonces its proofs carry.
+    #[must_use]
+    pub fn role(self) -> Role {
+        match self {
+            Self::Grpc => Role::Token,
+            Self::TokenEndpoint => Role::TokenEndpoint,
+        }
+    }
+
+    fn htu(self, config: &Config) -> String {
+        match self {
+            Self::Grpc => config.grpc_url(PATH),
+            Self::TokenEndpoint => config.token_endpoint(),
+        }
+    }
+}
+
 /// A request for a token, as it came in.
 #[derive(Clone, Debug)]
 pub struct IssueRequest<'a> {
-    /// What the transport proved about the caller.
-    pub peer: Peer,
-    /// The values of the metadata `dpop`.
+    /// The door that it came in by.
+    pub door: Door,
+    /// What the caller shows of itself.
+    pub credentials: Credentials<'a>,
+    /// The values of the metadata or header `dpop`.
     pub proofs: Vec<&'a [u8]>,
-    /// The grant to draw on.
-    pub grant: &'a str,
+    /// The grant to draw on; without one, the only one that names the client and
+    /// the resource.
+    pub grant: Option<&'a str>,
     /// The resource wanted.
     pub resource: &'a str,
     /// The scopes wanted; none asks for all.
@@ -113,25 +148,35 @@ impl Enclave {
         now: &Now,
     ) -> Result<Pending<Issued>, IssueError> {
         // Who asks, and with which key?
-        let client = authenticate::client(&self.view.read(), &request.peer)?;
-        let htu = self.config.grpc_url(PATH);
-        let proof = self.accept_proof(&request.proofs, Role::Token, HTM, &htu, None, now)?;
+        let rules = self.assertion_rules(now);
+        let caller = authenticate::caller(&self.view.read(), &request.credentials, &rules)?;
+        let htu = request.door.htu(&self.config);
+        let role = request.door.role();
+        let proof = self.accept_proof(&request.proofs, role, HTM, &htu, None, now)?;
         let jkt = proof.jkt().to_string();
+        // Spent behind the proof, so that an assertion outlives a stale nonce.
+        let caller = caller.enter(&self.spent, now)?;
+        let client = caller.client();
 
         // On which grant, and may it?
         self.issue_rates.take(&client.id, now)?;
-        let grant = GrantId::parse(request.grant).map_err(IssueError::GrantId)?;
+        let named = request.grant.map(GrantId::parse).transpose();
+        let named = named.map_err(IssueError::GrantId)?;
         let scopes = Scopes::parse(request.scopes)?;
         let view = self.view.read();
-        let grant = policy::find_grant(&view, &client.id, &grant)?;
+        let origin = &self.config.gateway_origin;
+        let grant = match &named {
+            Some(grant) => policy::find_grant(&view, &client.id, grant)?,
+            None => policy::grant_of_resource(&view, origin, &client.id, request.resource)?,
+        };
         let ask = Ask {
-            client: &client,
+            client,
             grant: &grant.value,
             resource: request.resource,
             scopes: &scopes,
             jkt: &jkt,
         };
-        let allowed = policy::authorize(&view, &self.config.gateway_origin, &ask)?;
+        let allowed = policy::authorize(&view, origin, &ask)?;
 
         // Mint.
         let lifetime_s = self.config.token_lifetime_s;

@@ -31,6 +31,8 @@ const NONCE_CHARS: usize = (NONCE_BYTES * 4).div_ceil(3);
 pub enum Role {
     /// The token service.
     Token,
+    /// The token endpoint.
+    TokenEndpoint,
     /// The gateway.
     Gateway,
 }
@@ -40,6 +42,7 @@ impl Role {
         match self {
             Self::Token => 1,
             Self::Gateway => 2,
+            Self::TokenEndpoint => 3,
         }
     }
 }
@@ -187,6 +190,7 @@ mod tests {
             String::new(),
             long,
             nonces.current(Role::Gateway, &now),
+            nonces.current(Role::TokenEndpoint, &now),
             other_boot.current(Role::Token, &now),
             format!("{own}A"),
             own[1..].to_owned(),

@@ -68,6 +68,51 @@ pub(crate) fn find_grant<'a>(
         .ok_or(Denied::NoSuchGrant)
 }
 
+/// The one grant that names the client and the resource. A resource of the
+/// gateway contains its grant.
+pub(crate) fn grant_of_resource<'a>(
+    view: &'a View,
+    gateway_origin: &str,
+    client: &ClientId,
+    resource: &str,
+) -> Result<&'a Held<Grant>, Denied> {
+    let behind_gateway = resource
+        .strip_prefix(gateway_origin)
+        .and_then(|path| path.strip_prefix("/g/"));
+    if let Some(path) = behind_gateway {
+        let (grant, _target) = path.split_once('/').ok_or(Denied::Resource)?;
+        let grant = GrantId::parse(grant).map_err(|_| Denied::Resource)?;
+        return find_grant(view, client, &grant).map_err(|_| Denied::Resource);
+    }
+    let mut naming = view
+        .grants_by_client
+        .get(client)
+        .into_iter()
+        .flatten()
+        .filter_map(|id| view.grants.get(id))
+        .filter(|held| names(view, gateway_origin, &held.value, resource));
+    match (naming.next(), naming.next()) {
+        (Some(held), None) => Ok(held),
+        (None | Some(_), _) => Err(Denied::Resource),
+    }
+}
+
+/// Whether a grant's targets include the resource, compared character by
+/// character [RFC 8707 §2].
+fn names(view: &View, gateway_origin: &str, grant: &Grant, resource: &str) -> bool {
+    let provider = view
+        .apps
+        .get(&grant.app)
+        .and_then(|app| view.providers.get(&app.value.provider));
+    provider.is_some_and(|provider| {
+        grant
+            .targets
+            .iter()
+            .filter_map(|name| provider.value.target(name))
+            .any(|target| resource_of(gateway_origin, &grant.id, target) == resource)
+    })
+}
+
 /// What a client asks of a grant.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ask<'a> {
@@ -95,17 +140,7 @@ pub(crate) fn authorize(
     if let Some(subject) = view.frozen(&touched) {
         return Err(Denied::Frozen { subject });
     }
-    let provider = view
-        .apps
-        .get(&grant.app)
-        .and_then(|app| view.providers.get(&app.value.provider))
-        .ok_or(Denied::Resource)?;
-    let named = grant
-        .targets
-        .iter()
-        .filter_map(|name| provider.value.target(name))
-        .any(|target| resource_of(gateway_origin, &grant.id, target) == resource);
-    if !named {
+    if !names(view, gateway_origin, grant, resource) {
         return Err(Denied::Resource);
     }
     if !scopes.within(&grant.scopes) {

@@ -51,6 +51,8 @@ pub enum Table {
     Journal,
     /// Freezes.
     Freezes,
+    /// Tokens that were revoked before they expired.
+    RevokedTokens,
 }
 
 impl Table {
@@ -68,6 +70,7 @@ impl Table {
             Self::Custody => "custody",
             Self::Journal => "journal",
             Self::Freezes => "freezes",
+            Self::RevokedTokens => "revoked_tokens",
         }
     }
 }

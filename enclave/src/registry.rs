@@ -1,5 +1,7 @@
 //! What is registered: tenants, vendors, clients, providers, apps and grants.
 
+use jose::PublicKey;
+use jose::jwk::{Jwk, JwkError};
 use serde::{Deserialize, Serialize};
 
 use crate::http_url::HttpUrl;
@@ -31,8 +33,65 @@ pub struct Client {
     pub id: ClientId,
     /// Whose workload it is.
     pub vendor: VendorId,
-    /// SHA-256 of the SubjectPublicKeyInfo of its TLS certificate.
-    pub tls_spki_sha256: [u8; 32],
+    /// SHA-256 of the SubjectPublicKeyInfo of its TLS certificate, if it
+    /// authenticates by one.
+    pub tls_spki_sha256: Option<[u8; 32]>,
+    /// The keys that it signs assertions with, each `kid` once.
+    #[serde(default)]
+    pub jwks: Vec<ClientKey>,
+}
+
+/// A public key that a client signs assertions with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ClientKey {
+    kid: String,
+    key: PublicKey,
+}
+
+impl ClientKey {
+    /// Reads a public JWK. One without `kid` is known by its thumbprint
+    /// [RFC 7638].
+    ///
+    /// # Errors
+    /// Any [`JwkError`].
+    pub fn from_json(text: &str) -> Result<Self, JwkError> {
+        let Jwk { key, kid } = Jwk::from_json(text)?;
+        let kid = kid.unwrap_or_else(|| key.thumbprint().to_string());
+        Ok(Self { kid, key })
+    }
+
+    /// The key as a JWK, with its `kid`.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        self.key.to_json_with_kid(&self.kid)
+    }
+
+    /// What an assertion's header names it by.
+    #[must_use]
+    pub fn kid(&self) -> &str {
+        &self.kid
+    }
+
+    /// The key.
+    #[must_use]
+    pub fn key(&self) -> &PublicKey {
+        &self.key
+    }
+}
+
+impl TryFrom<String> for ClientKey {
+    type Error = JwkError;
+
+    fn try_from(text: String) -> Result<Self, JwkError> {
+        Self::from_json(&text)
+    }
+}
+
+impl From<ClientKey> for String {
+    fn from(key: ClientKey) -> Self {
+        key.to_json()
+    }
 }
 
 /// An upstream authorization server and its APIs.

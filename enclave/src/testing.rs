@@ -7,26 +7,27 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use attestation::{DepositContext, DepositEnvelope};
 use futures_util::FutureExt;
 use jose::dpop::{ProofParams, random_jti};
+use jose::jws::{self, HeaderMember};
 use jose::{Alg, SigningKey};
 use parking_lot::Mutex;
 use ring::rand::SystemRandom;
 
 use crate::Enclave;
 use crate::admin::{AdminError, Administrator, DepositRequest, FreezeRequest, NewApp, Role};
-use crate::authenticate::Peer;
+use crate::authenticate::{Credentials, Peer};
 use crate::boot::Boot;
 use crate::config::Config;
 use crate::freeze::Subject;
 use crate::http_url::HttpUrl;
 use crate::ids::{AppId, ClientId, GrantId, ProviderId, TargetName, TenantId, VendorId};
-use crate::issue::{IssueError, IssueRequest, Issued, PATH};
+use crate::issue::{Door, IssueError, IssueRequest, Issued, PATH};
 use crate::keys::authority::HostName;
 use crate::keys::root::RootKey;
 use crate::nonce::Role as NonceRole;
 use crate::pending::Pending;
 use crate::rate::Rate;
 use crate::registry::{
-    Api, App, AuthMethod, Client, Grant, Provider, Rotation, Target, Tenant, Vendor,
+    Api, App, AuthMethod, Client, ClientKey, Grant, Provider, Rotation, Target, Tenant, Vendor,
 };
 use crate::scope::Scopes;
 use crate::store::{Batch, Committed, Key, Leaf, Record, Store, StoreError};
@@ -40,6 +41,9 @@ pub(crate) const REFRESH_TOKEN: &str = "refresh-1-canary";
 pub(crate) const ADMIN_SPKI: [u8; 32] = [1; 32];
 pub(crate) const CLIENT_SPKI: [u8; 32] = [2; 32];
 pub(crate) const OTHER_SPKI: [u8; 32] = [3; 32];
+
+/// The id of the client's key for assertions.
+pub(crate) const KID: &str = "worker-1";
 
 /// A store in memory, with the semantics of the port, that can be told to fail.
 #[derive(Default)]
@@ -104,6 +108,8 @@ pub(crate) struct World {
     pub(crate) store: MemoryStore,
     pub(crate) now: Now,
     pub(crate) dpop: SigningKey,
+    /// What the client `worker` signs assertions with.
+    pub(crate) assertion_key: SigningKey,
     root: RootKey,
     rotation: Rotation,
 }
@@ -180,6 +186,7 @@ impl World {
             store,
             now,
             dpop: key(),
+            assertion_key: key(),
             root,
             rotation,
         };
@@ -249,11 +256,15 @@ impl World {
             display_name: "CRM Sync".into(),
         };
         self.settle(e.create_vendor(by, vendor, now).unwrap());
-        for (name, tls_spki_sha256) in [("worker", CLIENT_SPKI), ("stranger", OTHER_SPKI)] {
+        let signing = ClientKey::from_json(&self.assertion_key.public_key().to_json_with_kid(KID));
+        let jwks = [vec![signing.unwrap()], Vec::new()];
+        let names = [("worker", CLIENT_SPKI), ("stranger", OTHER_SPKI)];
+        for ((name, spki), jwks) in names.into_iter().zip(jwks) {
             let client = Client {
                 id: id::<ClientId>(name),
                 vendor: id("crm-sync"),
-                tls_spki_sha256,
+                tls_spki_sha256: Some(spki),
+                jwks,
             };
             self.settle(e.create_client(by, client, now).unwrap());
         }
@@ -351,22 +362,61 @@ impl World {
         params.sign(key, &rng).unwrap()
     }
 
+    /// A good assertion of the client `worker`, with its own id, and a change.
+    pub(crate) fn assertion(&self, change: impl FnOnce(&mut Assertion)) -> Vec<u8> {
+        let mut assertion = Assertion {
+            typ: Some("client-authentication+jwt".into()),
+            kid: Some(KID.into()),
+            claims: serde_json::json!({
+                "iss": "worker",
+                "sub": "worker",
+                "aud": self.enclave.config().issuer,
+                "exp": self.now.lo_s + 60,
+                "iat": self.now.lo_s,
+                "jti": random_jti(&SystemRandom::new()).unwrap(),
+            })
+            .to_string(),
+            key: None,
+        };
+        change(&mut assertion);
+        let members: Vec<HeaderMember<'_>> = assertion
+            .typ
+            .as_deref()
+            .map(HeaderMember::Typ)
+            .into_iter()
+            .chain(assertion.kid.as_deref().map(HeaderMember::Kid))
+            .collect();
+        let key = assertion.key.as_ref().unwrap_or(&self.assertion_key);
+        let payload = assertion.claims.as_bytes();
+        jws::sign(&members, payload, key, &SystemRandom::new())
+            .unwrap()
+            .into_bytes()
+    }
+
     /// Asks for a token with one change from what is good.
     pub(crate) fn ask(&self, change: impl FnOnce(&mut Asking)) -> Result<Issued, IssueError> {
         let mut asking = Asking {
+            door: Door::Grpc,
             peer: Some(CLIENT_SPKI),
+            assertions: Vec::new(),
+            client_id: None,
             proofs: vec![self.proof()],
-            grant: "contacts".into(),
+            grant: Some("contacts".into()),
             resource: RESOURCE.into(),
             scopes: vec!["contacts.read".into()],
         };
         change(&mut asking);
         let request = IssueRequest {
-            peer: Peer {
-                spki_sha256: asking.peer,
+            door: asking.door,
+            credentials: Credentials {
+                peer: Peer {
+                    spki_sha256: asking.peer,
+                },
+                assertions: asking.assertions.iter().map(Vec::as_slice).collect(),
+                client_id: asking.client_id.as_deref(),
             },
             proofs: asking.proofs.iter().map(String::as_bytes).collect(),
-            grant: &asking.grant,
+            grant: asking.grant.as_deref(),
             resource: &asking.resource,
             scopes: &asking.scopes,
         };
@@ -375,11 +425,38 @@ impl World {
     }
 }
 
+/// An assertion, to be changed by a test.
+pub(crate) struct Assertion {
+    pub(crate) typ: Option<String>,
+    pub(crate) kid: Option<String>,
+    /// The payload, JSON.
+    pub(crate) claims: String,
+    /// Who signs, if not the client.
+    pub(crate) key: Option<SigningKey>,
+}
+
+impl Assertion {
+    /// Sets a claim; null takes it out.
+    pub(crate) fn claim(&mut self, name: &str, value: serde_json::Value) {
+        let mut claims: serde_json::Map<String, serde_json::Value> =
+            serde_json::from_str(&self.claims).unwrap();
+        if value.is_null() {
+            claims.remove(name);
+        } else {
+            claims.insert(name.to_owned(), value);
+        }
+        self.claims = serde_json::Value::Object(claims).to_string();
+    }
+}
+
 /// A request for a token, to be changed by a test.
 pub(crate) struct Asking {
+    pub(crate) door: Door,
     pub(crate) peer: Option<[u8; 32]>,
+    pub(crate) assertions: Vec<Vec<u8>>,
+    pub(crate) client_id: Option<String>,
     pub(crate) proofs: Vec<String>,
-    pub(crate) grant: String,
+    pub(crate) grant: Option<String>,
     pub(crate) resource: String,
     pub(crate) scopes: Vec<String>,
 }

@@ -4,7 +4,7 @@
 //! durable, so the two differ by what is being written at most. Refresh tokens
 //! stay sealed in it and are opened for the one use.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use crate::custody::{Cause, Custody, Phase};
@@ -12,6 +12,7 @@ use crate::freeze::{Freeze, FreezeName, Subject, Touched};
 use crate::ids::{AppId, ClientId, GrantId, ProviderId, TenantId, VendorId};
 use crate::record::RecordError;
 use crate::registry::{App, Client, Grant, Provider, Tenant, Vendor};
+use crate::revoke::RevokedToken;
 use crate::seal::SealingKey;
 
 /// A record in the view, with its generation in the store.
@@ -53,6 +54,8 @@ pub(crate) enum Effect {
     JournalGone(GrantId),
     Freeze(Held<Freeze>),
     Thaw(FreezeName),
+    Revoked(Held<RevokedToken>),
+    RevocationGone(String),
 }
 
 /// The view.
@@ -67,9 +70,13 @@ pub(crate) struct View {
     pub(crate) apps: BTreeMap<AppId, Held<App>>,
     pub(crate) app_secrets: HashMap<AppId, HeldSealed>,
     pub(crate) grants: BTreeMap<GrantId, Held<Grant>>,
+    pub(crate) grants_by_client: HashMap<ClientId, BTreeSet<GrantId>>,
     pub(crate) custody: HashMap<GrantId, Held<Custody>>,
     pub(crate) journal: HashMap<GrantId, HeldSealed>,
     pub(crate) freezes: HashMap<FreezeName, Held<Freeze>>,
+    /// The tokens that were revoked, by their ids.
+    pub(crate) revoked: HashMap<String, Held<RevokedToken>>,
+    pub(crate) revoked_by_expiry: BTreeSet<(u64, String)>,
     /// Rises with each freeze and thaw of this boot.
     pub(crate) freeze_epoch: u64,
 }
@@ -87,8 +94,9 @@ impl View {
                 self.vendors.insert(held.value.id.clone(), held);
             }
             Effect::Client(held) => {
-                self.clients_by_spki
-                    .insert(held.value.tls_spki_sha256, held.value.id.clone());
+                if let Some(spki) = held.value.tls_spki_sha256 {
+                    self.clients_by_spki.insert(spki, held.value.id.clone());
+                }
                 self.clients.insert(held.value.id.clone(), held);
             }
             Effect::Provider(held) => {
@@ -101,7 +109,19 @@ impl View {
                 self.app_secrets.insert(id, held);
             }
             Effect::Grant(held) => {
-                self.grants.insert(held.value.id.clone(), held);
+                let id = &held.value.id;
+                if let Some(before) = self.grants.get(id) {
+                    for client in &before.value.clients {
+                        if let Some(grants) = self.grants_by_client.get_mut(client) {
+                            grants.remove(id);
+                        }
+                    }
+                }
+                for client in &held.value.clients {
+                    let grants = self.grants_by_client.entry(client.clone()).or_default();
+                    grants.insert(id.clone());
+                }
+                self.grants.insert(id.clone(), held);
             }
             Effect::Custody(id, held) => {
                 self.custody.insert(id, held);
@@ -115,6 +135,17 @@ impl View {
             Effect::Freeze(held) => {
                 self.freezes.insert(held.value.name(), held);
                 self.freeze_epoch = self.freeze_epoch.saturating_add(1);
+            }
+            Effect::Revoked(held) => {
+                let RevokedToken { jti, expires_at_s } = &*held.value;
+                self.revoked_by_expiry.insert((*expires_at_s, jti.clone()));
+                self.revoked.insert(jti.clone(), held);
+            }
+            Effect::RevocationGone(jti) => {
+                if let Some(held) = self.revoked.remove(&jti) {
+                    self.revoked_by_expiry
+                        .remove(&(held.value.expires_at_s, jti));
+                }
             }
             Effect::Thaw(name) => {
                 self.freezes.remove(&name);

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::v1::IssueTokenResponse;
+use crate::v1::{IntrospectTokenRequest, IssueTokenResponse, RevokeTokenRequest};
 
 impl fmt::Debug for IssueTokenResponse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -25,6 +25,24 @@ impl fmt::Debug for IssueTokenResponse {
     }
 }
 
+impl fmt::Debug for IntrospectTokenRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { token: _ } = self;
+        f.debug_struct("IntrospectTokenRequest")
+            .field("token", &"[redacted]")
+            .finish()
+    }
+}
+
+impl fmt::Debug for RevokeTokenRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { token: _ } = self;
+        f.debug_struct("RevokeTokenRequest")
+            .field("token", &"[redacted]")
+            .finish()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -36,7 +54,12 @@ mod tests {
             token_type: "DPoP".into(),
             ..Default::default()
         };
-        let shown = format!("{reply:?} {reply:#?}");
+        let token = || "canary-7f3a".into();
+        let asked = (
+            IntrospectTokenRequest { token: token() },
+            RevokeTokenRequest { token: token() },
+        );
+        let shown = format!("{reply:?} {reply:#?} {asked:?}");
         assert!(shown.contains("DPoP"), "{shown}");
         assert!(!shown.contains("canary"), "{shown}");
     }

@@ -6,7 +6,7 @@ use enclave::freeze::{Freeze, Subject};
 use enclave::http_url::HttpUrl;
 use enclave::ids::{AppId, ClientId, GrantId, ProviderId, TargetName, TenantId, VendorId};
 use enclave::registry::{
-    Api, App, AuthMethod, Client, Grant, Provider, Rotation, Target, Tenant, Vendor,
+    Api, App, AuthMethod, Client, ClientKey, Grant, Provider, Rotation, Target, Tenant, Vendor,
 };
 use enclave::scope::Scopes;
 use proto::v1;
@@ -125,15 +125,33 @@ pub fn vendor_message(vendor: Vendor) -> v1::Vendor {
 /// # Errors
 /// [`AdminError`].
 pub fn client(message: v1::Client) -> Result<Client, AdminError> {
-    let spki = message.tls_spki_sha256.as_slice();
+    let spki = match message.tls_spki_sha256.as_slice() {
+        [] => None,
+        spki => Some(spki.try_into().map_err(|_| AdminError::Field {
+            field: "client.tls_spki_sha256",
+            rule: "must have 32 bytes",
+        })?),
+    };
     Ok(Client {
         id: client_id("client.id", &message.id)?,
         vendor: vendor_id("client.vendor", &message.vendor)?,
-        tls_spki_sha256: spki.try_into().map_err(|_| AdminError::Field {
-            field: "client.tls_spki_sha256",
-            rule: "must have 32 bytes",
-        })?,
+        tls_spki_sha256: spki,
+        jwks: client_keys(&message.jwks)?,
     })
+}
+
+/// The bound comes before the parsing.
+fn client_keys(jwks: &[String]) -> Result<Vec<ClientKey>, AdminError> {
+    const MAX_READ: usize = 64;
+    jwks.iter()
+        .take(MAX_READ)
+        .map(|jwk| {
+            ClientKey::from_json(jwk).map_err(|_| AdminError::Field {
+                field: "client.jwks",
+                rule: "each a public JWK for P-256 or Ed25519 signatures, as JSON",
+            })
+        })
+        .collect()
 }
 
 /// The message for a client.
@@ -142,7 +160,8 @@ pub fn client_message(client: Client) -> v1::Client {
     v1::Client {
         id: client.id.into(),
         vendor: client.vendor.into(),
-        tls_spki_sha256: client.tls_spki_sha256.to_vec(),
+        tls_spki_sha256: client.tls_spki_sha256.map(Vec::from).unwrap_or_default(),
+        jwks: client.jwks.iter().map(ClientKey::to_json).collect(),
     }
 }
 

@@ -2,16 +2,14 @@
 
 use std::sync::Arc;
 
-use enclave::authenticate::Peer;
-use enclave::issue::{IssueError, IssueRequest, Issued};
+use enclave::authenticate::{Credentials, Peer};
+use enclave::issue::{Door, IssueRequest};
 use enclave::nonce::Role;
-use enclave::store::StoreError;
 use proto::v1;
 use proto::v1::token_service_server::TokenService;
 use tonic::metadata::{AsciiMetadataValue, MetadataMap};
 use tonic::{Request, Response, Status};
 
-use crate::events;
 use crate::grpc::convert::peer;
 use crate::shell::Shell;
 use crate::status::Refusal;
@@ -22,6 +20,12 @@ const DPOP: &str = "dpop";
 /// The metadata with the nonce to use next.
 const DPOP_NONCE: &str = "dpop-nonce";
 
+/// The metadata with the client's assertion.
+const CLIENT_ASSERTION: &str = "client-assertion";
+
+/// The metadata with a challenge, as over HTTP [RFC 9449 §7.1].
+const WWW_AUTHENTICATE: &str = "www-authenticate";
+
 /// The service.
 #[derive(Debug)]
 pub struct Token {
@@ -29,41 +33,53 @@ pub struct Token {
     pub shell: Arc<Shell>,
 }
 
-enum Failure {
-    Issue(IssueError),
-    Store(StoreError),
+fn values<'a>(metadata: &'a MetadataMap, key: &str) -> Vec<&'a [u8]> {
+    metadata
+        .get_all(key)
+        .iter()
+        .map(AsciiMetadataValue::as_encoded_bytes)
+        .collect()
+}
+
+fn credentials(peer: Peer, metadata: &MetadataMap) -> Credentials<'_> {
+    Credentials {
+        peer,
+        assertions: values(metadata, CLIENT_ASSERTION),
+        client_id: None,
+    }
 }
 
 impl Token {
-    async fn issue(
-        &self,
-        peer: Peer,
-        metadata: &MetadataMap,
-        request: &v1::IssueTokenRequest,
-    ) -> Result<Issued, Failure> {
-        let proofs = metadata
-            .get_all(DPOP)
-            .iter()
-            .map(AsciiMetadataValue::as_encoded_bytes)
-            .collect();
-        let request = IssueRequest {
-            peer,
-            proofs,
-            grant: &request.grant,
-            resource: &request.resource,
-            scopes: &request.scopes,
-        };
-        let enclave = &self.shell.enclave;
-        let pending = enclave
-            .issue(&request, &self.shell.clock.now())
-            .map_err(Failure::Issue)?;
-        let durable = pending
-            .commit(&*self.shell.store)
-            .await
-            .map_err(Failure::Store)?;
-        enclave
-            .release(durable)
-            .map_err(|denied| Failure::Issue(denied.into()))
+    /// The nonce for the next proof. It is base64url, so always a metadata value.
+    fn nonce(&self) -> Option<AsciiMetadataValue> {
+        let now = self.shell.clock.now();
+        let nonce = self.shell.enclave.dpop_nonce(Role::Token, &now);
+        AsciiMetadataValue::try_from(nonce).ok()
+    }
+
+    fn refuse(&self, refusal: &Refusal) -> Status {
+        let mut status = refusal.status();
+        let metadata = status.metadata_mut();
+        if let Some(challenge) = challenge(refusal) {
+            metadata.insert(WWW_AUTHENTICATE, challenge);
+        }
+        if let Some(nonce) = self.nonce() {
+            metadata.insert(DPOP_NONCE, nonce);
+        }
+        status
+    }
+}
+
+/// The challenge for a proof that is missing or refused.
+fn challenge(refusal: &Refusal) -> Option<AsciiMetadataValue> {
+    match refusal.oauth_error {
+        Some("use_dpop_nonce") => Some(AsciiMetadataValue::from_static(
+            "DPoP error=\"use_dpop_nonce\", algs=\"ES256 EdDSA\"",
+        )),
+        Some("invalid_dpop_proof") => Some(AsciiMetadataValue::from_static(
+            "DPoP error=\"invalid_dpop_proof\", algs=\"ES256 EdDSA\"",
+        )),
+        Some(_) | None => None,
     }
 }
 
@@ -75,41 +91,72 @@ impl TokenService for Token {
     ) -> Result<Response<v1::IssueTokenResponse>, Status> {
         let peer = peer(&request);
         let (metadata, _, message) = request.into_parts();
-        let issued = self.issue(peer, &metadata, &message).await;
-        let nonce = self
+        let asked = IssueRequest {
+            door: Door::Grpc,
+            credentials: credentials(peer, &metadata),
+            proofs: values(&metadata, DPOP),
+            grant: Some(&message.grant),
+            resource: &message.resource,
+            scopes: &message.scopes,
+        };
+        let issued = self
             .shell
-            .enclave
-            .dpop_nonce(Role::Token, &self.shell.clock.now());
-        // A nonce is base64url, so this is always a metadata value.
-        let nonce = AsciiMetadataValue::try_from(nonce).ok();
-        match issued {
-            Ok(issued) => {
-                events::token_issued(&issued);
-                let mut response = Response::new(v1::IssueTokenResponse {
-                    access_token: issued.access_token,
-                    token_type: "DPoP".to_owned(),
-                    expires_in_s: u32::try_from(issued.expires_in_s).unwrap_or(u32::MAX),
-                    scopes: issued.scopes.into(),
-                    resource: issued.resource,
-                    mode: v1::TokenMode::Minted.into(),
-                });
-                if let Some(nonce) = nonce {
-                    response.metadata_mut().insert(DPOP_NONCE, nonce);
-                }
-                Ok(response)
-            }
-            Err(failure) => {
-                let refusal = match &failure {
-                    Failure::Issue(error) => Refusal::from(error),
-                    Failure::Store(error) => Refusal::from(error),
-                };
-                events::token_refused(&refusal);
-                let mut status = refusal.status();
-                if let Some(nonce) = nonce {
-                    status.metadata_mut().insert(DPOP_NONCE, nonce);
-                }
-                Err(status)
-            }
+            .issue(&asked)
+            .await
+            .map_err(|refusal| self.refuse(&refusal))?;
+        let mut response = Response::new(v1::IssueTokenResponse {
+            access_token: issued.access_token,
+            token_type: "DPoP".to_owned(),
+            expires_in_s: u32::try_from(issued.expires_in_s).unwrap_or(u32::MAX),
+            scopes: issued.scopes.into(),
+            resource: issued.resource,
+            mode: v1::TokenMode::Minted.into(),
+        });
+        if let Some(nonce) = self.nonce() {
+            response.metadata_mut().insert(DPOP_NONCE, nonce);
         }
+        Ok(response)
+    }
+
+    async fn introspect_token(
+        &self,
+        request: Request<v1::IntrospectTokenRequest>,
+    ) -> Result<Response<v1::IntrospectTokenResponse>, Status> {
+        let peer = peer(&request);
+        let (metadata, _, message) = request.into_parts();
+        let claims = self
+            .shell
+            .introspect(&credentials(peer, &metadata), &message.token)?;
+        let answer = claims.map_or_else(v1::IntrospectTokenResponse::default, |claims| {
+            v1::IntrospectTokenResponse {
+                active: true,
+                client_id: claims.client_id.into(),
+                resource: claims.aud,
+                scopes: claims
+                    .scope
+                    .split(' ')
+                    .filter(|scope| !scope.is_empty())
+                    .map(str::to_owned)
+                    .collect(),
+                issued_at_s: claims.iat,
+                expires_at_s: claims.exp,
+                jti: claims.jti,
+                jkt: claims.cnf.jkt,
+                grant: claims.grant.into(),
+            }
+        });
+        Ok(Response::new(answer))
+    }
+
+    async fn revoke_token(
+        &self,
+        request: Request<v1::RevokeTokenRequest>,
+    ) -> Result<Response<v1::RevokeTokenResponse>, Status> {
+        let peer = peer(&request);
+        let (metadata, _, message) = request.into_parts();
+        self.shell
+            .revoke(&credentials(peer, &metadata), &message.token)
+            .await?;
+        Ok(Response::new(v1::RevokeTokenResponse {}))
     }
 }

@@ -24,6 +24,9 @@ pub(crate) const MAX_DISPLAY_NAME_BYTES: usize = 256;
 /// The longest `client_id` at a provider in bytes.
 pub(crate) const MAX_OAUTH_CLIENT_ID_BYTES: usize = 1_024;
 
+/// The most keys for assertions of a client.
+pub(crate) const MAX_CLIENT_KEYS: usize = 8;
+
 /// The most targets of a provider.
 pub(crate) const MAX_TARGETS: usize = 64;
 
@@ -110,9 +113,12 @@ impl Enclave {
         if view.clients.contains_key(&client.id) {
             return Err(AdminError::Exists("client"));
         }
-        let administrates = |a: &Administrator| a.spki_sha256 == client.tls_spki_sha256;
-        let taken = view.clients_by_spki.contains_key(&client.tls_spki_sha256)
-            || self.config.administrators.iter().any(administrates);
+        check_client_keys(&client)?;
+        let taken = client.tls_spki_sha256.is_some_and(|spki| {
+            let administrates = |a: &Administrator| a.spki_sha256 == spki;
+            view.clients_by_spki.contains_key(&spki)
+                || self.config.administrators.iter().any(administrates)
+        });
         if taken {
             return Err(AdminError::Field {
                 field: "client.tls_spki_sha256",
@@ -289,6 +295,33 @@ impl Enclave {
         }
         Ok(())
     }
+}
+
+/// A client has a way to authenticate, and each of its keys one name.
+fn check_client_keys(client: &Client) -> Result<(), AdminError> {
+    if client.tls_spki_sha256.is_none() && client.jwks.is_empty() {
+        return Err(AdminError::Field {
+            field: "client",
+            rule: "must have tls_spki_sha256 or jwks",
+        });
+    }
+    if client.jwks.len() > MAX_CLIENT_KEYS {
+        return Err(AdminError::Field {
+            field: "client.jwks",
+            rule: "at most 8",
+        });
+    }
+    let mut kids = BTreeSet::new();
+    let mut keys = BTreeSet::new();
+    for key in &client.jwks {
+        if !kids.insert(key.kid()) || !keys.insert(key.key().as_bytes()) {
+            return Err(AdminError::Field {
+                field: "client.jwks",
+                rule: "each key and each kid once",
+            });
+        }
+    }
+    Ok(())
 }
 
 fn registered<'a>(what: &'a str, id: &'a str, by: &'a Administrator) -> Event<'a> {

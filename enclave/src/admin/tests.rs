@@ -3,8 +3,8 @@
 use super::*;
 use crate::freeze::Subject;
 use crate::ids::{GrantId, TargetName};
-use crate::registry::{Api, Client, Grant, Rotation, Target, Tenant, Vendor};
-use crate::testing::{ADMIN_SPKI, CLIENT_SPKI, GATEWAY, World, id};
+use crate::registry::{Api, Client, ClientKey, Grant, Rotation, Target, Tenant, Vendor};
+use crate::testing::{ADMIN_SPKI, CLIENT_SPKI, GATEWAY, World, id, key};
 
 fn world() -> World {
     World::new(Rotation::Strict)
@@ -49,7 +49,8 @@ fn each_role_reaches_its_own_and_nothing_else() {
     let new_client = || Client {
         id: id("new"),
         vendor: id("crm-sync"),
-        tls_spki_sha256: [9; 32],
+        tls_spki_sha256: Some([9; 32]),
+        jwks: Vec::new(),
     };
     let mut new_provider = world.provider();
     new_provider.id = id("new");
@@ -148,7 +149,8 @@ fn each_ill_formed_registration_is_refused() {
     let client = |id_text: &str, spki| Client {
         id: id(id_text),
         vendor: id("crm-sync"),
-        tls_spki_sha256: spki,
+        tls_spki_sha256: Some(spki),
+        jwks: Vec::new(),
     };
     let found = e
         .create_client(by, client("worker", [9; 32]), now)
@@ -161,6 +163,34 @@ fn each_ill_formed_registration_is_refused() {
             rule: "the key belongs to another client or administrator: use a new one",
         };
         assert_eq!(found, Err(expected));
+    }
+    let jwk = |kid: &str| key().public_key().to_json_with_kid(kid);
+    let one = jwk("1");
+    let same_key = one.replace("\"kid\":\"1\"", "\"kid\":\"2\"");
+    let many: Vec<String> = (0..9).map(|n| jwk(&n.to_string())).collect();
+    let rows = [
+        (Vec::new(), "client", "must have tls_spki_sha256 or jwks"),
+        (many, "client.jwks", "at most 8"),
+        (
+            vec![one.clone(), jwk("1")],
+            "client.jwks",
+            "each key and each kid once",
+        ),
+        (
+            vec![one, same_key],
+            "client.jwks",
+            "each key and each kid once",
+        ),
+    ];
+    for (jwks, field, rule) in rows {
+        let mut client = client("new", [9; 32]);
+        client.tls_spki_sha256 = None;
+        client.jwks = jwks
+            .iter()
+            .map(|jwk| ClientKey::from_json(jwk).unwrap())
+            .collect();
+        let found = e.create_client(by, client, now).map(|_| ());
+        assert_eq!(found, Err(AdminError::Field { field, rule }));
     }
 
     let mut provider = world.provider();

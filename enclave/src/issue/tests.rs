@@ -6,6 +6,7 @@ use futures_util::FutureExt;
 use jose::dpop::DpopError;
 
 use super::*;
+use crate::authenticate::Peer;
 use crate::custody::Cause;
 use crate::freeze::Subject;
 use crate::registry::Rotation;
@@ -82,12 +83,12 @@ fn each_thing_that_is_not_granted_is_refused() {
         ),
         (
             "unknown grant",
-            Box::new(|_, a| a.grant = "other".into()),
+            Box::new(|_, a| a.grant = Some("other".into())),
             Denied::NoSuchGrant.into(),
         ),
         (
             "ill-formed grant",
-            Box::new(|_, a| a.grant = "../x".into()),
+            Box::new(|_, a| a.grant = Some("../x".into())),
             IssueError::GrantId(IdError::Character),
         ),
         (
@@ -259,11 +260,15 @@ fn a_freeze_between_decision_and_release_holds_the_token_back() {
     let world = world();
     let proof = world.proof();
     let request = IssueRequest {
-        peer: Peer {
-            spki_sha256: Some(CLIENT_SPKI),
+        door: Door::Grpc,
+        credentials: Credentials {
+            peer: Peer {
+                spki_sha256: Some(CLIENT_SPKI),
+            },
+            ..Credentials::default()
         },
         proofs: vec![proof.as_bytes()],
-        grant: "contacts",
+        grant: Some("contacts"),
         resource: RESOURCE,
         scopes: &[],
     };
@@ -288,11 +293,15 @@ fn a_token_without_a_leaf_does_not_exist() {
     world.store.full.store(true, Ordering::Relaxed);
     let proof = world.proof();
     let request = IssueRequest {
-        peer: Peer {
-            spki_sha256: Some(CLIENT_SPKI),
+        door: Door::Grpc,
+        credentials: Credentials {
+            peer: Peer {
+                spki_sha256: Some(CLIENT_SPKI),
+            },
+            ..Credentials::default()
         },
         proofs: vec![proof.as_bytes()],
-        grant: "contacts",
+        grant: Some("contacts"),
         resource: RESOURCE,
         scopes: &[],
     };

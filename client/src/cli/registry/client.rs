@@ -76,6 +76,7 @@ impl ClientCommand {
                         id,
                         vendor,
                         tls_spki_sha256,
+                        jwks: Vec::new(),
                     }),
                 };
                 let made = answer(registry.create_client(request)).await?.into_inner();
@@ -117,11 +118,13 @@ fn record(client: v1::Client) -> Record {
         id,
         vendor,
         tls_spki_sha256,
+        jwks,
     } = client;
     Record::new([
         ("id", json!(id)),
         ("vendor", json!(vendor)),
         ("tls_spki_sha256", json!(hex::encode(tls_spki_sha256))),
+        ("jwks", json!(jwks)),
     ])
 }
 

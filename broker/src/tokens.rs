@@ -1,0 +1,79 @@
+//! What all doors for tokens share: ask the enclave, make durable, give out.
+
+use enclave::authenticate::Credentials;
+use enclave::issue::{IssueRequest, Issued};
+use enclave::mint::Claims;
+use enclave::store::StoreError;
+
+use crate::events;
+use crate::shell::Shell;
+use crate::status::Refusal;
+
+impl Shell {
+    /// Issues a token, which leaves when its leaf is durable.
+    ///
+    /// # Errors
+    /// [`Refusal`].
+    pub async fn issue(&self, request: &IssueRequest<'_>) -> Result<Issued, Refusal> {
+        let pending = self
+            .enclave
+            .issue(request, &self.clock.now())
+            .map_err(|error| Refusal::from(&error));
+        let issued = match pending {
+            Ok(pending) => self.settle(pending).await,
+            Err(refusal) => Err(refusal),
+        };
+        match &issued {
+            Ok(issued) => events::token_issued(issued),
+            Err(refusal) => events::token_refused(refusal),
+        }
+        issued
+    }
+
+    /// The claims of a token that holds and is the caller's own.
+    ///
+    /// # Errors
+    /// [`Refusal`] if the caller may not ask.
+    pub fn introspect(
+        &self,
+        credentials: &Credentials<'_>,
+        token: &str,
+    ) -> Result<Option<Claims>, Refusal> {
+        self.enclave
+            .introspect(credentials, token, &self.clock.now())
+            .map_err(|error| Refusal::from(&error))
+            .inspect_err(events::token_refused)
+    }
+
+    /// Revokes a token, if it is the caller's own and holds.
+    ///
+    /// # Errors
+    /// [`Refusal`] if the caller may not ask, or the token still holds.
+    pub async fn revoke(&self, credentials: &Credentials<'_>, token: &str) -> Result<(), Refusal> {
+        let now = self.clock.now();
+        let pending = self
+            .enclave
+            .revoke_token(credentials, token, &now)
+            .map_err(|error| Refusal::from(&error))
+            .inspect_err(events::token_refused)?;
+        let Some(pending) = pending else {
+            return Ok(());
+        };
+        match pending.commit(&*self.store).await {
+            Ok(durable) => self
+                .enclave
+                .release(durable)
+                .map_err(|denied| Refusal::from(&denied))?,
+            // Another request has revoked the same token.
+            Err(StoreError::Conflict { .. }) => {}
+            Err(error) => return Err(Refusal::from(&error)),
+        }
+        if let Some(ended) = self.enclave.drop_ended_revocations(&now) {
+            // Nothing depends on it; the next revocation tries again.
+            if let Ok(durable) = ended.commit(&*self.store).await {
+                drop(self.enclave.release(durable));
+            }
+        }
+        Ok(())
+    }
+}
