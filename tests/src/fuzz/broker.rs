@@ -186,6 +186,7 @@ fn message_seeds() -> Vec<Vec<u8>> {
         id: id(),
         vendor: id(),
         tls_spki_sha256: vec![1; 32],
+        jwks: Vec::new(),
         ..Default::default()
     };
     let provider = v1::Provider {
