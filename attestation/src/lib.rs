@@ -14,7 +14,7 @@ mod fields;
 pub mod manifest;
 mod nonces;
 mod p256;
-mod platform;
+pub mod platform;
 pub mod policy;
 mod report_data;
 pub mod snp;

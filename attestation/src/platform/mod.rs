@@ -1,10 +1,25 @@
 //! What an enclave asks of the hardware it runs on: evidence about itself and a key that only this chip gives.
 
+mod certificate_table;
+mod hardware;
+mod sev_guest;
+mod tsm;
+
 use std::fmt;
 
 use secrecy::{ExposeSecret, SecretBox};
 
 use crate::evidence::{Evidence, Platform};
+
+pub use certificate_table::{
+    CertificateTable, CertificateTableFault, MAX_CERTIFICATE_BYTES, MAX_ENTRIES, MAX_TABLE_BYTES,
+};
+pub use hardware::{HardwareAttester, NoHardware, ReportSource};
+pub use sev_guest::{GuestDevice, SEV_GUEST_DEVICE, SevGuest, SevGuestError};
+pub use tsm::{
+    CONFIGFS_TSM, KernelFiles, MAX_ATTEMPTS, MAX_BLOB_BYTES, Provider, ReportFiles, Step, Tsm,
+    TsmError, TsmReport,
+};
 
 /// A source of evidence and derived keys. The service is handed one and cannot tell more than this about it.
 pub trait Attester: Send + Sync {
@@ -69,6 +84,13 @@ impl DerivedKey {
     pub fn expose_secret(&self) -> &[u8; 32] {
         self.key.expose_secret()
     }
+
+    /// Whether both are the same key; in constant time.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        let pairs = self.expose_secret().iter().zip(other.expose_secret());
+        pairs.fold(0, |differing, (a, b)| differing | (a ^ b)) == 0
+    }
 }
 
 impl fmt::Debug for DerivedKey {
@@ -83,6 +105,15 @@ pub enum AttesterError {
     /// The device or the kernel interface failed.
     #[error("the platform did not answer")]
     Device(#[source] std::io::Error),
+    /// configfs-tsm gave no report.
+    #[error(transparent)]
+    Tsm(#[from] TsmError),
+    /// The certificates that the host put beside the report cannot be read.
+    #[error("the certificate table that came with the report cannot be read")]
+    Certificates(#[from] CertificateTableFault),
+    /// The guest device gave nothing.
+    #[error(transparent)]
+    SevGuest(#[from] SevGuestError),
     /// What it answered is not what was asked for.
     #[error("the platform answered something else than what was asked for: {what}")]
     Answer {
@@ -106,5 +137,11 @@ mod tests {
         let key = DerivedKey::init_with(|key| key.fill(0x5A));
         assert_eq!(key.expose_secret(), &[0x5A; 32]);
         assert_eq!(format!("{key:?}"), "DerivedKey(..)");
+        assert!(key.is_same(&DerivedKey::init_with(|key| key.fill(0x5A))));
+        let other = DerivedKey::init_with(|key| {
+            key.fill(0x5A);
+            key[31] = 0x5B;
+        });
+        assert!(!key.is_same(&other));
     }
 }
