@@ -4,7 +4,7 @@ use base64ct::{Base64, Encoding};
 use serde::{Deserialize, Serialize};
 
 /// The most a saved evidence file may have.
-pub const MAX_SAVED_EVIDENCE_BYTES: usize = 64 * 1024;
+pub const MAX_SAVED_EVIDENCE_BYTES: usize = 256 * 1024;
 
 /// The name and version of the saved form.
 const SAVED_FORMAT: &str = "tokenkeep/evidence/v1";
@@ -15,6 +15,8 @@ const SAVED_FORMAT: &str = "tokenkeep/evidence/v1";
 pub enum Platform {
     /// AMD SEV-SNP.
     Snp,
+    /// Intel TDX.
+    Tdx,
 }
 
 impl Platform {
@@ -23,6 +25,7 @@ impl Platform {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Snp => "snp",
+            Self::Tdx => "tdx",
         }
     }
 }
@@ -32,10 +35,13 @@ impl Platform {
 pub struct Evidence {
     /// The kind of hardware.
     pub platform: Platform,
-    /// The raw attestation report; for SEV-SNP 1184 bytes [AMD 56860, table "ATTESTATION_REPORT"].
+    /// The raw attestation report: for SEV-SNP 1184 bytes [AMD 56860, table "ATTESTATION_REPORT"], for TDX the quote.
     pub report: Vec<u8>,
-    /// The certificates that came with it.
+    /// The certificates that came with a SEV-SNP report. A TDX quote carries its own.
     pub endorsements: Endorsements,
+    /// Intel's statements about the platform of a TDX quote, one JSON object: TCB info and QE identity with their
+    /// signatures and chains, the revocation lists of PCK and root certificates.
+    pub collateral: Option<Vec<u8>>,
 }
 
 /// Certificates for SEV-SNP evidence, each DER.
@@ -84,10 +90,13 @@ struct Saved {
     format: String,
     platform: Platform,
     report: String,
+    #[serde(default)]
     endorsements: SavedEndorsements,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    collateral: Option<String>,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct SavedEndorsements {
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -106,6 +115,22 @@ impl Evidence {
             platform: Platform::Snp,
             report,
             endorsements,
+            collateral: None,
+        }
+    }
+
+    /// TDX evidence: a quote and its collateral, JSON.
+    #[must_use]
+    pub const fn tdx(quote: Vec<u8>, collateral: Option<Vec<u8>>) -> Self {
+        Self {
+            platform: Platform::Tdx,
+            report: quote,
+            endorsements: Endorsements {
+                vek: None,
+                ask: None,
+                ark: None,
+            },
+            collateral,
         }
     }
 
@@ -118,6 +143,7 @@ impl Evidence {
             platform,
             report,
             endorsements: Endorsements { vek, ask, ark },
+            collateral,
         } = self;
         let encode = |der: &Option<Vec<u8>>| der.as_deref().map(Base64::encode_string);
         let saved = Saved {
@@ -129,6 +155,7 @@ impl Evidence {
                 ask: encode(ask),
                 ark: encode(ark),
             },
+            collateral: encode(collateral),
         };
         serde_json::to_string_pretty(&saved).map_err(SavedEvidenceError::Json)
     }
@@ -148,6 +175,7 @@ impl Evidence {
             platform,
             report,
             endorsements,
+            collateral,
         } = serde_json::from_slice(file).map_err(SavedEvidenceError::Json)?;
         if format != SAVED_FORMAT {
             return Err(SavedEvidenceError::Format { found: format });
@@ -166,6 +194,7 @@ impl Evidence {
                 ask: optional("endorsements.ask", endorsements.ask)?,
                 ark: optional("endorsements.ark", endorsements.ark)?,
             },
+            collateral: optional("collateral", collateral)?,
         })
     }
 }
@@ -189,6 +218,9 @@ mod tests {
     fn a_saved_file_comes_back_as_it_was() {
         let json = sample().to_json().unwrap();
         assert_eq!(Evidence::from_json(json.as_bytes()).unwrap(), sample());
+        let tdx = Evidence::tdx(vec![1, 2, 3], Some(b"{}".to_vec()));
+        let json = tdx.to_json().unwrap();
+        assert_eq!(Evidence::from_json(json.as_bytes()).unwrap(), tdx);
     }
 
     #[test]
@@ -211,7 +243,7 @@ mod tests {
             (good.replace("snp", "sgx"), "the file is not saved evidence"),
             (
                 " ".repeat(MAX_SAVED_EVIDENCE_BYTES + 1),
-                "the file has 65537 bytes, at most 65536 are read",
+                "the file has 262145 bytes, at most 262144 are read",
             ),
         ];
         for (file, message) in rows {

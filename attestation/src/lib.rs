@@ -1,4 +1,4 @@
-//! Evidence, verification and appraisal for SEV-SNP, the key bundle, the manifest and the deposit envelope.
+//! Evidence, verification and appraisal for SEV-SNP and TDX, the key bundle, the manifest and the deposit envelope.
 //!
 //! The pipeline is a chain of types, each made in one place only: [`Evidence`] (raw) → [`Verified`] (authentic) →
 //! [`Appraised`] (may be read) → [`Accepted`] (may be relied upon). Time, randomness and roots are parameters; this
@@ -18,6 +18,7 @@ pub mod platform;
 pub mod policy;
 mod report_data;
 pub mod snp;
+pub mod tdx;
 mod time;
 
 pub use appraisal::{

@@ -121,6 +121,7 @@ impl TestEnclave {
                     certificates.ask.clone(),
                     certificates.ark.clone(),
                 ],
+                collateral: Vec::new(),
             }),
             key_bundle,
             nonce_path: Some(v1::NoncePath {

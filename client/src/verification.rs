@@ -235,9 +235,14 @@ fn evidence_of(evidence: v1::Evidence) -> Result<Evidence, ReplyError> {
         platform,
         report,
         certificates,
+        collateral,
     } = evidence;
     match v1::Platform::try_from(platform) {
         Ok(v1::Platform::SevSnp) => {}
+        Ok(v1::Platform::Tdx) => {
+            let collateral = (!collateral.is_empty()).then_some(collateral);
+            return Ok(Evidence::tdx(report, collateral));
+        }
         Ok(v1::Platform::Unspecified) | Err(_) => {
             return Err(ReplyError::Platform { found: platform });
         }

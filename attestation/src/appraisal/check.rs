@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use crate::evidence::Platform;
+
 /// Every check there is, in the order in which results list them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -36,6 +38,32 @@ pub enum CheckName {
     VekTcb,
     /// The signature of the report.
     ReportSignature,
+    /// TEE, version and lengths of the quote.
+    QuoteForm,
+    /// The one allowed encoding of what the quote's signature does not cover.
+    QuoteEncoding,
+    /// The collateral is there and well formed.
+    Collateral,
+    /// TCB info: for TDX, current, signed.
+    TcbInfo,
+    /// QE identity: of the TD quoting enclave, current, signed.
+    QeIdentity,
+    /// The platform's PCK certificate.
+    PckCertificate,
+    /// The quoting enclave: signed by the PCK, of its identity, owner of the attestation key.
+    QeReport,
+    /// The signature of the quote.
+    QuoteSignature,
+    /// A TCB level that Intel knows and has not revoked.
+    TcbLevel,
+    /// No attribute bit that must be zero.
+    ReservedAttributes,
+    /// The host cannot make the TD take exceptions at its pages.
+    SeptVeDisable,
+    /// No migration TD.
+    Migratable,
+    /// The policy has a part for this platform.
+    Platform,
     /// Report data: fresh nonce, purpose and keys.
     ReportData,
     /// The report was made at the expected privilege level.
@@ -70,6 +98,38 @@ pub enum CheckName {
     Firmware,
     /// Mitigations that must be on.
     Mitigations,
+    /// No profiling by the host.
+    Profiling,
+    /// No service TD but those allowed.
+    ServiceTd,
+    /// The TDX module is Intel's, and one of those allowed.
+    TdxModule,
+    /// TD attributes that must be set.
+    AttributesRequired,
+    /// TD attributes that must not be set.
+    AttributesForbidden,
+    /// No extended feature without a meaning.
+    XfamKnownBits,
+    /// Extended features that must be on.
+    XfamRequired,
+    /// Extended features that must be off.
+    XfamForbidden,
+    /// The merged status of platform, module and quoting enclave.
+    TcbStatus,
+    /// Advisories that the policy does not accept.
+    Advisories,
+    /// Least evaluation data number of the collateral.
+    EvaluationNumber,
+    /// Age of the collateral.
+    CollateralAge,
+    /// Dynamic platform, cached keys, SMT.
+    PlatformFlags,
+    /// Run-time measurements against the reference values.
+    Rtmrs,
+    /// Owner of the TD.
+    Owner,
+    /// Configuration by the owner of the TD.
+    OwnerConfig,
     /// Measurement against the reference values.
     Measurement,
     /// Host data against the digests of the allowed manifest signers.
@@ -91,7 +151,7 @@ pub enum CheckName {
 }
 
 impl CheckName {
-    /// The checks that make evidence authentic.
+    /// The checks that make SEV-SNP evidence authentic.
     pub(crate) const VERIFICATION: [Self; 15] = [
         Self::ReportForm,
         Self::SignatureEncoding,
@@ -110,8 +170,9 @@ impl CheckName {
         Self::ReportSignature,
     ];
 
-    /// The checks that compare authentic evidence with expectations and reference values.
-    pub(crate) const APPRAISAL: [Self; 26] = [
+    /// The checks that compare authentic SEV-SNP evidence with expectations and reference values.
+    pub(crate) const APPRAISAL: [Self; 27] = [
+        Self::Platform,
         Self::ReportData,
         Self::Vmpl,
         Self::Debug,
@@ -140,6 +201,61 @@ impl CheckName {
         Self::Tier,
     ];
 
+    /// The checks that make TDX evidence authentic.
+    pub(crate) const TDX_VERIFICATION: [Self; 16] = [
+        Self::QuoteForm,
+        Self::QuoteEncoding,
+        Self::Collateral,
+        Self::PinnedRoot,
+        Self::Revocation,
+        Self::CertificateSignatures,
+        Self::CertificateValidity,
+        Self::TcbInfo,
+        Self::QeIdentity,
+        Self::PckCertificate,
+        Self::QeReport,
+        Self::QuoteSignature,
+        Self::TcbLevel,
+        Self::ReservedAttributes,
+        Self::SeptVeDisable,
+        Self::Migratable,
+    ];
+
+    /// The checks that compare authentic TDX evidence with expectations and reference values.
+    pub(crate) const TDX_APPRAISAL: [Self; 23] = [
+        Self::Platform,
+        Self::ReportData,
+        Self::Debug,
+        Self::Profiling,
+        Self::ServiceTd,
+        Self::TdxModule,
+        Self::AttributesRequired,
+        Self::AttributesForbidden,
+        Self::XfamKnownBits,
+        Self::XfamRequired,
+        Self::XfamForbidden,
+        Self::TcbStatus,
+        Self::Advisories,
+        Self::EvaluationNumber,
+        Self::CollateralAge,
+        Self::PlatformFlags,
+        Self::Measurement,
+        Self::Rtmrs,
+        Self::ManifestSigner,
+        Self::Owner,
+        Self::OwnerConfig,
+        Self::AllowedChip,
+        Self::Tier,
+    ];
+
+    /// The second half of a platform's checks.
+    pub(crate) const fn appraisal(platform: Platform) -> &'static [Self] {
+        match platform {
+            Platform::Snp => &Self::APPRAISAL,
+            Platform::Tdx => &Self::TDX_APPRAISAL,
+        }
+    }
+
     /// The name in results.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -159,6 +275,35 @@ impl CheckName {
             Self::ChipId => "chip_id",
             Self::VekTcb => "vek_tcb",
             Self::ReportSignature => "report_signature",
+            Self::QuoteForm => "quote_form",
+            Self::QuoteEncoding => "quote_encoding",
+            Self::Collateral => "collateral",
+            Self::TcbInfo => "tcb_info",
+            Self::QeIdentity => "qe_identity",
+            Self::PckCertificate => "pck_certificate",
+            Self::QeReport => "qe_report",
+            Self::QuoteSignature => "quote_signature",
+            Self::TcbLevel => "tcb_level",
+            Self::ReservedAttributes => "reserved_attributes",
+            Self::SeptVeDisable => "sept_ve_disable",
+            Self::Migratable => "migratable",
+            Self::Platform => "platform",
+            Self::Profiling => "profiling",
+            Self::ServiceTd => "service_td",
+            Self::TdxModule => "tdx_module",
+            Self::AttributesRequired => "attributes_required",
+            Self::AttributesForbidden => "attributes_forbidden",
+            Self::XfamKnownBits => "xfam_known_bits",
+            Self::XfamRequired => "xfam_required",
+            Self::XfamForbidden => "xfam_forbidden",
+            Self::TcbStatus => "tcb_status",
+            Self::Advisories => "advisories",
+            Self::EvaluationNumber => "evaluation_number",
+            Self::CollateralAge => "collateral_age",
+            Self::PlatformFlags => "platform_flags",
+            Self::Rtmrs => "rtmrs",
+            Self::Owner => "owner",
+            Self::OwnerConfig => "owner_config",
             Self::ReportData => "report_data",
             Self::Vmpl => "vmpl",
             Self::Debug => "debug",

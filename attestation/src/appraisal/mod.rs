@@ -2,6 +2,7 @@
 
 mod check;
 mod snp;
+mod tdx;
 mod tier;
 
 use serde::Serialize;
@@ -13,6 +14,7 @@ pub use tier::{Tier, UnknownTier};
 use crate::evidence::{Evidence, Platform};
 use crate::policy::Policy;
 use crate::snp::{Line, Report, Roots, SnpVerified, VerifyFault};
+use crate::tdx::{Quote, TdxVerified};
 use crate::time::UnixTime;
 
 /// Authentic evidence: made by the hardware it names, at a time when its certificates are valid.
@@ -36,39 +38,78 @@ use crate::time::UnixTime;
 /// ```
 #[derive(Debug, Clone)]
 pub struct Verified {
-    inner: SnpVerified,
+    inner: Inner,
     trail: Trail,
+}
+
+#[derive(Debug, Clone)]
+enum Inner {
+    Snp(Box<SnpVerified>),
+    Tdx(Box<TdxVerified>),
 }
 
 impl Verified {
     /// The hardware.
     #[must_use]
     pub const fn platform(&self) -> Platform {
-        Platform::Snp
+        match &self.inner {
+            Inner::Snp(_) => Platform::Snp,
+            Inner::Tdx(_) => Platform::Tdx,
+        }
     }
 
-    /// The report, without the fields that a relying party binds to.
+    /// The SEV-SNP report, without the fields that a relying party binds to.
     #[must_use]
-    pub const fn report(&self) -> &Report {
-        &self.inner.report
+    pub fn report(&self) -> Option<&Report> {
+        match &self.inner {
+            Inner::Snp(snp) => Some(&snp.report),
+            Inner::Tdx(_) => None,
+        }
     }
 
-    /// The product line of the chip, by its certificates.
+    /// The TDX quote, without the fields that a relying party binds to.
     #[must_use]
-    pub const fn line(&self) -> Line {
-        self.inner.line
+    pub fn quote(&self) -> Option<&Quote> {
+        match &self.inner {
+            Inner::Snp(_) => None,
+            Inner::Tdx(tdx) => Some(&tdx.quote),
+        }
+    }
+
+    /// The product line of an AMD chip, by its certificates.
+    #[must_use]
+    pub fn line(&self) -> Option<Line> {
+        match &self.inner {
+            Inner::Snp(snp) => Some(snp.line),
+            Inner::Tdx(_) => None,
+        }
+    }
+
+    /// SHA-256 of the signed bytes: the one name of this evidence.
+    #[must_use]
+    pub fn evidence_id(&self) -> [u8; 32] {
+        match &self.inner {
+            Inner::Snp(snp) => snp.report.evidence_id(),
+            Inner::Tdx(tdx) => tdx.quote.evidence_id(),
+        }
     }
 
     /// Whether the chain ends in a development root.
     #[must_use]
-    pub const fn is_emulated(&self) -> bool {
-        self.inner.emulated
+    pub fn is_emulated(&self) -> bool {
+        match &self.inner {
+            Inner::Snp(snp) => snp.emulated,
+            Inner::Tdx(tdx) => tdx.emulated,
+        }
     }
 
     /// The time of the verification.
     #[must_use]
-    pub const fn verified_at(&self) -> UnixTime {
-        self.inner.at
+    pub fn verified_at(&self) -> UnixTime {
+        match &self.inner {
+            Inner::Snp(snp) => snp.at,
+            Inner::Tdx(tdx) => tdx.at,
+        }
     }
 }
 
@@ -76,6 +117,7 @@ impl Verified {
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("evidence refused: {}", .faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
 pub struct VerifyError {
+    platform: Platform,
     faults: Vec<VerifyFault>,
     checks: Vec<Check>,
 }
@@ -101,13 +143,24 @@ impl VerifyError {
 /// [`VerifyError`] with every fault.
 pub fn verify(evidence: &Evidence, roots: &Roots, at: UnixTime) -> Result<Verified, VerifyError> {
     let Evidence {
-        platform: Platform::Snp,
+        platform,
         report,
         endorsements,
+        collateral,
     } = evidence;
-    match crate::snp::verify(report, endorsements, roots, at) {
+    let outcome = match platform {
+        Platform::Snp => crate::snp::verify(report, endorsements, roots, at)
+            .map(|(snp, trail)| (Inner::Snp(Box::new(snp)), trail)),
+        Platform::Tdx => crate::tdx::verify(report, collateral.as_deref(), roots, at)
+            .map(|(tdx, trail)| (Inner::Tdx(Box::new(tdx)), trail))
+            .map_err(|(faults, trail)| {
+                (faults.into_iter().map(VerifyFault::from).collect(), trail)
+            }),
+    };
+    match outcome {
         Ok((inner, trail)) => Ok(Verified { inner, trail }),
         Err((faults, trail)) => Err(VerifyError {
+            platform: *platform,
             faults,
             checks: trail.finish(),
         }),
@@ -226,12 +279,19 @@ impl Appraisal {
 impl From<VerifyError> for Appraisal {
     /// The appraisal of evidence that is not authentic.
     fn from(error: VerifyError) -> Self {
-        let VerifyError { faults: _, checks } = error;
+        let VerifyError {
+            platform,
+            faults: _,
+            checks,
+        } = error;
         let mut trail = Trail::default();
-        trail.rest_not_run(&CheckName::APPRAISAL, "the evidence is not authentic");
+        trail.rest_not_run(
+            CheckName::appraisal(platform),
+            "the evidence is not authentic",
+        );
         let checks = checks.into_iter().chain(trail.finish()).collect();
         Self {
-            platform: Platform::Snp,
+            platform,
             verdict: Verdict::Reject,
             tier: None,
             checks,
@@ -244,45 +304,114 @@ impl From<VerifyError> for Appraisal {
 ///
 /// ```compile_fail,E0451
 /// // Appraised evidence comes from an appraisal, not from a literal.
-/// let appraised = attestation::Appraised { report: todo!(), tier: todo!(), line: todo!(), at: todo!() };
+/// let appraised = attestation::Appraised { attested: todo!(), tier: todo!(), at: todo!() };
 /// ```
 #[derive(Debug, Clone)]
 pub struct Appraised {
-    report: Report,
-    line: Line,
+    attested: Attested,
     tier: Tier,
     at: UnixTime,
+}
+
+#[derive(Debug, Clone)]
+enum Attested {
+    Snp {
+        report: Box<Report>,
+        line: Line,
+    },
+    Tdx {
+        quote: Box<Quote>,
+        manifest_signer: [u8; 32],
+        collateral_expires_at: UnixTime,
+    },
 }
 
 impl Appraised {
     /// The 64 bytes that the enclave bound.
     #[must_use]
-    pub const fn report_data(&self) -> &[u8; 64] {
-        self.report.report_data()
+    pub fn report_data(&self) -> &[u8; 64] {
+        match &self.attested {
+            Attested::Snp { report, .. } => report.report_data(),
+            Attested::Tdx { quote, .. } => &quote.body().report_data,
+        }
     }
 
-    /// The launch measurement.
+    /// The launch measurement: for TDX, MRTD.
     #[must_use]
-    pub const fn measurement(&self) -> &[u8; 48] {
-        self.report.measurement()
+    pub fn measurement(&self) -> &[u8; 48] {
+        match &self.attested {
+            Attested::Snp { report, .. } => report.measurement(),
+            Attested::Tdx { quote, .. } => &quote.body().mrtd,
+        }
     }
 
-    /// What the host bound at launch: the digest of the manifest signer.
+    /// The run-time measurements of a TD, RTMR0 to RTMR3.
     #[must_use]
-    pub const fn host_data(&self) -> &[u8; 32] {
-        self.report.host_data()
+    pub fn rtmrs(&self) -> Option<&[[u8; 48]; 4]> {
+        match &self.attested {
+            Attested::Snp { .. } => None,
+            Attested::Tdx { quote, .. } => Some(&quote.body().rtmrs),
+        }
     }
 
-    /// The rest of the report.
+    /// What the host bound at launch: the digest of the manifest signer, from HOST_DATA, or from an MRCONFIGID whose
+    /// last 16 bytes are zero. An MRCONFIGID of another form binds no signer and reads as zeros.
     #[must_use]
-    pub const fn report(&self) -> &Report {
-        &self.report
+    pub fn host_data(&self) -> &[u8; 32] {
+        match &self.attested {
+            Attested::Snp { report, .. } => report.host_data(),
+            Attested::Tdx {
+                manifest_signer, ..
+            } => manifest_signer,
+        }
     }
 
-    /// The product line of the chip.
+    /// The SEV-SNP report.
     #[must_use]
-    pub const fn line(&self) -> Line {
-        self.line
+    pub fn report(&self) -> Option<&Report> {
+        match &self.attested {
+            Attested::Snp { report, .. } => Some(report),
+            Attested::Tdx { .. } => None,
+        }
+    }
+
+    /// The TDX quote.
+    #[must_use]
+    pub fn quote(&self) -> Option<&Quote> {
+        match &self.attested {
+            Attested::Snp { .. } => None,
+            Attested::Tdx { quote, .. } => Some(quote),
+        }
+    }
+
+    /// The product line of an AMD chip.
+    #[must_use]
+    pub fn line(&self) -> Option<Line> {
+        match &self.attested {
+            Attested::Snp { line, .. } => Some(*line),
+            Attested::Tdx { .. } => None,
+        }
+    }
+
+    /// The first end among all collateral of a TDX quote.
+    #[must_use]
+    pub fn collateral_expires_at(&self) -> Option<UnixTime> {
+        match &self.attested {
+            Attested::Snp { .. } => None,
+            Attested::Tdx {
+                collateral_expires_at,
+                ..
+            } => Some(*collateral_expires_at),
+        }
+    }
+
+    /// What the report or quote says, field by field as text, for a person to look at.
+    #[must_use]
+    pub fn claims_for_display(&self) -> Vec<(&'static str, String)> {
+        match &self.attested {
+            Attested::Snp { report, line } => report.claims_for_display(Some(*line)),
+            Attested::Tdx { quote, .. } => quote.claims_for_display(),
+        }
     }
 
     /// The tier.
@@ -300,7 +429,10 @@ impl Appraised {
     /// SHA-256 of the signed bytes: the one name of this evidence.
     #[must_use]
     pub fn evidence_id(&self) -> [u8; 32] {
-        self.report.evidence_id()
+        match &self.attested {
+            Attested::Snp { report, .. } => report.evidence_id(),
+            Attested::Tdx { quote, .. } => quote.evidence_id(),
+        }
     }
 }
 
@@ -332,10 +464,20 @@ impl Accepted {
 /// Compares authentic evidence with what the relying party expects and with a policy's reference values.
 #[must_use]
 pub fn appraise(verified: Verified, policy: Option<&Policy>, expected: &Expected) -> Appraisal {
+    let platform = verified.platform();
     let Verified { inner, mut trail } = verified;
     let Expected { report_data } = expected;
-    let tier = snp::appraise(&inner, policy, report_data.as_ref(), &mut trail);
-    trail.rest_not_run(&CheckName::APPRAISAL, "no policy was given");
+    let tier = match &inner {
+        Inner::Snp(snp) => snp::appraise(snp, policy, report_data.as_ref(), &mut trail),
+        Inner::Tdx(tdx) => tdx::appraise(tdx, policy, report_data.as_ref(), &mut trail),
+    };
+    settle_tier(tier, policy, &mut trail);
+    let unasked = if policy.is_some() {
+        "the policy has no part for this platform"
+    } else {
+        "no policy was given"
+    };
+    trail.rest_not_run(CheckName::appraisal(platform), unasked);
     let verdict = if trail.any(Outcome::Fail) {
         Verdict::Reject
     } else if policy.is_none() || trail.any(Outcome::NotRun) {
@@ -345,28 +487,115 @@ pub fn appraise(verified: Verified, policy: Option<&Policy>, expected: &Expected
     } else {
         Verdict::Accept
     };
-    let SnpVerified {
-        report,
-        line,
-        holder: _,
-        emulated: _,
-        at,
-    } = inner;
+    let (attested, at) = match inner {
+        Inner::Snp(snp) => {
+            let SnpVerified {
+                report,
+                line,
+                holder: _,
+                emulated: _,
+                at,
+            } = *snp;
+            let report = Box::new(report);
+            (Attested::Snp { report, line }, at)
+        }
+        Inner::Tdx(tdx) => {
+            let TdxVerified {
+                quote,
+                platform,
+                emulated: _,
+                at,
+            } = *tdx;
+            let attested = Attested::Tdx {
+                manifest_signer: quote.body().manifest_signer(),
+                collateral_expires_at: platform.expires_at,
+                quote: Box::new(quote),
+            };
+            (attested, at)
+        }
+    };
     let appraised = match verdict {
-        Verdict::Accept | Verdict::Authentic => Some(Appraised {
-            report,
-            line,
-            tier,
-            at,
-        }),
+        Verdict::Accept | Verdict::Authentic => Some(Appraised { attested, tier, at }),
         Verdict::Reject => None,
     };
     Appraisal {
-        platform: Platform::Snp,
+        platform,
         verdict,
         tier: Some(tier),
         checks: trail.finish(),
         appraised,
+    }
+}
+
+/// Whether the policy admits the tier; without one, every tier is admitted and named.
+fn settle_tier(tier: Tier, policy: Option<&Policy>, trail: &mut Trail) {
+    match policy {
+        Some(policy) => {
+            let expected = policy
+                .tiers()
+                .iter()
+                .map(|tier| tier.as_str())
+                .collect::<Vec<_>>()
+                .join(" or ");
+            let holds = policy.tiers().contains(&tier);
+            trail.settle(CheckName::Tier, holds, expected, tier.as_str());
+        }
+        None => trail.pass(CheckName::Tier, "any, named", tier.as_str()),
+    }
+}
+
+/// Whether the policy has a part for this platform: what it does not name, it does not admit.
+fn settle_platform(platform: Platform, named: bool, trail: &mut Trail) {
+    let expected = "a platform that the policy names";
+    trail.settle(CheckName::Platform, named, expected, platform.as_str());
+}
+
+/// Whether the evidence says what the relying party computed.
+fn settle_report_data(expected: Option<&[u8; 64]>, found: &[u8; 64], trail: &mut Trail) {
+    match expected {
+        Some(expected) => trail.settle(
+            CheckName::ReportData,
+            found == expected,
+            hex::encode(expected),
+            hex::encode(found),
+        ),
+        None => trail.not_run(
+            CheckName::ReportData,
+            "",
+            "saved evidence: no nonce and no keys to compare with",
+        ),
+    }
+}
+
+const NOT_ASKED: &str = "the policy does not ask for it";
+
+fn one_of<const N: usize>(
+    name: CheckName,
+    allowed: &[[u8; N]],
+    found: &[u8; N],
+    trail: &mut Trail,
+) {
+    if allowed.is_empty() {
+        trail.not_applicable(name, "", NOT_ASKED);
+    } else {
+        let expected = allowed
+            .iter()
+            .map(hex::encode)
+            .collect::<Vec<_>>()
+            .join(" or ");
+        trail.settle(name, allowed.contains(found), expected, hex::encode(found));
+    }
+}
+
+fn at_least(name: CheckName, floor: Option<u32>, found: u32, trail: &mut Trail) {
+    match floor {
+        Some(floor) => trail.settle(
+            name,
+            found >= floor,
+            format!("at least {floor}"),
+            found.to_string(),
+        ),
+        None => trail.not_applicable(name, "", NOT_ASKED),
     }
 }
 

@@ -1,6 +1,8 @@
 //! Appraisal of authentic SEV-SNP evidence: fixed rules first, then what the policy asks for.
 
-use super::{CheckName, Tier, Trail};
+use super::{CheckName, Tier, Trail, settle_platform, settle_report_data};
+use super::{NOT_ASKED, at_least, one_of};
+use crate::evidence::Platform;
 use crate::policy::{Policy, SnpPolicy, TcbFloor, TcbFloors};
 use crate::snp::{GuestPolicy, Line, PlatformInfo, SnpVerified, TcbParts};
 use crate::snp::{Holder, describe_bits};
@@ -12,7 +14,10 @@ pub(super) fn appraise(
     report_data: Option<&[u8; 64]>,
     trail: &mut Trail,
 ) -> Tier {
-    let snp = policy.map(Policy::snp);
+    let snp = policy.and_then(Policy::snp);
+    if policy.is_some() {
+        settle_platform(Platform::Snp, snp.is_some(), trail);
+    }
     fixed_rules(verified, snp, report_data, trail);
     if let Some(snp) = snp {
         reference_values(verified, snp, trail);
@@ -22,25 +27,7 @@ pub(super) fn appraise(
         identities(verified, snp, trail);
     }
     let csp_ids = snp.map_or(&[][..], |snp| &snp.csp_ids);
-    let tier = tier(verified.emulated, verified.line, &verified.holder, csp_ids);
-    match policy {
-        Some(policy) => {
-            let expected = policy
-                .tiers()
-                .iter()
-                .map(|tier| tier.as_str())
-                .collect::<Vec<_>>()
-                .join(" or ");
-            trail.settle(
-                CheckName::Tier,
-                policy.tiers().contains(&tier),
-                expected,
-                tier.as_str(),
-            );
-        }
-        None => trail.pass(CheckName::Tier, "any, named", tier.as_str()),
-    }
-    tier
+    tier(verified.emulated, verified.line, &verified.holder, csp_ids)
 }
 
 /// Milan and a VLEK of an unnamed provider are reduced; a chip allow-list narrows and never raises.
@@ -66,22 +53,7 @@ fn fixed_rules(
     trail: &mut Trail,
 ) {
     let report = &verified.report;
-    match report_data {
-        Some(expected) => {
-            let found = report.report_data();
-            trail.settle(
-                CheckName::ReportData,
-                found == expected,
-                hex::encode(expected),
-                hex::encode(found),
-            );
-        }
-        None => trail.not_run(
-            CheckName::ReportData,
-            "",
-            "saved evidence: no nonce and no keys to compare with",
-        ),
-    }
+    settle_report_data(report_data, report.report_data(), trail);
     let vmpl = policy.map_or(0, |policy| policy.vmpl);
     trail.settle(
         CheckName::Vmpl,
@@ -387,38 +359,6 @@ fn identities(verified: &SnpVerified, policy: &SnpPolicy, trail: &mut Trail) {
             expected,
             hex::encode(chip_id),
         );
-    }
-}
-
-const NOT_ASKED: &str = "the policy does not ask for it";
-
-fn one_of<const N: usize>(
-    name: CheckName,
-    allowed: &[[u8; N]],
-    found: &[u8; N],
-    trail: &mut Trail,
-) {
-    if allowed.is_empty() {
-        trail.not_applicable(name, "", NOT_ASKED);
-    } else {
-        let expected = allowed
-            .iter()
-            .map(hex::encode)
-            .collect::<Vec<_>>()
-            .join(" or ");
-        trail.settle(name, allowed.contains(found), expected, hex::encode(found));
-    }
-}
-
-fn at_least(name: CheckName, floor: Option<u32>, found: u32, trail: &mut Trail) {
-    match floor {
-        Some(floor) => trail.settle(
-            name,
-            found >= floor,
-            format!("at least {floor}"),
-            found.to_string(),
-        ),
-        None => trail.not_applicable(name, "", NOT_ASKED),
     }
 }
 

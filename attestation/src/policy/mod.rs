@@ -1,8 +1,10 @@
 //! The reference policy: what a relying party requires of evidence, from one TOML file.
 
 mod read;
+mod tdx;
 mod write;
 
+pub(crate) use tdx::{Image, TdxPolicy};
 pub use write::pinned;
 
 use crate::appraisal::Tier;
@@ -17,7 +19,8 @@ pub const MAX_POLICY_BYTES: usize = 256 * 1024;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
     tiers: Vec<Tier>,
-    snp: SnpPolicy,
+    snp: Option<SnpPolicy>,
+    tdx: Option<TdxPolicy>,
 }
 
 /// A policy file with faults: all of them.
@@ -43,8 +46,12 @@ impl Policy {
         &self.tiers
     }
 
-    pub(crate) const fn snp(&self) -> &SnpPolicy {
-        &self.snp
+    pub(crate) const fn snp(&self) -> Option<&SnpPolicy> {
+        self.snp.as_ref()
+    }
+
+    pub(crate) const fn tdx(&self) -> Option<&TdxPolicy> {
+        self.tdx.as_ref()
     }
 }
 

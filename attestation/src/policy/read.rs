@@ -2,7 +2,7 @@
 
 use toml::Value;
 
-use super::{MAX_POLICY_BYTES, Policy, ReferenceMeasurement, SnpPolicy, TcbFloor, TcbFloors};
+use super::{MAX_POLICY_BYTES, Policy, ReferenceMeasurement, SnpPolicy, TcbFloor, TcbFloors, tdx};
 use crate::appraisal::Tier;
 use crate::fields::{Faults, FieldFault, Fields, FromField, Hex, document};
 use crate::snp::{FirmwareVersion, GuestPolicy, PlatformInfo, Product, TcbParts};
@@ -26,14 +26,18 @@ pub(super) fn policy(text: &[u8]) -> Result<Policy, Vec<FieldFault>> {
         if tiers.is_empty() {
             faults.invalid("tiers", "must name a tier");
         }
-        let snp = top
-            .required::<Fields>("snp", &mut faults)
-            .map(|fields| snp(fields, &mut faults));
-        top.finish(&mut faults);
-        Policy {
-            tiers,
-            snp: snp.unwrap_or_default(),
+        let tdx = top
+            .optional::<Fields>("tdx", &mut faults)
+            .map(|fields| tdx::read(fields, &mut faults));
+        // A policy names a platform or two; one that names none says nothing.
+        let snp = if tdx.is_some() {
+            top.optional::<Fields>("snp", &mut faults)
+        } else {
+            top.required::<Fields>("snp", &mut faults)
         }
+        .map(|fields| snp(fields, &mut faults));
+        top.finish(&mut faults);
+        Policy { tiers, snp, tdx }
     });
     faults.settle(policy)
 }
@@ -98,13 +102,22 @@ fn vmpl(fields: &mut Fields, faults: &mut Faults) -> u32 {
     vmpl
 }
 
-fn hex_list<const N: usize>(fields: &mut Fields, key: &str, faults: &mut Faults) -> Vec<[u8; N]> {
+pub(super) fn hex_list<const N: usize>(
+    fields: &mut Fields,
+    key: &str,
+    faults: &mut Faults,
+) -> Vec<[u8; N]> {
     let list: Vec<Hex<N>> = fields.optional(key, faults).unwrap_or_default();
     list.into_iter().map(|Hex(bytes)| bytes).collect()
 }
 
 /// A list of bit names as a mask.
-fn mask(fields: &mut Fields, key: &str, names: &[(&str, u64)], faults: &mut Faults) -> u64 {
+pub(super) fn mask(
+    fields: &mut Fields,
+    key: &str,
+    names: &[(&str, u64)],
+    faults: &mut Faults,
+) -> u64 {
     let list: Vec<String> = fields.optional(key, faults).unwrap_or_default();
     let mut mask = 0;
     for (i, wanted) in list.iter().enumerate() {

@@ -61,10 +61,11 @@ mod tests {
             Policy::from_toml(pinned(&[0xAB; 48], &[0xCD; 32], &[Tier::Emulated]).as_bytes())
                 .unwrap();
         assert_eq!(policy.tiers(), [Tier::Emulated]);
-        assert_eq!(policy.snp().manifest_signers, [[0xCD; 32]]);
+        assert_eq!(policy.snp().unwrap().manifest_signers, [[0xCD; 32]]);
         assert_eq!(
             policy
                 .snp()
+                .unwrap()
                 .measurements
                 .iter()
                 .map(|m| m.value)

@@ -1,10 +1,11 @@
-//! The reasons why SEV-SNP evidence is not authentic.
+//! The reasons why evidence is not authentic.
 
 use super::bits::SigningKey;
 use super::certificate::{CertificateProblem, CertificateRole};
 use super::endorsement::{ExtensionProblem, VekKind};
 use super::product::{Cpuid, Line, Product};
 use super::report::ReportProblem;
+use crate::tdx::TdxFault;
 
 /// One reason why evidence is not authentic.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -134,6 +135,9 @@ pub enum VerifyFault {
     /// The signature over the report does not verify.
     #[error("the signature of the report is invalid")]
     ReportSignature,
+    /// A fault of TDX evidence.
+    #[error(transparent)]
+    Tdx(#[from] TdxFault),
 }
 
 /// The parts of the unsigned tail that must be zero.

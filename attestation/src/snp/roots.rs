@@ -1,4 +1,4 @@
-//! The roots that a verifier trusts: AMD's, pinned here, and on demand a development root.
+//! The roots that a verifier trusts: AMD's and Intel's, pinned in this crate, and on demand development roots.
 
 use ring::digest;
 use rustls_pki_types::CertificateDer;
@@ -8,6 +8,7 @@ use super::certificate::{Certificate, CertificateProblem, PublicKey};
 use super::endorsement::VekKind;
 use super::product::Line;
 use super::revocation::{RevocationError, RevocationList};
+use crate::tdx::{IntelRoot, is_intel_root};
 
 /// How the organisation of a development root begins.
 const EMULATED: &str = "EMULATED";
@@ -92,13 +93,17 @@ pub enum RootsError {
         #[source]
         problem: CertificateProblem,
     },
+    /// Intel's certificate that this program carries cannot be read: a broken build.
+    #[error("the embedded certificate of Intel cannot be read")]
+    EmbeddedIntel,
     /// The file is too large, or not PEM, or holds no certificate or too many.
     #[error("the development root is not a PEM file with 1 to {MAX_EMULATED_ROOTS} certificates")]
     Pem,
     /// A certificate in it cannot be read.
     #[error("the development root cannot be read")]
     Certificate(#[source] CertificateProblem),
-    /// It is no root: not self-signed, not a certificate authority, or not named `ARK-` and a product line.
+    /// It is no root: not self-signed, not a certificate authority, or named neither `ARK-` and a product line nor as
+    /// Intel's root.
     #[error("the development root is not a self-signed ARK certificate")]
     NotARoot,
     /// Its organisation does not begin with `EMULATED`: it could be taken for a real one.
@@ -113,6 +118,7 @@ pub struct Roots {
     signing_keys: Vec<Certificate>,
     /// At most one a root: that with the highest number.
     revocation: Vec<RevocationList>,
+    intel: Vec<IntelRoot>,
 }
 
 /// A trusted root.
@@ -125,10 +131,10 @@ pub(crate) struct PinnedRoot {
 }
 
 impl Roots {
-    /// AMD's roots for Milan, Genoa and Turin.
+    /// The manufacturers' roots that this program carries: AMD's for Milan, Genoa and Turin, Intel's for TDX.
     ///
     /// # Errors
-    /// [`RootsError::Embedded`] if this build is broken.
+    /// [`RootsError::Embedded`], [`RootsError::EmbeddedIntel`] if this build is broken.
     pub fn amd() -> Result<Self, RootsError> {
         let parse = |Embedded {
                          line,
@@ -159,10 +165,11 @@ impl Roots {
             pinned,
             signing_keys,
             revocation: Vec::new(),
+            intel: vec![IntelRoot::pinned().ok_or(RootsError::EmbeddedIntel)?],
         })
     }
 
-    /// AMD's roots and the development roots of a PEM file: the only door for emulated evidence, which never gets a
+    /// The manufacturers' roots and the development roots of a PEM file: the only door for emulated evidence, which never gets a
     /// tier above [`crate::Tier::Emulated`].
     ///
     /// # Errors
@@ -179,7 +186,11 @@ impl Roots {
             if count > MAX_EMULATED_ROOTS {
                 return Err(RootsError::Pem);
             }
-            roots.pinned.push(emulated_root(&der)?);
+            if is_intel_root(&der) {
+                roots.intel.push(emulated_intel_root(&der)?);
+            } else {
+                roots.pinned.push(emulated_root(&der)?);
+            }
         }
         if count == 0 {
             Err(RootsError::Pem)
@@ -217,6 +228,11 @@ impl Roots {
         self.pinned
             .iter()
             .find(|root| root.certificate.subject == name)
+    }
+
+    /// The root of Intel's hierarchy whose subject is `name`, DER.
+    pub(crate) fn intel(&self, name: &[u8]) -> Option<&IntelRoot> {
+        self.intel.iter().find(|root| root.subject == name)
     }
 
     /// The signing key of AMD's whose subject is `name`, DER.
@@ -264,6 +280,19 @@ fn emulated_root(der: &[u8]) -> Result<PinnedRoot, RootsError> {
         })
     } else {
         Err(RootsError::NotARoot)
+    }
+}
+
+/// Reads a development root in the place of Intel's: self-signed, marked.
+fn emulated_intel_root(der: &[u8]) -> Result<IntelRoot, RootsError> {
+    let root = IntelRoot::emulated(der).ok_or(RootsError::NotARoot)?;
+    if root
+        .organization()
+        .is_some_and(|name| name.starts_with(EMULATED))
+    {
+        Ok(root)
+    } else {
+        Err(RootsError::NotMarked)
     }
 }
 

@@ -133,7 +133,7 @@ fn every_check_is_listed_once_with_a_reason_where_it_did_not_decide() {
         sorted.sort();
         sorted.dedup();
         assert_eq!(names, sorted);
-        assert_eq!(names.len(), 41);
+        assert_eq!(names.len(), 42);
         for check in appraisal.checks() {
             let decided = matches!(check.outcome, Outcome::Pass | Outcome::Fail);
             assert_eq!(check.reason.is_none(), decided, "{check:?}");
@@ -258,12 +258,13 @@ fn an_appraisal_is_written_as_json_without_what_may_not_be_read() {
     let evidence = evidence(&platform, &fields(&platform));
     let appraisal = assess(&evidence, &roots(&platform), NOW, None, &Expected::saved());
     let json = serde_json::to_value(&appraisal).unwrap();
-    let members: Vec<&str> = json
+    let mut members: Vec<&str> = json
         .as_object()
         .unwrap()
         .keys()
         .map(String::as_str)
         .collect();
+    members.sort_unstable();
     assert_eq!(members, ["checks", "platform", "tier", "verdict"]);
     assert_eq!(json["verdict"], "authentic");
     assert_eq!(json["tier"], "emulated");
@@ -290,9 +291,9 @@ fn a_field_is_read_only_in_the_versions_that_have_it() {
             },
         );
         let verified = verify(&evidence, &roots(&platform), NOW).unwrap();
-        assert_eq!(verified.report().cpuid().is_some(), version >= 3);
+        assert_eq!(verified.report().unwrap().cpuid().is_some(), version >= 3);
         assert_eq!(
-            verified.report().mitigations(),
+            verified.report().unwrap().mitigations(),
             (version >= 5).then_some((0x3F, 0x3F))
         );
     }

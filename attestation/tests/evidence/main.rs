@@ -15,4 +15,5 @@ mod hostile;
 mod mutations;
 mod refuse;
 mod revoke;
+mod tdx;
 mod vectors;

@@ -77,7 +77,7 @@ pub(crate) fn text<'a>(meta: &'a Value, key: &str) -> &'a str {
 }
 
 /// Seconds from 1970 to the beginning of a day, `YYYY-MM-DD`.
-fn midnight(date: &str) -> u64 {
+pub(crate) fn midnight(date: &str) -> u64 {
     let number = |range: std::ops::Range<usize>| date[range].parse::<u64>().unwrap();
     let (year, month, day) = (number(0..4), number(5..7), number(8..10));
     let leap = |year: u64| {

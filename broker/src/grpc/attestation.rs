@@ -90,11 +90,13 @@ impl AttestationService for Attestation {
 fn evidence(evidence: &Evidence) -> v1::Evidence {
     let platform = match evidence.platform {
         Platform::Snp => v1::Platform::SevSnp,
+        Platform::Tdx => v1::Platform::Tdx,
     };
     let Endorsements { vek, ask, ark } = &evidence.endorsements;
     v1::Evidence {
         platform: platform.into(),
         report: evidence.report.clone(),
         certificates: [vek, ask, ark].into_iter().flatten().cloned().collect(),
+        collateral: evidence.collateral.clone().unwrap_or_default(),
     }
 }

@@ -113,9 +113,7 @@ impl Findings<'_> {
     fn fields(&self) -> (Vec<(&'static str, String)>, bool) {
         match self.inspection.appraisal().appraised() {
             Some(appraised) => (
-                appraised
-                    .report()
-                    .claims_for_display(Some(appraised.line())),
+                appraised.claims_for_display(),
                 true,
             ),
             None => {
@@ -128,7 +126,9 @@ impl Findings<'_> {
 
     fn line_name(&self) -> Option<&'static str> {
         let appraised = self.inspection.appraisal().appraised();
-        appraised.map(|appraised| appraised.line().as_str())
+        appraised
+            .and_then(attestation::Appraised::line)
+            .map(attestation::snp::Line::as_str)
     }
 
     /// The checks that stand between this verdict and `accept`, in one line.
@@ -207,7 +207,7 @@ impl Findings<'_> {
     /// The patch levels of the reported TCB, once the product line is known.
     fn tcb(&self) -> Option<Value> {
         let appraised = self.inspection.appraisal().appraised()?;
-        let parts = appraised.report().reported_tcb(appraised.line()).parts();
+        let parts = appraised.report()?.reported_tcb(appraised.line()?).parts();
         Some(json!({
             "fmc": parts.fmc,
             "bootloader": parts.bootloader,

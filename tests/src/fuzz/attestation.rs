@@ -122,7 +122,7 @@ fn evidence(input: &[u8]) -> bool {
     let Ok(verified) = verify(&evidence, &ROOTS, AT) else {
         return false;
     };
-    let body = verified.report().signed_body();
+    let body = verified.report().unwrap().signed_body();
     assert!(GENUINE.contains(body), "a report that AMD never signed");
     assert!(!verified.is_emulated());
     let appraisal = appraise(verified, Some(&ANY_POLICY), &Expected::saved());

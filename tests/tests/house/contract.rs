@@ -27,6 +27,10 @@ const MAY_BE_TOLD: &[(&str, &str)] = &[
         "Evidence.certificates",
         "public certificates of the platform",
     ),
+    (
+        "Evidence.collateral",
+        "Intel's public statements about the platform",
+    ),
     ("Evidence.report", "the platform's report, public"),
     ("Freeze.by", "the administrator's name in the manifest"),
     ("Freeze.reason", "what the administrator gave as reason"),
