@@ -38,11 +38,12 @@ fi
 
 if [ $# -eq 0 ]; then
     mapfile -t targets < <(cargo "${toolchain[@]}" fuzz list)
+    # All in one go; a few named ones are built as they are run.
+    cargo "${toolchain[@]}" fuzz build "${options[@]}"
 else
     targets=("$@")
 fi
 
-cargo "${toolchain[@]}" fuzz build "${options[@]}"
 passed=0
 failed=()
 for target in "${targets[@]}"; do
