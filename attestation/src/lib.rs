@@ -8,6 +8,7 @@ mod appraisal;
 mod bundle;
 mod canonical;
 mod deposit;
+pub mod eventlog;
 mod evidence;
 mod exporter;
 mod fields;

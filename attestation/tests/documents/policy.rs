@@ -46,6 +46,16 @@ fn every_field_that_the_sample_comments_out_is_known() {
             "# chip_ids = [\"...\"]",
             &format!("chip_ids = [\"{}\"]", "00".repeat(64)),
         );
+    let shown = ["mr_seams", "service_tds", "owners", "owner_configs"]
+        .into_iter()
+        .map(|key| (key, 48))
+        .chain([("ppids", 16)])
+        .fold(shown, |shown, (key, bytes)| {
+            shown.replace(
+                &format!("# {key} = [\"...\"]"),
+                &format!("{key} = [\"{}\"]", "00".repeat(bytes)),
+            )
+        });
     assert!(!shown.contains("\"...\""));
     assert_eq!(faults(&shown), []);
 }
@@ -105,8 +115,8 @@ fn each_fault_is_named_with_its_path() {
             )],
         ),
         (
-            "version = 1\n[snp]\n[tdx]".into(),
-            vec![fault("tdx", FieldProblem::Unknown)],
+            "version = 1\n[snp]\n[sgx]".into(),
+            vec![fault("sgx", FieldProblem::Unknown)],
         ),
         snp(
             "debug = true",
@@ -288,4 +298,84 @@ fn a_file_that_is_too_large_or_no_toml_is_refused_whole() {
             ..
         }]
     ));
+}
+
+#[test]
+fn a_policy_may_be_for_tdx_alone() {
+    assert_eq!(faults("version = 1\n[tdx]\n"), []);
+}
+
+#[test]
+fn each_fault_of_the_tdx_part_is_named_with_its_path() {
+    let image = |lines: &str| format!("version = 1\n[tdx]\n[[tdx.images]]\n{lines}");
+    let line = |key: &str| format!("{key} = \"{}\"\n", "00".repeat(48));
+    let whole = ["mrtd", "rtmr1", "rtmr2"].map(line).concat();
+    let tdx = |line: &str| format!("version = 1\n[tdx]\n{line}\n");
+    let rows: Vec<(String, Vec<FieldFault>)> = vec![
+        (image(&whole), vec![]),
+        (
+            image(""),
+            ["mrtd", "rtmr1", "rtmr2"]
+                .map(|key| fault(&format!("tdx.images[0].{key}"), FieldProblem::Missing))
+                .to_vec(),
+        ),
+        (
+            image(&format!("{whole}not_before = 2\nnot_after = 1\n")),
+            vec![invalid(
+                "tdx.images[0].not_after",
+                "must not be before not_before",
+            )],
+        ),
+        (
+            image(&format!("{whole}rtmr4 = 1\n")),
+            vec![fault("tdx.images[0].rtmr4", FieldProblem::Unknown)],
+        ),
+        (
+            tdx("statuses = []"),
+            vec![invalid("tdx.statuses", "must name a status")],
+        ),
+        (
+            tdx("statuses = [\"Revoked\"]"),
+            vec![invalid(
+                "tdx.statuses[0]",
+                "must be a TCB status of Intel's other than Revoked",
+            )],
+        ),
+        (
+            tdx("attributes_required = [\"pks\"]\nattributes_forbidden = [\"pks\"]"),
+            vec![invalid(
+                "tdx.attributes_forbidden",
+                "forbids a bit that is also required",
+            )],
+        ),
+        (
+            tdx("xfam_required = [\"avx\"]\nxfam_forbidden = [\"avx\"]"),
+            vec![invalid(
+                "tdx.xfam_forbidden",
+                "forbids a bit that is also required",
+            )],
+        ),
+        (
+            tdx("xfam_required = [\"mmx\"]"),
+            vec![invalid("tdx.xfam_required[0]", "no such bit")],
+        ),
+        (
+            tdx("ppids = [\"00\"]"),
+            vec![invalid("tdx.ppids[0]", "must be 32 hex digits")],
+        ),
+        (
+            tdx("minimum_evaluation_number = -1"),
+            vec![invalid(
+                "tdx.minimum_evaluation_number",
+                "must not be negative",
+            )],
+        ),
+        (
+            tdx("measurements = []"),
+            vec![fault("tdx.measurements", FieldProblem::Unknown)],
+        ),
+    ];
+    for (text, expected) in rows {
+        assert_eq!(faults(&text), expected, "{text}");
+    }
 }

@@ -11,6 +11,7 @@
 mod accept;
 mod attester;
 mod emulated;
+mod eventlog;
 mod hostile;
 mod mutations;
 mod refuse;

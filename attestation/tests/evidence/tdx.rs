@@ -778,3 +778,143 @@ fn a_policy_for_amd_alone_admits_no_intel() {
     assert_eq!(failed(&appraisal), [CheckName::Platform]);
     assert_eq!(appraisal.verdict(), Verdict::Reject);
 }
+
+/// What the quote of `vector` says, as the image and signer of a policy.
+fn pinned(vector: &Vector, lines: &str, image: &str) -> Policy {
+    let parsed = attestation::tdx::Quote::parse(&vector.quote).unwrap();
+    let claims = parsed.claims_for_display();
+    let claim = |name: &str| {
+        let found = claims.iter().find(|(claim, _)| *claim == name);
+        found.unwrap().1.clone()
+    };
+    let values: String = ["mrtd", "rtmr0", "rtmr1", "rtmr2", "rtmr3"]
+        .iter()
+        .map(|name| format!("{name} = \"{}\"\n", claim(name)))
+        .collect();
+    let text = format!("version = 1\n[tdx]\n{lines}\n[[tdx.images]]\n{values}{image}\n");
+    Policy::from_toml(text.as_bytes()).unwrap_or_else(|error| panic!("{error}"))
+}
+
+#[test]
+fn an_authentic_quote_that_the_policy_does_not_want_is_refused_by_one_check() {
+    let vector = named("v5-td15-svn2-google");
+    let other = "11".repeat(48);
+    let list = |key: &str, bytes: usize| format!("{key} = [\"{}\"]", "11".repeat(bytes));
+    let rows: Vec<(String, String, Option<CheckName>)> = vec![
+        (String::new(), String::new(), None),
+        (
+            "attributes_required = [\"pks\"]".into(),
+            String::new(),
+            Some(CheckName::AttributesRequired),
+        ),
+        (
+            "attributes_forbidden = [\"sept_ve_disable\"]".into(),
+            String::new(),
+            Some(CheckName::AttributesForbidden),
+        ),
+        (
+            "xfam_required = [\"pt\"]".into(),
+            String::new(),
+            Some(CheckName::XfamRequired),
+        ),
+        (
+            "xfam_forbidden = [\"sse\"]".into(),
+            String::new(),
+            Some(CheckName::XfamForbidden),
+        ),
+        (
+            "statuses = [\"OutOfDate\"]".into(),
+            String::new(),
+            Some(CheckName::TcbStatus),
+        ),
+        (
+            "minimum_evaluation_number = 19".into(),
+            String::new(),
+            Some(CheckName::EvaluationNumber),
+        ),
+        (
+            "maximum_collateral_age_s = 3600".into(),
+            String::new(),
+            Some(CheckName::CollateralAge),
+        ),
+        (
+            "allow_smt = false".into(),
+            String::new(),
+            Some(CheckName::PlatformFlags),
+        ),
+        (
+            list("mr_seams", 48),
+            String::new(),
+            Some(CheckName::TdxModule),
+        ),
+        (list("owners", 48), String::new(), Some(CheckName::Owner)),
+        (
+            list("owner_configs", 48),
+            String::new(),
+            Some(CheckName::OwnerConfig),
+        ),
+        (
+            list("ppids", 16),
+            String::new(),
+            Some(CheckName::AllowedChip),
+        ),
+        (
+            list("manifest_signers", 32),
+            String::new(),
+            Some(CheckName::ManifestSigner),
+        ),
+        // An MRCONFIGID of zeros names nobody, not even the signer whose digest would be zeros.
+        (
+            format!("manifest_signers = [\"{}\"]", "00".repeat(32)),
+            String::new(),
+            Some(CheckName::ManifestSigner),
+        ),
+    ];
+    for (lines, image, expected) in rows {
+        let appraisal = vector.with_policy(Some(&pinned(&vector, &lines, &image)));
+        assert_eq!(
+            failed(&appraisal),
+            expected.into_iter().collect::<Vec<_>>(),
+            "{lines}"
+        );
+    }
+    // Another firmware, or a window that is over, leaves no image to compare the registers with.
+    let ended = pinned(&vector, "", "not_after = 1");
+    assert_eq!(
+        failed(&vector.with_policy(Some(&ended))),
+        [CheckName::Rtmrs, CheckName::Measurement]
+    );
+    let text = format!(
+        "version = 1\n[tdx]\n[[tdx.images]]\nmrtd = \"{}\"\nrtmr1 = \"{other}\"\nrtmr2 = \"{other}\"\n",
+        "7348651a34b2d2d3".to_owned() + &hex::encode(&vector.quote[54 + 136 + 8..54 + 136 + 48])
+    );
+    let loaded = Policy::from_toml(text.as_bytes()).unwrap();
+    assert_eq!(
+        failed(&vector.with_policy(Some(&loaded))),
+        [CheckName::Rtmrs]
+    );
+}
+
+#[test]
+fn a_service_td_is_allowed_only_by_its_hash() {
+    let vector = named("v5-servicetd-alibaba");
+    let parsed = attestation::tdx::Quote::parse(&vector.quote).unwrap();
+    let claims = parsed.claims_for_display();
+    let hash = &claims
+        .iter()
+        .find(|(name, _)| *name == "mr_service_td")
+        .unwrap()
+        .1;
+    let statuses = "statuses = [\"OutOfDate\"]\n";
+    for (lines, expected) in [
+        (format!("{statuses}service_tds = [\"{hash}\"]"), vec![]),
+        (
+            format!("{statuses}service_tds = [\"{}\"]", "11".repeat(48)),
+            vec![CheckName::ServiceTd],
+        ),
+        (statuses.to_owned(), vec![CheckName::ServiceTd]),
+    ] {
+        let appraisal = vector.with_policy(Some(&pinned(&vector, &lines, "")));
+        assert_eq!(failed(&appraisal), expected, "{lines}");
+    }
+}
