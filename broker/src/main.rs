@@ -1,14 +1,23 @@
 //! `tokenkeepd`: the service on a confidential VM.
 
+mod hw_selftest;
+
+use std::future::Future;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
 use attestation::manifest::{EnclaveKind, Manifest, ManifestError, ManifestSignature};
+use attestation::platform::HardwareAttester;
 use broker::files::read_bounded;
 use broker::host_config::{HostConfig, MAX_CONFIG_BYTES};
+use broker::listener::{Shutdown, shutdown};
+use broker::run::{Config, run as serve};
+use broker::telemetry;
 use clap::{Args, Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Keeps OAuth refresh tokens inside an attested confidential VM and gives out
 /// short-lived, audience-bound, DPoP-bound access tokens.
@@ -18,7 +27,8 @@ use clap::{Args, Parser, Subcommand};
     version,
     after_help = "Examples:\n  \
         tokenkeepd config check --config /etc/tokenkeep/host.toml\n  \
-        tokenkeepd run --config /etc/tokenkeep/host.toml\n\n\
+        tokenkeepd run --config /etc/tokenkeep/host.toml\n  \
+        tokenkeepd hw-selftest\n\n\
         Exit codes: 0 done, 1 refused or failed, 2 usage or unreadable.\n\
         To try the service without confidential hardware, use tokenkeep-dev."
 )]
@@ -31,6 +41,13 @@ struct Cli {
 enum Command {
     /// Run the service until SIGTERM or SIGINT, then drain.
     Run(ConfigFile),
+    /// Ask this machine's hardware for evidence and keys, and print a report to
+    /// paste into an issue. It holds nothing secret, but names the chip.
+    #[command(after_help = "Examples:\n  \
+        tokenkeepd hw-selftest\n  \
+        tokenkeepd hw-selftest --json\n\n\
+        Exit codes: 0 all steps passed, 1 a step failed or there is no hardware.")]
+    HwSelftest(HwSelftest),
     /// Look at configuration without running the service.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -41,6 +58,13 @@ struct ConfigFile {
     /// The host's configuration.
     #[arg(long, value_name = "FILE", default_value = "/etc/tokenkeep/host.toml")]
     config: PathBuf,
+}
+
+#[derive(Args)]
+struct HwSelftest {
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Subcommand)]
@@ -74,6 +98,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
         Command::Run(file) => run(&file.config),
+        Command::HwSelftest(args) => selftest(&args),
         Command::Config(ConfigCommand::Check(check)) => check_config(&check),
     };
     match result {
@@ -111,10 +136,68 @@ fn run(path: &Path) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::from(2));
         }
     };
-    let _checked = host;
-    Err(anyhow!(
-        "this version reads no evidence from hardware yet: use `tokenkeep-dev serve` for an emulated enclave"
-    ))
+    telemetry::init(host.log)?;
+    let attester = match HardwareAttester::detect() {
+        Ok(attester) => Arc::new(attester),
+        Err(missing) => {
+            complain(&format!("tokenkeepd: {missing}"));
+            return Ok(ExitCode::from(1));
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("no threads for the service")?;
+    let config = Config {
+        host,
+        sockets: None,
+    };
+    let served = runtime.block_on(async {
+        let (speaker, stop) = shutdown();
+        let signals = tokio::spawn(begin_at_signal(speaker)?);
+        let served = Box::pin(serve(config, attester, stop, || {})).await;
+        signals.abort();
+        served.map_err(anyhow::Error::from)
+    });
+    match served {
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        Err(error) => {
+            complain(&format!("tokenkeepd: {error:#}"));
+            Ok(ExitCode::from(1))
+        }
+    }
+}
+
+/// Hears SIGTERM and SIGINT from now on; at the first of either the service
+/// drains.
+fn begin_at_signal(speaker: Shutdown) -> anyhow::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate()).context("no handler for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("no handler for SIGINT")?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        speaker.begin();
+    })
+}
+
+fn selftest(args: &HwSelftest) -> anyhow::Result<ExitCode> {
+    let now = broker::clock::Clock::new(0).now();
+    let findings = match HardwareAttester::detect() {
+        Ok(attester) => {
+            let source = attester.report_source().as_str();
+            hw_selftest::examine(&attester, source, now.lo_s)
+        }
+        Err(missing) => hw_selftest::without_hardware(&missing),
+    };
+    let mut out = std::io::stdout().lock();
+    if args.json {
+        writeln!(out, "{}", serde_json::to_string(&findings)?)?;
+    } else {
+        write!(out, "{findings}")?;
+    }
+    Ok(ExitCode::from(u8::from(!findings.ok())))
 }
 
 /// What `config check` found.

@@ -133,7 +133,7 @@ fn evidence_is_the_report_with_the_certificates_of_the_table() {
     let key = attester.derived_key(&fields).unwrap();
     assert!(key.is_same(&attester.derived_key(&fields).unwrap()));
     let above = SealingFields {
-        guest_svn: fields.guest_svn + 1,
+        guest_svn: fields.guest_svn.saturating_add(1),
         ..fields
     };
     assert!(matches!(
@@ -171,10 +171,10 @@ fn an_answer_that_is_not_what_was_asked_for_is_no_evidence() {
             "no attestation report of a known version",
         ),
     ] {
-        match error {
-            AttesterError::Answer { what } => assert_eq!(what, expected),
-            other => panic!("{other:?}"),
-        }
+        let AttesterError::Answer { what } = error else {
+            panic!("{error:?}");
+        };
+        assert_eq!(what, expected);
     }
     let mut guest = Guest::new();
     guest.auxblob = Some(vec![1; 30]);

@@ -1,5 +1,7 @@
 //! Requests to a fake configfs: real files in a real directory, and a script of what goes wrong.
 
+#![allow(clippy::arithmetic_side_effects, reason = "small numbers of a test")]
+
 use super::*;
 use std::sync::Mutex;
 
