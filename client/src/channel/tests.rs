@@ -1,3 +1,5 @@
+//! Tests of the channel: what is accepted, refused and proved again.
+
 use super::*;
 use crate::test_enclave::{Change, EvidenceServer, TestEnclave};
 use crate::test_server::{TestCa, TestServer};

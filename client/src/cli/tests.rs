@@ -1,3 +1,5 @@
+//! Tests of the command line: its grammar, its help, its examples.
+
 use super::*;
 use clap::CommandFactory as _;
 

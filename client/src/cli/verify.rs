@@ -112,10 +112,7 @@ impl Findings<'_> {
     /// The report field by field, and whether its signature holds.
     fn fields(&self) -> (Vec<(&'static str, String)>, bool) {
         match self.inspection.appraisal().appraised() {
-            Some(appraised) => (
-                appraised.claims_for_display(),
-                true,
-            ),
+            Some(appraised) => (appraised.claims_for_display(), true),
             None => {
                 let report = Report::parse(&self.inspection.evidence().report);
                 let claims = report.map(|report| report.claims_for_display(None));

@@ -1,3 +1,5 @@
+//! Tests of calls through the gateway.
+
 use super::*;
 use crate::access_token::tests::answer as token_answer;
 use crate::clock::SystemClock;

@@ -1,3 +1,5 @@
+//! Tests of tokens: nonces, attempts, and what is kept.
+
 use super::*;
 use crate::access_token::tests::answer;
 use crate::dpop_key::DpopKey;

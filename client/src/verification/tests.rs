@@ -1,3 +1,5 @@
+//! Tests of verification: what a reply with evidence is worth.
+
 use super::*;
 use crate::test_enclave::{SIGNER, TestEnclave};
 use attestation::{CheckName, Tier};
