@@ -5,6 +5,7 @@
     reason = "a request that cannot be made fails the test"
 )]
 
+use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -20,7 +21,7 @@ use tokenkeep::{
 };
 use tonic::{Code, Request, Status};
 
-use crate::https::{Https, Reply};
+use crate::https::{Https, Reply, Streaming};
 use crate::stack::Stack;
 
 /// The metadata and the header of a proof.
@@ -40,6 +41,7 @@ pub struct Caller {
     pub key: Arc<DpopKey>,
     /// Connections to the gateway and the public listener.
     pub https: Https,
+    grant: String,
     grpc: http::Uri,
     htu: String,
     resource: String,
@@ -66,8 +68,24 @@ impl Caller {
                 stack.url("grpc_url")
             ),
             grpc,
+            grant: names::GRANT.to_owned(),
             resource: stack.resource(),
             gateway: stack.url("gateway_url").to_owned(),
+        }
+    }
+
+    /// The same client at another grant.
+    #[must_use]
+    pub fn at(&self, grant: &str) -> Self {
+        Self {
+            channel: self.channel.clone(),
+            key: Arc::clone(&self.key),
+            https: self.https.clone(),
+            grant: grant.to_owned(),
+            grpc: self.grpc.clone(),
+            htu: self.htu.clone(),
+            resource: format!("{}/g/{grant}/{}", self.gateway, names::TARGET),
+            gateway: self.gateway.clone(),
         }
     }
 
@@ -81,7 +99,7 @@ impl Caller {
     #[must_use]
     pub fn request(&self) -> v1::IssueTokenRequest {
         v1::IssueTokenRequest {
-            grant: names::GRANT.to_owned(),
+            grant: self.grant.clone(),
             resource: self.resource.clone(),
             scopes: Vec::new(),
         }
@@ -147,7 +165,7 @@ impl Caller {
     /// The usual request, for the SDK.
     #[must_use]
     pub fn sdk_request(&self) -> TokenRequest {
-        TokenRequest::new(names::GRANT, self.resource.clone())
+        TokenRequest::new(self.grant.clone(), self.resource.clone())
     }
 
     /// A URL of the API behind the gateway.
@@ -160,6 +178,36 @@ impl Caller {
     pub async fn gateway_nonce(&self) -> String {
         let reply = self.https.get(&self.gateway).await;
         reply.header(DPOP_NONCE).to_owned()
+    }
+
+    /// Calls the API with a token, a nonce and a right proof, if the gateway answers at all.
+    ///
+    /// # Errors
+    /// There is no whole answer.
+    pub async fn try_call(
+        &self,
+        method: Method,
+        path: &str,
+        token: &str,
+        nonce: &str,
+    ) -> io::Result<Reply> {
+        let url = self.url(path);
+        let proof = self.proof(method.as_str(), &url, nonce, Some(token));
+        let authorization = format!("DPoP {token}");
+        let headers = [("authorization", authorization.as_str()), (DPOP, &proof)];
+        Box::pin(self.https.try_send(method, &url, &headers, "")).await
+    }
+
+    /// `GET`s from the API and gives the answer as soon as its head is there.
+    ///
+    /// # Errors
+    /// There is no answer.
+    pub async fn open(&self, path: &str, token: &str, nonce: &str) -> io::Result<Streaming> {
+        let url = self.url(path);
+        let proof = self.proof("GET", &url, nonce, Some(token));
+        let authorization = format!("DPoP {token}");
+        let headers = [("authorization", authorization.as_str()), (DPOP, &proof)];
+        Box::pin(self.https.open(Method::GET, &url, &headers, "")).await
     }
 
     /// Calls the API with a token: a fresh nonce, a right proof.

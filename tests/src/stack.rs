@@ -6,7 +6,7 @@
 )]
 
 use std::fs;
-use std::net::TcpListener;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::sync::Arc;
@@ -19,14 +19,17 @@ use proto::v1;
 use ring::rand::SystemRandom;
 use rustls_pki_types::PrivatePkcs8KeyDer;
 use rustls_pki_types::pem::PemObject as _;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::Value;
 use tempfile::TempDir;
 use testkit::provider::{
-    Client, ClientAuth, Config, Consent, Granted, LedgerPage, Provider, Rotation, Running,
+    Client, ClientAuth, Config, Consent, Granted, LedgerPage, Provider, Rotation,
 };
 use tokenkeep::rpc_error::answer;
 use tokenkeep::{AttestedChannel, DpopKey};
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 
 use crate::binary::binary;
 use crate::process::Process;
@@ -43,6 +46,8 @@ pub struct Blueprint {
     pub token_marker: String,
     /// Life of an upstream access token, seconds.
     pub expires_in_s: u64,
+    /// What the service logs: `error`, `warn`, `info` or `debug`.
+    pub log_level: &'static str,
 }
 
 impl Default for Blueprint {
@@ -52,7 +57,29 @@ impl Default for Blueprint {
             rotation: Rotation::Strict,
             token_marker: "provider-".to_owned(),
             expires_in_s: 300,
+            log_level: "info",
         }
+    }
+}
+
+/// The provider while it can be reached.
+#[derive(Debug)]
+struct Network {
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<()>,
+}
+
+impl Network {
+    fn on(listener: TcpListener, provider: &Provider) -> Self {
+        let (stop, stopped) = oneshot::channel::<()>();
+        // The sender is dropped, never used: either way it is time to stop.
+        let stopped = async move { drop(stopped.await) };
+        let task = tokio::spawn(testkit::provider::serve(
+            listener,
+            provider.clone(),
+            stopped,
+        ));
+        Self { stop, task }
     }
 }
 
@@ -61,7 +88,8 @@ impl Default for Blueprint {
 pub struct Stack {
     folder: TempDir,
     files: LabFiles,
-    provider: Running,
+    provider: Provider,
+    network: Option<Network>,
     service: Process,
     ready: Value,
 }
@@ -74,8 +102,9 @@ impl Stack {
             rotation,
             token_marker,
             expires_in_s,
+            log_level,
         } = blueprint;
-        let (folder, files) = new_lab(manifest);
+        let (folder, files) = new_lab(manifest, log_level);
         let secret = files.app_secret().expect("the app's secret");
         let secret = String::from_utf8(secret.to_vec()).expect("a secret of text");
         let config = Config {
@@ -88,12 +117,17 @@ impl Stack {
             expires_in_s,
             ..Config::default()
         };
-        let provider = Provider::spawn(config).await.expect("a provider");
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
+        let listener = listener.expect("a port");
+        let address = listener.local_addr().expect("its number");
+        let provider = Provider::new(config, &format!("http://{address}")).expect("a provider");
+        let network = Some(Network::on(listener, &provider));
         let (service, ready) = serve(folder.path(), files.dir()).await;
         let stack = Self {
             folder,
             files,
             provider,
+            network,
             service,
             ready,
         };
@@ -131,11 +165,41 @@ impl Stack {
             .expect("a deposit")
     }
 
-    /// The grant as its administrator sees it.
-    pub async fn grant(&self) -> v1::Grant {
-        let request = v1::GetGrantRequest {
-            id: names::GRANT.to_owned(),
+    /// A consent of its own, deposited under another id.
+    pub async fn deposit_as(&self, id: &str) -> v1::Grant {
+        let token = self.consent().refresh_token;
+        self.deposit_token(id, token.expose_secret()).await
+    }
+
+    /// A given refresh token, deposited.
+    pub async fn deposit_token(&self, id: &str, refresh_token: &str) -> v1::Grant {
+        let admin = self.admin().await;
+        let recipient = admin.deposit_recipient().await.expect("a recipient");
+        let sealed = recipient
+            .seal_refresh_token(names::TENANT, names::APP, id, refresh_token.as_bytes())
+            .expect("a sealed token");
+        let request = v1::DepositGrantRequest {
+            grant: Some(v1::Grant {
+                id: id.to_owned(),
+                tenant: names::TENANT.to_owned(),
+                app: names::APP.to_owned(),
+                clients: vec![names::CLIENT.to_owned()],
+                targets: vec![names::TARGET.to_owned()],
+                scopes: names::SCOPES.map(str::to_owned).to_vec(),
+                ..v1::Grant::default()
+            }),
+            sealed_refresh_token: sealed,
         };
+        let made = answer(admin.grants().deposit_grant(request)).await;
+        made.expect("a deposit")
+            .into_inner()
+            .grant
+            .expect("a grant")
+    }
+
+    /// A grant as its administrator sees it.
+    pub async fn grant(&self, id: &str) -> v1::Grant {
+        let request = v1::GetGrantRequest { id: id.to_owned() };
         let admin = self.admin().await;
         let found = answer(admin.grants().get_grant(request)).await;
         found
@@ -145,9 +209,9 @@ impl Stack {
             .expect("a grant")
     }
 
-    /// State and cause of the grant.
-    pub async fn grant_state(&self) -> (v1::GrantState, String) {
-        let grant = self.grant().await;
+    /// State and cause of a grant.
+    pub async fn grant_state(&self, id: &str) -> (v1::GrantState, String) {
+        let grant = self.grant(id).await;
         (grant.state(), grant.cause)
     }
 
@@ -219,8 +283,26 @@ impl Stack {
 
     /// The provider.
     #[must_use]
-    pub fn provider(&self) -> &Provider {
-        self.provider.provider()
+    pub const fn provider(&self) -> &Provider {
+        &self.provider
+    }
+
+    /// Takes the provider off the network; it keeps what it knows.
+    pub async fn provider_down(&mut self) {
+        if let Some(Network { stop, task }) = self.network.take() {
+            drop(stop);
+            task.await.expect("the provider's task");
+        }
+    }
+
+    /// Brings it back at its old address.
+    pub async fn provider_up(&mut self) {
+        let address = self.provider.base_url().trim_start_matches("http://");
+        let listener = wait_for("the provider's port is free", async || {
+            TcpListener::bind(address).await.ok()
+        })
+        .await;
+        self.network = Some(Network::on(listener, &self.provider));
     }
 
     /// What the provider wrote down.
@@ -307,7 +389,7 @@ async fn connect(config: &tokenkeep::AttestedConfig) -> AttestedChannel {
 }
 
 /// A lab whose manifest says more than usual, signed anew.
-fn new_lab(more: &str) -> (TempDir, LabFiles) {
+fn new_lab(more: &str, log_level: &str) -> (TempDir, LabFiles) {
     let folder = tempfile::Builder::new()
         .prefix("tokenkeep-test-")
         .tempdir()
@@ -317,6 +399,10 @@ fn new_lab(more: &str) -> (TempDir, LabFiles) {
         .into_parts()
         .files;
     sign(&files, |manifest| format!("{manifest}\n{more}"));
+    let host = files.path(lab::HOST);
+    let text = fs::read_to_string(&host).expect("host.toml");
+    let text = text.replace("level = \"info\"", &format!("level = \"{log_level}\""));
+    fs::write(&host, text).expect("host.toml written");
     (folder, files)
 }
 
@@ -356,14 +442,4 @@ async fn serve(logs: &Path, lab: &Path) -> (Process, Value) {
         }
     })
     .await
-}
-
-/// A port on loopback at which nobody listens.
-///
-/// # Panics
-/// The system gives none.
-#[must_use]
-pub fn closed_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    listener.local_addr().expect("its number").port()
 }

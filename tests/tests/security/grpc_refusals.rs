@@ -176,6 +176,7 @@ async fn foreign_grant(stack: &Stack, id: &str) {
             id: "other-worker".to_owned(),
             vendor: names::VENDOR.to_owned(),
             tls_spki_sha256: other.spki_sha256.to_vec(),
+            ..v1::Client::default()
         }),
     };
     answer(admin.registry().create_client(client))
@@ -357,7 +358,8 @@ async fn messages_that_cannot_be_read_are_refused_with_our_reasons() {
     };
     let large = ("MESSAGE_TOO_LARGE", Code::ResourceExhausted);
     let malformed = ("MALFORMED_MESSAGE", Code::InvalidArgument);
-    let rows: Vec<(&str, &str, Vec<u8>, (&str, Code))> = vec![
+    type Row = (&'static str, &'static str, Vec<u8>, (&'static str, Code));
+    let rows: Vec<Row> = vec![
         (
             "as large as may be, and no proof",
             ISSUE_TOKEN,

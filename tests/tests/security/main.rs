@@ -1,4 +1,7 @@
 //! What must not happen: every refusal with its exact words, and no secret anywhere.
 
+mod canaries;
+mod evidence;
 mod gateway_refusals;
 mod grpc_refusals;
+mod state_files;

@@ -1,0 +1,10 @@
+//! What Tokenkeep is for, through its real doors: real processes, TLS, files and providers.
+
+mod command_line;
+mod configuration;
+mod crash;
+mod drain;
+mod judge;
+mod providers;
+mod real_provider;
+mod single_flight;
