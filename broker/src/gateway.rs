@@ -1,6 +1,7 @@
 //! The gateway's door: HTTP requests with a token and a proof, forwarded with
 //! the provider's bearer.
 
+mod metadata;
 mod problem;
 pub mod proved;
 
@@ -104,11 +105,16 @@ impl tower::Service<Request<Incoming>> for Gateway {
 
 impl Inner {
     async fn answer(&self, request: Request<Incoming>) -> Response<AnswerBody> {
+        let config = self.shell.enclave.config();
+        let uri = request.uri().clone();
+        if let Some(document) = metadata::answer(config, request.method(), uri.path()) {
+            return document;
+        }
         let mut response = match self.forward(request).await {
             Ok(response) => response,
             Err(error) => {
                 events::call_refused(&error);
-                problem::answer(&error)
+                problem::answer(&error, metadata::url(config, uri.path()).as_deref())
             }
         };
         let nonce = self

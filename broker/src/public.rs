@@ -1,68 +1,50 @@
-//! The public door: issuer metadata [RFC 8414] and the signing keys [RFC 7517].
+//! The public door, for ordinary OAuth libraries: documents, and the endpoints
+//! for tokens.
+//!
+//! The endpoints ask the same core as the gRPC services. They answer in the words
+//! of the RFCs and say no more.
+
+mod documents;
+mod endpoints;
+mod form;
+mod problem;
+#[cfg(test)]
+pub(crate) mod tests;
 
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::State;
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use axum::response::{IntoResponse, Response};
-use axum::routing::get;
-use enclave::Enclave;
-use serde_json::json;
+use axum::extract::DefaultBodyLimit;
+use axum::routing::post;
 
-/// Seconds that others may keep the keys: as long as a token lives.
-const MAX_AGE: &str = "public, max-age=300";
+use crate::shell::Shell;
 
-/// The documents, made once a boot.
-#[derive(Debug)]
-struct Documents {
-    metadata: Vec<u8>,
-    jwks: Vec<u8>,
-}
+/// Where tokens are introspected, behind the public origin.
+pub const INTROSPECTION_PATH: &str = "/introspect";
+
+/// Where tokens are revoked, behind the public origin.
+pub const REVOCATION_PATH: &str = "/revoke";
+
+/// The longest form in bytes: an assertion, a token and the rest.
+pub const MAX_FORM_BYTES: usize = 16 * 1024;
 
 /// The routes.
-pub fn router(enclave: &Enclave) -> Router {
-    let documents = Arc::new(Documents {
-        metadata: metadata(enclave),
-        jwks: jwks(enclave),
-    });
-    Router::new()
+pub fn router(shell: &Arc<Shell>) -> Router {
+    let documents = documents::router(&shell.enclave);
+    let endpoints = Router::new()
         .route(
-            "/.well-known/oauth-authorization-server",
-            get(|State(documents): State<Arc<Documents>>| async move {
-                document("application/json", documents.metadata.clone())
-            }),
+            enclave::issue::TOKEN_ENDPOINT_PATH,
+            post(endpoints::token).fallback(problem::not_post),
         )
         .route(
-            "/jwks.json",
-            get(|State(documents): State<Arc<Documents>>| async move {
-                document("application/jwk-set+json", documents.jwks.clone())
-            }),
+            INTROSPECTION_PATH,
+            post(endpoints::introspect).fallback(problem::not_post),
         )
-        .with_state(documents)
-}
-
-fn document(kind: &'static str, body: Vec<u8>) -> Response {
-    ([(CONTENT_TYPE, kind), (CACHE_CONTROL, MAX_AGE)], body).into_response()
-}
-
-fn metadata(enclave: &Enclave) -> Vec<u8> {
-    let config = enclave.config();
-    let origin = &config.public_origin;
-    // No authorization endpoint: clients are services, and ask over gRPC.
-    let metadata = json!({
-        "issuer": config.issuer,
-        "jwks_uri": format!("{origin}/jwks.json"),
-        "response_types_supported": [],
-        "grant_types_supported": [],
-        "token_endpoint_auth_methods_supported": [],
-        "dpop_signing_alg_values_supported": ["ES256", "EdDSA"],
-    });
-    metadata.to_string().into_bytes()
-}
-
-fn jwks(enclave: &Enclave) -> Vec<u8> {
-    let key = enclave.keys().token();
-    let jwk = key.public_key().to_json_with_kid(key.kid());
-    format!("{{\"keys\":[{jwk}]}}").into_bytes()
+        .route(
+            REVOCATION_PATH,
+            post(endpoints::revoke).fallback(problem::not_post),
+        )
+        .layer(DefaultBodyLimit::max(MAX_FORM_BYTES))
+        .with_state(Arc::clone(shell));
+    documents.merge(endpoints)
 }

@@ -64,8 +64,9 @@ struct Body<'a> {
     reason: &'a str,
 }
 
-/// The answer to a call that was not forwarded.
-pub(super) fn answer(error: &CallError) -> Response<AnswerBody> {
+/// The answer to a call that was not forwarded. A challenge names the metadata of
+/// the resource, if the path is one [RFC 9728 §5.1].
+pub(super) fn answer(error: &CallError, metadata_url: Option<&str>) -> Response<AnswerBody> {
     let problem = problem(error);
     let body = Body {
         title: problem.status.canonical_reason().unwrap_or("Error"),
@@ -83,11 +84,14 @@ pub(super) fn answer(error: &CallError) -> Response<AnswerBody> {
     );
     headers.insert(ANSWERED_BY, HeaderValue::from_static("gateway"));
     if let Some(error) = problem.challenge {
-        let challenge = if error.is_empty() {
+        let mut challenge = if error.is_empty() {
             format!("DPoP algs=\"{ALGS}\"")
         } else {
             format!("DPoP error=\"{error}\", algs=\"{ALGS}\"")
         };
+        if let Some(url) = metadata_url {
+            challenge.push_str(&format!(", resource_metadata=\"{url}\""));
+        }
         if let Ok(challenge) = HeaderValue::try_from(challenge) {
             headers.insert(WWW_AUTHENTICATE, challenge);
         }

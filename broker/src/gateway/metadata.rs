@@ -1,0 +1,120 @@
+//! Protected-resource metadata [RFC 9728]: who issues tokens for a resource of the
+//! gateway, and how they are shown.
+//!
+//! The document follows from the names in its URL, so that asking tells nobody
+//! which grants there are.
+
+use enclave::config::Config;
+use enclave::ids::{GrantId, TargetName};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderValue, Method, Response};
+use serde_json::json;
+
+use super::{AnswerBody, full};
+
+/// Between the host and the path of a resource [RFC 9728 §3].
+const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
+
+/// The resource that a path lies in, `/g/{grant}/{target}`, and what follows it.
+fn resource(path: &str) -> Option<(String, Option<&str>)> {
+    let mut parts = path.strip_prefix("/g/")?.splitn(3, '/');
+    let grant = GrantId::parse(parts.next()?).ok()?;
+    let target = TargetName::parse(parts.next()?).ok()?;
+    Some((format!("/g/{grant}/{target}"), parts.next()))
+}
+
+/// The URL of the metadata of the resource that a path lies in.
+pub(super) fn url(config: &Config, path: &str) -> Option<String> {
+    let (prefix, _) = resource(path)?;
+    Some(format!("{}{WELL_KNOWN}{prefix}", config.gateway_origin))
+}
+
+/// The answer, if the request asks for metadata.
+pub(super) fn answer(config: &Config, method: &Method, path: &str) -> Option<Response<AnswerBody>> {
+    if *method != Method::GET && *method != Method::HEAD {
+        return None;
+    }
+    let (prefix, None) = resource(path.strip_prefix(WELL_KNOWN)?)? else {
+        return None;
+    };
+    let document = json!({
+        "resource": format!("{}{prefix}", config.gateway_origin),
+        "authorization_servers": [config.issuer],
+        "bearer_methods_supported": ["header"],
+        "dpop_bound_access_tokens_required": true,
+        "dpop_signing_alg_values_supported": ["ES256", "EdDSA"],
+    });
+    let mut response = Response::new(full(document.to_string().into_bytes()));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(
+        CACHE_CONTROL,
+        HeaderValue::from_static("public, max-age=300"),
+    );
+    Some(response)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::BodyExt;
+
+    const ORIGIN: &str = "https://gateway.test";
+
+    async fn ask(method: Method, path: &str) -> Option<serde_json::Value> {
+        let config = crate::public::tests::config();
+        let config = Config {
+            gateway_origin: ORIGIN.into(),
+            ..config
+        };
+        let response = answer(&config, &method, path)?;
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        Some(serde_json::from_slice(&body).unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_resource_says_who_issues_tokens_for_it() {
+        let path = "/.well-known/oauth-protected-resource/g/contacts/api";
+        let told = ask(Method::GET, path).await.unwrap();
+        assert_eq!(told["resource"], "https://gateway.test/g/contacts/api");
+        let servers = &told["authorization_servers"];
+        assert_eq!(servers[0], crate::public::tests::config().issuer);
+        assert_eq!(told["dpop_bound_access_tokens_required"], true);
+    }
+
+    #[tokio::test]
+    async fn what_is_no_resource_has_no_metadata() {
+        for path in [
+            "/.well-known/oauth-protected-resource",
+            "/.well-known/oauth-protected-resource/g/contacts",
+            "/.well-known/oauth-protected-resource/g/contacts/api/",
+            "/.well-known/oauth-protected-resource/g/contacts/api/x",
+            "/.well-known/oauth-protected-resource/g/Contacts/api",
+            "/.well-known/oauth-protected-resource/x/contacts/api",
+            "/g/contacts/api",
+        ] {
+            assert_eq!(ask(Method::GET, path).await, None, "{path}");
+        }
+        let path = "/.well-known/oauth-protected-resource/g/contacts/api";
+        assert_eq!(ask(Method::POST, path).await, None);
+    }
+
+    #[test]
+    fn a_challenge_points_at_the_resource_of_its_path() {
+        let config = Config {
+            gateway_origin: ORIGIN.into(),
+            ..crate::public::tests::config()
+        };
+        let expected = "https://gateway.test/.well-known/oauth-protected-resource/g/contacts/api";
+        for path in [
+            "/g/contacts/api",
+            "/g/contacts/api/",
+            "/g/contacts/api/v1/x",
+        ] {
+            assert_eq!(url(&config, path).as_deref(), Some(expected), "{path}");
+        }
+        for path in ["/", "/g/contacts", "/g/con\"tacts/api"] {
+            assert_eq!(url(&config, path), None, "{path}");
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! The endpoints: token [RFC 6749 §4.4, RFC 8707, RFC 9449 §5], introspection
+//! [RFC 7662] and revocation [RFC 7009].
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{RawQuery, State};
+use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use enclave::authenticate::assertion::ASSERTION_TYPE;
+use enclave::authenticate::{Credentials, Peer};
+use enclave::issue::{Door, IssueRequest};
+use enclave::mint::Claims;
+use enclave::nonce::Role;
+use serde_json::json;
+
+use super::form::{Form, FormError};
+use super::problem::OauthError;
+use crate::shell::Shell;
+
+const DPOP: HeaderName = HeaderName::from_static("dpop");
+const DPOP_NONCE: HeaderName = HeaderName::from_static("dpop-nonce");
+const FORM: &str = "application/x-www-form-urlencoded";
+
+type Body = Result<Bytes, BytesRejection>;
+
+/// Issues a token.
+pub(super) async fn token(
+    State(shell): State<Arc<Shell>>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    let answer = match issue(&shell, query.as_deref(), &headers, body).await {
+        Ok(issued) => Json(issued).into_response(),
+        Err(error) => error.into_response(),
+    };
+    let mut answer = uncached(answer);
+    let nonce = shell
+        .enclave
+        .dpop_nonce(Role::TokenEndpoint, &shell.clock.now());
+    if let Ok(nonce) = HeaderValue::try_from(nonce) {
+        answer.headers_mut().insert(DPOP_NONCE, nonce);
+    }
+    answer
+}
+
+async fn issue(
+    shell: &Shell,
+    query: Option<&str>,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<serde_json::Value, OauthError> {
+    let form = form(query, headers, body)?;
+    let credentials = credentials(&form, headers)?;
+    if form.required("grant_type")? != "client_credentials" {
+        let rule = "only client_credentials";
+        return Err(OauthError::new("unsupported_grant_type", rule));
+    }
+    let target = |rule| OauthError::new("invalid_target", rule);
+    let resource = form
+        .value("resource")
+        .ok_or_else(|| target("the parameter resource is missing"))?;
+    if form
+        .value("audience")
+        .is_some_and(|named| named != resource)
+    {
+        return Err(target("audience and resource must be the same"));
+    }
+    let scopes: Vec<String> = form
+        .value("scope")
+        .map(|scope| scope.split(' ').map(str::to_owned).collect())
+        .unwrap_or_default();
+    let request = IssueRequest {
+        door: Door::TokenEndpoint,
+        credentials,
+        proofs: headers
+            .get_all(DPOP)
+            .iter()
+            .map(HeaderValue::as_bytes)
+            .collect(),
+        grant: None,
+        resource,
+        scopes: &scopes,
+    };
+    let issued = shell.issue(&request).await?;
+    Ok(json!({
+        "access_token": issued.access_token,
+        "token_type": "DPoP",
+        "expires_in": issued.expires_in_s,
+        "scope": issued.scopes.to_string(),
+    }))
+}
+
+/// Tells whether a token of the caller's own holds.
+pub(super) async fn introspect(
+    State(shell): State<Arc<Shell>>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    let told = form(query.as_deref(), &headers, body).and_then(|form| {
+        let credentials = credentials(&form, &headers)?;
+        let token = form.required("token")?;
+        Ok(shell.introspect(&credentials, token)?)
+    });
+    uncached(match told {
+        Ok(None) => Json(json!({ "active": false })).into_response(),
+        Ok(Some(claims)) => Json(introspection(claims)).into_response(),
+        Err(error) => error.into_response(),
+    })
+}
+
+fn introspection(claims: Claims) -> serde_json::Value {
+    let Claims {
+        iss,
+        sub,
+        aud,
+        exp,
+        iat,
+        jti,
+        client_id,
+        scope,
+        cnf,
+        grant,
+        tier,
+    } = claims;
+    json!({
+        "active": true,
+        "token_type": "DPoP",
+        "iss": iss,
+        "sub": sub,
+        "aud": aud,
+        "exp": exp,
+        "iat": iat,
+        "jti": jti,
+        "client_id": client_id,
+        "scope": scope,
+        "cnf": cnf,
+        "grant": grant,
+        "tier": tier,
+    })
+}
+
+/// Ends a token of the caller's own.
+pub(super) async fn revoke(
+    State(shell): State<Arc<Shell>>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    let answer = match form(query.as_deref(), &headers, body) {
+        Err(error) => Err(error),
+        Ok(form) => end(&shell, &form, &headers).await,
+    };
+    uncached(match answer {
+        Ok(()) => StatusCode::OK.into_response(),
+        Err(error) => error.into_response(),
+    })
+}
+
+async fn end(shell: &Shell, form: &Form, headers: &HeaderMap) -> Result<(), OauthError> {
+    let credentials = credentials(form, headers)?;
+    // `token_type_hint` is only a hint [RFC 7009 §2.1]: there is one type here.
+    let token = form.required("token")?;
+    Ok(shell.revoke(&credentials, token).await?)
+}
+
+fn form(query: Option<&str>, headers: &HeaderMap, body: Body) -> Result<Form, OauthError> {
+    if query.is_some() {
+        return Err(FormError::Query.into());
+    }
+    let mut kinds = headers.get_all(CONTENT_TYPE).iter();
+    let kind = kinds
+        .next()
+        .filter(|_| kinds.next().is_none())
+        .and_then(|kind| kind.to_str().ok())
+        .and_then(|kind| kind.split(';').next())
+        .map(str::trim);
+    if !kind.is_some_and(|kind| kind.eq_ignore_ascii_case(FORM)) {
+        return Err(FormError::ContentType.into());
+    }
+    let body = body.map_err(|_| FormError::Body)?;
+    Ok(Form::parse(&body)?)
+}
+
+/// What the request shows of its client: an assertion, and nothing beside it
+/// [RFC 6749 §2.3].
+fn credentials<'a>(form: &'a Form, headers: &HeaderMap) -> Result<Credentials<'a>, OauthError> {
+    if headers.contains_key(AUTHORIZATION) || form.value("client_secret").is_some() {
+        return Err(OauthError::request(
+            "clients authenticate by private_key_jwt and by nothing else",
+        ));
+    }
+    let assertion = form.value("client_assertion");
+    let kind = form.value("client_assertion_type");
+    if assertion.is_some() != kind.is_some() || kind.is_some_and(|kind| kind != ASSERTION_TYPE) {
+        return Err(OauthError::request(
+            "client_assertion goes with client_assertion_type jwt-bearer",
+        ));
+    }
+    Ok(Credentials {
+        // The public listener asks for no certificates.
+        peer: Peer::default(),
+        assertions: assertion.map(str::as_bytes).into_iter().collect(),
+        client_id: form.value("client_id"),
+    })
+}
+
+fn uncached(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
