@@ -258,3 +258,41 @@ fn refresh(error: &RefreshError) -> Problem {
         RefreshError::Record(_) => internal(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use enclave::gateway::TokenError;
+    use enclave::nonce::NonceError;
+
+    #[test]
+    fn each_challenge_says_what_to_do_and_where_to_read() {
+        let proof = GatewayError::Proof(jose::dpop::DpopError::HtuMismatch);
+        let rows = [
+            (GatewayError::Authorization, "DPoP algs=\"ES256 EdDSA\""),
+            (
+                GatewayError::Token(TokenError::Revoked),
+                "DPoP error=\"invalid_token\", algs=\"ES256 EdDSA\"",
+            ),
+            (
+                GatewayError::Nonce(NonceError::Missing),
+                "DPoP error=\"use_dpop_nonce\", algs=\"ES256 EdDSA\"",
+            ),
+            (
+                proof,
+                "DPoP error=\"invalid_dpop_proof\", algs=\"ES256 EdDSA\"",
+            ),
+        ];
+        for (error, expected) in rows {
+            let error = CallError::Refused(error);
+            let plain = answer(&error, None);
+            assert_eq!(plain.status(), StatusCode::UNAUTHORIZED);
+            assert_eq!(plain.headers()[WWW_AUTHENTICATE], expected);
+            let pointed = answer(&error, Some("https://g.test/m"));
+            let expected = format!("{expected}, resource_metadata=\"https://g.test/m\"");
+            assert_eq!(pointed.headers()[WWW_AUTHENTICATE], expected.as_str());
+        }
+        let other = answer(&CallError::Refused(GatewayError::Method), Some("x"));
+        assert!(!other.headers().contains_key(WWW_AUTHENTICATE));
+    }
+}

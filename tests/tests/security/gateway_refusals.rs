@@ -204,10 +204,17 @@ async fn an_expired_token_is_refused() {
     })
     .await;
     assert_eq!(reply.refusal(), (401, "INVALID_TOKEN".to_owned()));
+    let resource = stack.resource();
+    let (origin, names) = resource.split_once("/g/").unwrap();
+    let metadata = format!("{origin}/.well-known/oauth-protected-resource/g/{names}");
     assert_eq!(
         reply.header("www-authenticate"),
-        "DPoP error=\"invalid_token\", algs=\"ES256 EdDSA\""
+        format!(
+            "DPoP error=\"invalid_token\", algs=\"ES256 EdDSA\", resource_metadata=\"{metadata}\""
+        )
     );
+    let told = caller.https.get(&metadata).await.json();
+    assert_eq!(told["resource"], resource);
 }
 
 #[tokio::test]
