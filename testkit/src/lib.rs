@@ -9,3 +9,4 @@ pub mod node;
 pub mod pki;
 pub mod provider;
 pub mod snp;
+pub mod tdx;

@@ -18,4 +18,5 @@ mod mutations;
 mod refuse;
 mod revoke;
 mod tdx;
+mod tdx_emulated;
 mod vectors;

@@ -1,0 +1,187 @@
+//! TDX evidence of the emulated platform: what no recorded quote shows, under a whole chain of its own.
+
+use attestation::tdx::{TdxFault, TdxStep};
+use attestation::{
+    Appraisal, CheckName, Evidence, Expected, Outcome, Policy, Roots, Tier, Verdict, VerifyFault,
+    assess, verify,
+};
+use testkit::tdx::{TdFields, TdxPlatform};
+
+use crate::emulated::NOW;
+
+const REPORT_DATA: [u8; 64] = [0x44; 64];
+
+fn fields() -> TdFields {
+    let mut mr_config_id = [0; 48];
+    mr_config_id[..32].fill(0x51);
+    TdFields {
+        mr_config_id,
+        report_data: REPORT_DATA,
+        ..TdFields::default()
+    }
+}
+
+fn policy() -> Policy {
+    let hex = |byte: u8, bytes: usize| hex::encode(vec![byte; bytes]);
+    let text = format!(
+        "version = 1\ntiers = [\"emulated\"]\n[tdx]\nmanifest_signers = [\"{}\"]\nppids = [\"{}\"]\n[[tdx.images]]\nmrtd = \"{}\"\nrtmr1 = \"{}\"\nrtmr2 = \"{}\"\n",
+        hex(0x51, 32),
+        hex(0x99, 16),
+        hex(0x4D, 48),
+        hex(0x11, 48),
+        hex(0x12, 48)
+    );
+    Policy::from_toml(text.as_bytes()).unwrap()
+}
+
+fn appraisal(fields: &TdFields) -> Appraisal {
+    let platform = TdxPlatform::new().unwrap();
+    let minted = platform.evidence(fields).unwrap();
+    assess(
+        &Evidence::tdx(minted.quote, Some(minted.collateral)),
+        &Roots::with_emulated(platform.root_pem()).unwrap(),
+        NOW,
+        Some(&policy()),
+        &Expected::report_data(REPORT_DATA),
+    )
+}
+
+fn failed(appraisal: &Appraisal) -> Vec<CheckName> {
+    let checks = appraisal.checks().iter();
+    checks
+        .filter(|check| check.outcome == Outcome::Fail)
+        .map(|check| check.name)
+        .collect()
+}
+
+#[test]
+fn a_fresh_quote_of_the_pinned_image_is_accepted_in_each_form() {
+    for body_type in [None, Some(2), Some(3), Some(4)] {
+        let appraisal = appraisal(&TdFields {
+            body_type,
+            ..fields()
+        });
+        assert_eq!(
+            appraisal.verdict(),
+            Verdict::Accept,
+            "{body_type:?} {:#?}",
+            appraisal.checks()
+        );
+        assert_eq!(appraisal.tier(), Some(Tier::Emulated));
+        let accepted = appraisal.accepted().unwrap();
+        assert_eq!(accepted.appraised().host_data(), &[0x51; 32]);
+        assert_eq!(accepted.appraised().report_data(), &REPORT_DATA);
+    }
+}
+
+#[test]
+fn a_signed_quote_that_nobody_should_trust_is_refused_by_one_check() {
+    let sept = 1u64 << 28;
+    let mut config = fields().mr_config_id;
+    config[47] = 1;
+    let rows = [
+        (fields(), vec![]),
+        (
+            TdFields {
+                td_attributes: sept | 1 << 29,
+                ..fields()
+            },
+            vec![CheckName::Migratable],
+        ),
+        (
+            TdFields {
+                td_attributes: sept | 1 << 4,
+                ..fields()
+            },
+            vec![CheckName::Profiling],
+        ),
+        (
+            TdFields {
+                td_attributes: sept | 1,
+                ..fields()
+            },
+            vec![CheckName::Debug],
+        ),
+        (
+            TdFields {
+                td_attributes: sept | 1 << 40,
+                ..fields()
+            },
+            vec![CheckName::ReservedAttributes],
+        ),
+        (
+            TdFields {
+                td_attributes: 0,
+                ..fields()
+            },
+            vec![CheckName::SeptVeDisable],
+        ),
+        (
+            TdFields {
+                xfam: 0x600E7 | 1 << 40,
+                ..fields()
+            },
+            vec![CheckName::XfamKnownBits],
+        ),
+        (
+            TdFields {
+                tcb_status: "ConfigurationNeeded".to_owned(),
+                ..fields()
+            },
+            vec![CheckName::TcbStatus],
+        ),
+        (
+            TdFields {
+                tcb_status: "Revoked".to_owned(),
+                ..fields()
+            },
+            vec![CheckName::TcbLevel],
+        ),
+        (
+            TdFields {
+                pck_revoked: true,
+                ..fields()
+            },
+            vec![CheckName::Revocation],
+        ),
+        (
+            TdFields {
+                mr_config_id: config,
+                ..fields()
+            },
+            vec![CheckName::ManifestSigner],
+        ),
+        (
+            TdFields {
+                report_data: [0; 64],
+                ..fields()
+            },
+            vec![CheckName::ReportData],
+        ),
+    ];
+    for (fields, expected) in rows {
+        assert_eq!(failed(&appraisal(&fields)), expected, "{fields:?}");
+    }
+}
+
+#[test]
+fn a_development_root_of_tdx_is_trusted_only_where_it_was_handed_in() {
+    let (platform, other) = (TdxPlatform::new().unwrap(), TdxPlatform::new().unwrap());
+    let minted = platform.evidence(&fields()).unwrap();
+    let evidence = Evidence::tdx(minted.quote, Some(minted.collateral));
+    let error = verify(&evidence, &Roots::amd().unwrap(), NOW).unwrap_err();
+    assert_eq!(error.faults(), [VerifyFault::Tdx(TdxFault::RootNotPinned)]);
+    // Another root of the same name has another key.
+    let others = Roots::with_emulated(other.root_pem()).unwrap();
+    let error = verify(&evidence, &others, NOW).unwrap_err();
+    assert!(
+        matches!(
+            error.faults(),
+            [VerifyFault::Tdx(TdxFault::Step {
+                step: TdxStep::Revocation,
+                ..
+            })]
+        ),
+        "{error}"
+    );
+}
