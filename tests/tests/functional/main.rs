@@ -3,6 +3,7 @@
 mod command_line;
 mod configuration;
 mod crash;
+mod deposit;
 mod drain;
 mod judge;
 mod providers;
