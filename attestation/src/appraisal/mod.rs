@@ -33,7 +33,7 @@ use crate::time::UnixTime;
 /// ```
 /// ```compile_fail,E0624
 /// fn peek(verified: &attestation::Verified) -> &[u8; 64] {
-///     verified.report().report_data()
+///     verified.report().unwrap().report_data()
 /// }
 /// ```
 #[derive(Debug, Clone)]
