@@ -1,6 +1,7 @@
 //! The command line: what it takes, and which command runs.
 
 mod call;
+mod evidence;
 mod exit;
 mod failure;
 mod freeze;
@@ -8,6 +9,7 @@ mod grant;
 mod key;
 mod output;
 mod pages;
+mod policy;
 mod record;
 mod registry;
 mod secret_input;
@@ -45,7 +47,13 @@ enum Command {
     /// Asks for evidence with a fresh nonce and compares it with the policy's reference values. Without
     /// --allow-emulated an emulated enclave is rejected.
     #[command(after_long_help = verify::MANUAL)]
-    Verify,
+    Verify(verify::VerifyArgs),
+    /// Saved evidence: show, verify, compare
+    #[command(subcommand)]
+    Evidence(evidence::EvidenceCommand),
+    /// Policies: the reference values that evidence is compared with
+    #[command(subcommand)]
+    Policy(policy::PolicyCommand),
     /// Print the enclave's CA certificate (PEM), for programs that cannot verify evidence
     #[command(after_long_help = manual!("  tokenkeep trust --server https://keep.example:8443 --policy policy.toml > ca.pem"))]
     Trust,
@@ -117,11 +125,16 @@ impl Cli {
         let Self { global, command } = self;
         let output = global.output();
         match command {
-            Command::Verify => {
+            Command::Verify(args) => {
                 let inspection = global.inspect().await?;
+                args.keep(&inspection)?;
                 let server = global.server.as_deref().unwrap_or_default();
                 return verify::run(&inspection, server, output);
             }
+            Command::Evidence(command) => return evidence::run(&command, &global, output),
+            Command::Policy(policy::PolicyCommand::Attestation(
+                policy::AttestationPolicyCommand::Init,
+            )) => policy::init(&global.inspect().await?, output)?,
             Command::Key(command) => key::run(&command, output)?,
             Command::Trust => trust::trust(&global.channel().await?, output)?,
             Command::Jwks(trust::JwksCommand::Export(_)) => {

@@ -71,23 +71,17 @@ impl Global {
         Output::new(self.json)
     }
 
-    /// What a channel is made from.
-    pub(crate) fn config(&self) -> Result<AttestedConfig, Failure> {
+    /// What evidence is verified with: roots, revocation lists, reference values.
+    pub(crate) fn verification(&self) -> Result<Verification, Failure> {
         let Self {
-            server,
+            server: _,
             policy,
             allow_emulated,
             revocation_lists,
-            cert,
-            key,
+            cert: _,
+            key: _,
             json: _,
         } = self;
-        let server = server.as_ref().ok_or_else(|| {
-            Failure::usage(
-                "no server is named",
-                "give --server https://HOST:PORT or set TOKENKEEP_SERVER",
-            )
-        })?;
         let mut roots = match allow_emulated {
             Some(path) => {
                 let pem = tokenkeep::private_file::read_public(path, MAX_ROOT_BYTES)?;
@@ -108,8 +102,19 @@ impl Global {
             }
             None => None,
         };
-        let mut config = AttestedConfig::new(server, Verification::new(roots, policy));
-        if let (Some(cert), Some(key)) = (cert, key) {
+        Ok(Verification::new(roots, policy))
+    }
+
+    /// What a channel is made from.
+    pub(crate) fn config(&self) -> Result<AttestedConfig, Failure> {
+        let server = self.server.as_ref().ok_or_else(|| {
+            Failure::usage(
+                "no server is named",
+                "give --server https://HOST:PORT or set TOKENKEEP_SERVER",
+            )
+        })?;
+        let mut config = AttestedConfig::new(server, self.verification()?);
+        if let (Some(cert), Some(key)) = (&self.cert, &self.key) {
             config.client_identity = Some(ClientIdentity::from_pem_files(cert, key)?);
         }
         Ok(config)

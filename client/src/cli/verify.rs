@@ -26,6 +26,30 @@ Exit codes:
   3  authentic: nothing failed, but no policy was given or a check could not be made
   4  the server was not reached or cannot serve now";
 
+#[derive(Debug, clap::Args)]
+pub(crate) struct VerifyArgs {
+    /// Save the evidence to this new file, whatever the verdict, for `tokenkeep evidence`
+    #[arg(long, value_name = "FILE")]
+    save: Option<std::path::PathBuf>,
+}
+
+impl VerifyArgs {
+    /// Saves the evidence if that was asked for.
+    pub(crate) fn keep(&self, inspection: &Inspection) -> Result<(), Failure> {
+        let Some(file) = &self.save else {
+            return Ok(());
+        };
+        let json = inspection
+            .evidence()
+            .to_json()
+            .map_err(|error| Failure::answer(format!("the evidence cannot be saved: {error}")))?;
+        Ok(tokenkeep::private_file::create_private(
+            file,
+            json.as_bytes(),
+        )?)
+    }
+}
+
 /// Prints the result and yields the exit code of the verdict.
 pub(crate) fn run(inspection: &Inspection, server: &str, output: Output) -> Result<Exit, Failure> {
     let result = Findings { inspection, server };
@@ -40,7 +64,7 @@ pub(crate) fn run(inspection: &Inspection, server: &str, output: Output) -> Resu
     Ok(exit_of(inspection.verdict()))
 }
 
-const fn exit_of(verdict: Verdict) -> Exit {
+pub(crate) const fn exit_of(verdict: Verdict) -> Exit {
     match verdict {
         Verdict::Accept => Exit::Ok,
         Verdict::Authentic => Exit::AuthenticOnly,
