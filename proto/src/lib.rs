@@ -15,5 +15,4 @@ pub mod v1 {
 
 /// The contract's descriptors, an encoded `google.protobuf.FileDescriptorSet`,
 /// for server reflection and for tests that walk the contract.
-pub const FILE_DESCRIPTOR_SET: &[u8] =
-    include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
