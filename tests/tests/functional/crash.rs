@@ -21,6 +21,7 @@ use testkit::provider::{Answer, Event, Fault, Outcome, Standing};
 use tests::caller::{Caller, refused};
 use tests::effort;
 use tests::stack::{Blueprint, Stack};
+use tests::wait::wait_for;
 use tokenkeep::rpc_error::answer;
 use tokenkeep::{DpopKey, Signer as _};
 use tokio::task::JoinHandle;
@@ -99,6 +100,22 @@ async fn jwks(caller: &Caller, stack: &Stack) -> serde_json::Value {
     reply.json()
 }
 
+/// What was presented, in order: how good it was and what came of it.
+fn presentations(stack: &Stack) -> Vec<(Standing, Outcome)> {
+    let entries = stack.ledger().entries.into_iter();
+    entries
+        .filter_map(|entry| match entry.event {
+            Event::Presented {
+                standing, outcome, ..
+            } => Some((standing, outcome)),
+            Event::Consented { .. }
+            | Event::Revoked { .. }
+            | Event::Faulted { .. }
+            | Event::ApiCall { .. } => None,
+        })
+        .collect()
+}
+
 /// The thumbprints of all DPoP keys that are frozen, as the administrator sees them.
 async fn frozen_keys(stack: &Stack) -> Vec<String> {
     let request = v1::ListFreezesRequest {
@@ -124,24 +141,34 @@ async fn frozen_keys(stack: &Stack) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_service_comes_back_with_its_grants_keys_and_freezes() {
-    // Short-lived upstream tokens and a slow provider: many kills hit an exchange.
+    // Short-lived upstream tokens: the load makes exchanges all the time.
     let mut stack = Stack::with_grant(Blueprint {
         expires_in_s: 1,
         ..Blueprint::default()
     })
     .await;
     let keys = jwks(&Caller::of(&stack).await, &stack).await;
-    let (mut acknowledged, mut losses, mut good) = (Vec::new(), 0, 0);
+    let (mut acknowledged, mut losses, mut aimed, mut good) = (Vec::new(), 0, 0, 0);
     for kill in 0..kills() {
-        let load = Load::start(&stack).await;
-        let slow = Fault::at_token(true, Answer::Honest)
-            .delayed_by_ms(40)
-            .times(50);
-        stack.provider().fault(slow).unwrap();
         let jkt = DpopKey::generate().unwrap().jkt().to_string();
         stack.freeze(Subject::Jkt(jkt.clone())).await;
         acknowledged.push(jkt);
-        tokio::time::sleep(moment(700)).await;
+        let slow = Fault::at_token(true, Answer::Honest)
+            .delayed_by_ms(200)
+            .times(50);
+        stack.provider().fault(slow).unwrap();
+        let presented = presentations(&stack).len();
+        let load = Load::start(&stack).await;
+        if kill % 3 == 0 {
+            // Surely within an exchange: the provider has rotated and holds its answer back.
+            wait_for("an exchange runs", async || {
+                (presentations(&stack).len() > presented).then_some(())
+            })
+            .await;
+            aimed += 1;
+        } else {
+            tokio::time::sleep(moment(900)).await;
+        }
         stack.kill().await;
         good += load.stop().await;
         stack.provider().clear_faults();
@@ -151,7 +178,7 @@ async fn a_killed_service_comes_back_with_its_grants_keys_and_freezes() {
         assert_eq!(jwks(&caller, &stack).await, keys, "after kill {kill}");
         acknowledged.sort();
         assert_eq!(frozen_keys(&stack).await, acknowledged, "after kill {kill}");
-        let before = stack.ledger().entries.len();
+        let before = presentations(&stack).len();
         let reply = caller.contacts().await;
         let state = stack.grant_state(names::GRANT).await;
         if reply.status == 200 {
@@ -170,16 +197,8 @@ async fn a_killed_service_comes_back_with_its_grants_keys_and_freezes() {
                 "after kill {kill}"
             );
             // Nothing else may end a grant: the provider had given a successor that never arrived.
-            let superseded = stack.ledger().entries[before..].iter().any(|entry| {
-                matches!(
-                    entry.event,
-                    Event::Presented {
-                        standing: Standing::Superseded,
-                        outcome: Outcome::FamilyRevoked,
-                        ..
-                    }
-                )
-            });
+            let reuse = (Standing::Superseded, Outcome::FamilyRevoked);
+            let superseded = presentations(&stack)[before..].contains(&reuse);
             assert!(superseded, "after kill {kill}: lost without a cause");
             losses += 1;
             stack.deposit().await;
@@ -187,12 +206,13 @@ async fn a_killed_service_comes_back_with_its_grants_keys_and_freezes() {
         }
     }
     assert!(good > 0, "the load did something");
-    let reuses = stack.ledger().entries.into_iter().filter(|entry| {
-        let Event::Presented { standing, .. } = entry.event else {
-            return false;
-        };
-        standing != Standing::Current
-    });
+    assert!(
+        losses >= aimed,
+        "kills did hit exchanges: {losses} of {aimed}"
+    );
+    let reuses = presentations(&stack)
+        .into_iter()
+        .filter(|(standing, _)| *standing != Standing::Current);
     assert_eq!(reuses.count(), losses, "a dead grant is not tried again");
 }
 
