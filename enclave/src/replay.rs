@@ -69,6 +69,10 @@ impl ReplayCache {
 }
 
 #[cfg(test)]
+#[allow(
+    clippy::arithmetic_side_effects,
+    reason = "a test that overflows fails"
+)]
 mod tests {
     use super::*;
     use crate::nonce::{ACCEPTED_STEPS, STEP_MS};

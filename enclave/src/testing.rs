@@ -1,5 +1,9 @@
 //! A small world for the enclave's own tests: a store in memory, one of each in
 //! the registry, a grant, and a client with its DPoP key.
+#![allow(
+    clippy::arithmetic_side_effects,
+    reason = "a test that overflows fails"
+)]
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};

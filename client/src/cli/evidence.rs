@@ -29,15 +29,16 @@ Examples:
   tokenkeep evidence verify vectors/snp/milan-v3-aci --at 1790000000
   tokenkeep --json evidence verify vectors/tdx/v4-uptodate-dcapqvl
 
-PATH is a file that `verify --save` wrote, or a folder with
-  report.bin and vek.der (and ask.der, ark.der), or
-  quote.bin and collateral.json
-
 Exit codes:
   0  accept: authentic, and equal to the policy's reference values
   1  reject: a check failed, or the bytes are no evidence
   2  wrong usage, or PATH cannot be read
-  3  authentic: nothing failed, but not all that acceptance needs was given";
+  3  authentic: nothing failed, but not all that acceptance needs was given
+  4  never: no server is asked
+
+PATH is a file that `verify --save` wrote, or a folder with
+  report.bin and vek.der (and ask.der, ark.der), or
+  quote.bin and collateral.json";
 
 const SHOW_MANUAL: &str = "\
 Examples:
@@ -47,7 +48,9 @@ Examples:
 Exit codes:
   0  shown
   1  the bytes are no evidence
-  2  wrong usage, or PATH cannot be read";
+  2  wrong usage, or PATH cannot be read
+  3  never: nothing is verified
+  4  never: no server is asked";
 
 const DIFF_MANUAL: &str = "\
 Examples:
@@ -57,7 +60,9 @@ Examples:
 Exit codes:
   0  the same in each field
   1  different, or the bytes are no evidence
-  2  wrong usage, or a path cannot be read";
+  2  wrong usage, or a path cannot be read
+  3  never: nothing is verified
+  4  never: no server is asked";
 
 /// Saved evidence: show, verify, compare
 #[derive(Debug, Subcommand)]

@@ -53,6 +53,24 @@ impl TokenService for Issuer {
         self.asked.lock().push(request);
         Ok(tonic::Response::new(answer))
     }
+
+    async fn introspect_token(
+        &self,
+        _request: tonic::Request<proto::v1::IntrospectTokenRequest>,
+    ) -> Result<tonic::Response<proto::v1::IntrospectTokenResponse>, tonic::Status> {
+        Err(tonic::Status::unimplemented(
+            "the issuer of this test issues only",
+        ))
+    }
+
+    async fn revoke_token(
+        &self,
+        _request: tonic::Request<proto::v1::RevokeTokenRequest>,
+    ) -> Result<tonic::Response<proto::v1::RevokeTokenResponse>, tonic::Status> {
+        Err(tonic::Status::unimplemented(
+            "the issuer of this test issues only",
+        ))
+    }
 }
 
 struct Bench {

@@ -99,6 +99,20 @@ impl TokenService for Server {
             }
         }
     }
+
+    async fn introspect_token(
+        &self,
+        _request: Request<proto::v1::IntrospectTokenRequest>,
+    ) -> Result<Response<proto::v1::IntrospectTokenResponse>, Status> {
+        Err(Status::unimplemented("the issuer of this test issues only"))
+    }
+
+    async fn revoke_token(
+        &self,
+        _request: Request<proto::v1::RevokeTokenRequest>,
+    ) -> Result<Response<proto::v1::RevokeTokenResponse>, Status> {
+        Err(Status::unimplemented("the issuer of this test issues only"))
+    }
 }
 
 #[derive(Default)]

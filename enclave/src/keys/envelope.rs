@@ -194,7 +194,8 @@ mod tests {
         let extra = text.replacen('{', "{\"x\":1,", 1);
         let big = vec![b' '; MAX_ENVELOPE_BYTES + 1];
         let unknown = EnvelopeError::UnknownFormat("tokenkeep/envelope/v9".into());
-        let rows: [(&str, &[u8], [u8; 32], &[u8], EnvelopeError); 8] = [
+        type Row<'a> = (&'a str, &'a [u8], [u8; 32], &'a [u8], EnvelopeError);
+        let rows: [Row<'_>; 8] = [
             (
                 "other chip",
                 &file,

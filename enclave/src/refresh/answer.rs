@@ -157,7 +157,10 @@ mod tests {
         mono_ms: 1_000,
     };
 
-    fn read(body: &str) -> Option<(Option<Vec<u8>>, Result<u64, RefreshError>)> {
+    /// The new refresh token, and until when the access token is fresh.
+    type Read = (Option<Vec<u8>>, Result<u64, RefreshError>);
+
+    fn read(body: &str) -> Option<Read> {
         let granted = Scopes::parse(["a", "b"]).unwrap();
         success(&RawResponse::new(body.as_bytes().to_vec()), &granted, &NOW).map(|adoption| {
             (

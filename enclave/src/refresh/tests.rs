@@ -1,5 +1,9 @@
 //! Tests of the exchange against a model of a strict provider: each step, each
 //! failure, and random histories with crashes.
+#![allow(
+    clippy::arithmetic_side_effects,
+    reason = "a test that overflows fails"
+)]
 
 use std::sync::atomic::Ordering;
 

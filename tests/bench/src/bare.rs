@@ -80,6 +80,20 @@ impl TokenService for Bare {
             mode: TokenMode::Minted.into(),
         }))
     }
+
+    async fn introspect_token(
+        &self,
+        _request: Request<proto::v1::IntrospectTokenRequest>,
+    ) -> Result<Response<proto::v1::IntrospectTokenResponse>, Status> {
+        Err(Status::unimplemented("the bare server issues only"))
+    }
+
+    async fn revoke_token(
+        &self,
+        _request: Request<proto::v1::RevokeTokenRequest>,
+    ) -> Result<Response<proto::v1::RevokeTokenResponse>, Status> {
+        Err(Status::unimplemented("the bare server issues only"))
+    }
 }
 
 /// Runs the server until standard input ends.

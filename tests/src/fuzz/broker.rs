@@ -187,7 +187,6 @@ fn message_seeds() -> Vec<Vec<u8>> {
         vendor: id(),
         tls_spki_sha256: vec![1; 32],
         jwks: Vec::new(),
-        ..Default::default()
     };
     let provider = v1::Provider {
         id: id(),
