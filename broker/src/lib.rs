@@ -1,6 +1,6 @@
 //! The shell around the enclave: gRPC, HTTP, TLS, stores, configuration, telemetry.
 //!
-//! [`run`] is the whole service; what it is made of stands beside it.
+//! [`run()`] is the whole service; what it is made of stands beside it.
 
 pub mod boot;
 pub mod clock;
