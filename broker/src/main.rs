@@ -270,20 +270,22 @@ fn check_manifest(check: &Check, host: &HostConfig, findings: &mut Findings) -> 
     let files = &host.manifest;
     let toml = read_bounded(&files.file, MAX_MANIFEST_BYTES)?;
     let signature = read_bounded(&files.signature, MAX_SIGNATURE_BYTES)?;
+    let signed_by = match ManifestSignature::from_json(&signature) {
+        Ok(signature) => signature.signer(),
+        Err(fault) => {
+            let name = files.signature.display();
+            findings.faults.push(format!("{name}: {fault}"));
+            // The file's own faults are worth knowing all the same.
+            if let Err(faults) = Manifest::check(&toml, kind) {
+                add_faults(findings, &files.file, &faults);
+            }
+            return Ok(());
+        }
+    };
+    findings.manifest_signer = Some(hex::encode(signed_by));
     let signer = match &check.signer {
         Some(hex) => parse_digest(hex)?,
-        None => match ManifestSignature::from_json(&signature) {
-            Ok(signature) => signature.signer(),
-            Err(fault) => {
-                let name = files.signature.display();
-                findings.faults.push(format!("{name}: {fault}"));
-                // The file's own faults are worth knowing all the same.
-                if let Err(faults) = Manifest::check(&toml, kind) {
-                    add_faults(findings, &files.file, &faults);
-                }
-                return Ok(());
-            }
-        },
+        None => signed_by,
     };
     match Manifest::open(&toml, &signature, &signer, kind) {
         Ok(manifest) => {
@@ -299,7 +301,6 @@ fn check_manifest(check: &Check, host: &HostConfig, findings: &mut Findings) -> 
         }
         Err(ManifestError::Fields(faults)) => add_faults(findings, &files.file, &faults),
     }
-    findings.manifest_signer = Some(hex::encode(signer));
     Ok(())
 }
 

@@ -178,6 +178,15 @@ pub async fn run(
     let (grpc_socket, public_socket, gateway_socket) = listen(sockets, &host).await?;
     let grpc_tls = tls::grpc_server(Arc::clone(&certificate))?;
     let http_tls = tls::http_server(Arc::clone(&certificate))?;
+    for (name, socket) in [
+        (Name::Grpc, &grpc_socket),
+        (Name::Public, &public_socket),
+        (Name::Gateway, &gateway_socket),
+    ] {
+        if let Ok(addr) = socket.local_addr() {
+            events::listener_started(name, addr);
+        }
+    }
     let limits = host.limits.of_listener();
     if emulated {
         events::service_emulated();
@@ -188,7 +197,12 @@ pub async fn run(
 
     let renewal = tokio::spawn(renew(Arc::clone(&shell), certificate));
     let (grpc_limits, public_limits) = (limits.clone(), limits.clone());
-    tokio::join!(
+    let mut asked = stop.clone();
+    let told = tokio::spawn(async move {
+        asked.begun().await;
+        events::shutdown_began();
+    });
+    let (grpc, public, gateway) = tokio::join!(
         listener::serve(
             Name::Grpc,
             grpc_socket,
@@ -214,6 +228,14 @@ pub async fn run(
             stop
         ),
     );
+    for (name, drained) in [
+        (Name::Grpc, grpc),
+        (Name::Public, public),
+        (Name::Gateway, gateway),
+    ] {
+        events::listener_stopped(name, drained.cut);
+    }
+    told.abort();
     renewal.abort();
     let drain = Duration::from_secs(host.limits.drain_s);
     // An exchange that outlasts the drain has its intent in the store.

@@ -84,14 +84,14 @@ impl Enclave {
         }
         let token = self.open_token(&view, exchange)?;
         let secret = self.open_app_secret(&view, &material.app)?;
-        // Only a narrower set is named: the provider's own default is the grant.
-        let narrowed = (exchange.scopes != exchange.granted).then_some(&exchange.scopes);
+        // Named always: what the user consented to may be wider than the grant.
+        let scopes = (!exchange.scopes.is_empty()).then_some(&exchange.scopes);
         let request = request::refresh(
             &material.provider,
             &material.app,
             secret.as_ref(),
             &token,
-            narrowed,
+            scopes,
         );
         exchange.state = State::Sending;
         Ok(Action::Send(request))
