@@ -11,6 +11,9 @@ soak=${TOKENKEEP_SOAK:-}
 environment=$(scripts/node.sh --export)
 eval "$environment"
 
+# The end-to-end tests start the programs themselves.
+"$cargo" build --locked --workspace --bins
+
 if "$cargo" nextest --version >/dev/null 2>&1; then
     "$cargo" nextest run --locked --workspace --no-fail-fast ${soak:+--run-ignored all}
 else
