@@ -1,5 +1,4 @@
-//! Tests of authentication: who is recognised, and each reason why not
-//! (CONFORMANCE C01 to C40).
+//! Tests of authentication: who is recognised, and each reason why not.
 
 use jose::json::JsonError;
 use jose::jws::{JwsError, Segment};
