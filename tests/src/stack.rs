@@ -173,6 +173,17 @@ impl Stack {
 
     /// A given refresh token, deposited.
     pub async fn deposit_token(&self, id: &str, refresh_token: &str) -> v1::Grant {
+        self.deposit_token_for(id, refresh_token, &names::SCOPES)
+            .await
+    }
+
+    /// A given refresh token, deposited for these scopes.
+    pub async fn deposit_token_for(
+        &self,
+        id: &str,
+        refresh_token: &str,
+        scopes: &[&str],
+    ) -> v1::Grant {
         let admin = self.admin().await;
         let recipient = admin.deposit_recipient().await.expect("a recipient");
         let sealed = recipient
@@ -185,7 +196,7 @@ impl Stack {
                 app: names::APP.to_owned(),
                 clients: vec![names::CLIENT.to_owned()],
                 targets: vec![names::TARGET.to_owned()],
-                scopes: names::SCOPES.map(str::to_owned).to_vec(),
+                scopes: scopes.iter().map(|scope| (*scope).to_owned()).collect(),
                 ..v1::Grant::default()
             }),
             sealed_refresh_token: sealed,

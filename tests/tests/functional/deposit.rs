@@ -32,3 +32,25 @@ async fn a_new_deposit_is_used_from_the_next_call_on() {
         .await;
     assert_eq!(owner().await, "bob");
 }
+
+#[tokio::test]
+async fn a_grant_narrower_than_its_consent_gives_no_more_than_it_names() {
+    let stack = Stack::start(Blueprint::default()).await;
+    let granted = stack.consent();
+    let token = granted.refresh_token.expose_secret();
+    stack
+        .deposit_token_for("acme-read", token, &["contacts.read"])
+        .await;
+    let caller = Caller::of(&stack).await.at("acme-read");
+    let token = caller.token().await;
+    let read = caller.call(Method::GET, "/contacts", &token).await;
+    assert_eq!(read.status, 200);
+    // The provider itself refuses: the token that it gave the enclave is no wider.
+    let body = r#"{"name":"Eve","email":"eve@example.com"}"#;
+    let json = [("content-type", "application/json")];
+    let written = caller
+        .call_with(Method::POST, "/contacts", &token, body, &json)
+        .await;
+    assert_eq!(written.status, 403);
+    assert_eq!(written.header("tokenkeep-answered-by"), "api");
+}
