@@ -12,9 +12,13 @@ mod problem;
 pub(crate) mod tests;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
+use axum::extract::{DefaultBodyLimit, Request};
+use axum::http::StatusCode;
+use axum::middleware::{Next, from_fn};
+use axum::response::IntoResponse;
 use axum::routing::post;
 
 use crate::shell::Shell;
@@ -28,8 +32,8 @@ pub const REVOCATION_PATH: &str = "/revoke";
 /// The longest form in bytes: an assertion, a token and the rest.
 pub const MAX_FORM_BYTES: usize = 16 * 1024;
 
-/// The routes.
-pub fn router(shell: &Arc<Shell>) -> Router {
+/// The routes. A request, its body included, may take `deadline` at most.
+pub fn router(shell: &Arc<Shell>, deadline: Duration) -> Router {
     let documents = documents::router(&shell.enclave);
     let endpoints = Router::new()
         .route(
@@ -46,5 +50,11 @@ pub fn router(shell: &Arc<Shell>) -> Router {
         )
         .layer(DefaultBodyLimit::max(MAX_FORM_BYTES))
         .with_state(Arc::clone(shell));
-    documents.merge(endpoints)
+    let in_time = from_fn(move |request: Request, next: Next| async move {
+        match tokio::time::timeout(deadline, next.run(request)).await {
+            Ok(answer) => answer,
+            Err(_) => StatusCode::REQUEST_TIMEOUT.into_response(),
+        }
+    });
+    documents.merge(endpoints).layer(in_time)
 }

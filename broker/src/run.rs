@@ -173,7 +173,8 @@ pub async fn run(
     );
     let gateway = Gateway::new(Arc::clone(&shell), Arc::clone(&refresher), egress);
     let gateway = Proved::new(gateway, proofs);
-    let public = public::router(&shell);
+    let deadline = Duration::from_secs(host.limits.request_s);
+    let public = public::router(&shell, deadline);
 
     let (grpc_socket, public_socket, gateway_socket) = listen(sockets, &host).await?;
     let grpc_tls = tls::grpc_server(Arc::clone(&certificate))?;

@@ -117,6 +117,9 @@ pub(crate) fn config() -> Config {
     }
 }
 
+/// How long a request may take.
+const DEADLINE: Duration = Duration::from_secs(15);
+
 impl Door {
     async fn open() -> Self {
         let state = tempfile::tempdir().unwrap();
@@ -135,7 +138,7 @@ impl Door {
             clock,
         });
         let door = Self {
-            routes: router(&shell),
+            routes: router(&shell, DEADLINE),
             shell,
             keys: [key(), key()],
             dpop: key(),
@@ -359,6 +362,22 @@ impl Asking {
             .collect();
         pairs.join("&")
     }
+}
+
+#[tokio::test]
+async fn a_form_that_does_not_end_is_given_up() {
+    let door = Door::open().await;
+    let never = Body::from_stream(futures_util::stream::pending::<
+        Result<axum::body::Bytes, std::io::Error>,
+    >());
+    let request = Request::post("/token")
+        .header("content-type", "application/x-www-form-urlencoded")
+        .body(never)
+        .unwrap();
+    // The runtime's clock goes on by itself when there is nothing else to do.
+    tokio::time::pause();
+    let answer = tower::ServiceExt::oneshot(door.routes.clone(), request).await;
+    assert_eq!(answer.unwrap().status(), 408);
 }
 
 #[tokio::test]
