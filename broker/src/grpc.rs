@@ -1,5 +1,6 @@
 //! The gRPC services: messages become the enclave's types at this edge, once.
 
+mod administrator;
 pub mod attestation;
 pub mod convert;
 pub mod door;

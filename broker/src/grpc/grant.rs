@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use enclave::admin::{AdminError, Administrator, DepositRequest, FreezeRequest};
+use enclave::admin::{DepositRequest, FreezeRequest};
 use proto::v1;
 use proto::v1::grant_service_server::GrantService;
 use tonic::{Request, Response, Status};
 
 use crate::events;
+use crate::grpc::administrator::{caller, refuse};
 use crate::grpc::convert;
 use crate::shell::Shell;
-use crate::status::Refusal;
 
 /// The service.
 #[derive(Debug)]
@@ -19,28 +19,13 @@ pub struct Grants {
     pub shell: Arc<Shell>,
 }
 
-impl Grants {
-    fn caller<T>(&self, request: &Request<T>) -> Result<&Administrator, Refusal> {
-        self.shell
-            .enclave
-            .administrator(&convert::peer(request))
-            .map_err(|error| Refusal::from(&error))
-    }
-}
-
-fn refuse(error: AdminError) -> Refusal {
-    let refusal = Refusal::from(&error);
-    events::admin_refused(&refusal);
-    refusal
-}
-
 #[tonic::async_trait]
 impl GrantService for Grants {
     async fn deposit_grant(
         &self,
         request: Request<v1::DepositGrantRequest>,
     ) -> Result<Response<v1::DepositGrantResponse>, Status> {
-        let by = self.caller(&request)?;
+        let by = caller(&self.shell, &request)?;
         let message = request.into_inner();
         let grant = convert::present("grant", message.grant)
             .and_then(convert::grant)
@@ -65,7 +50,7 @@ impl GrantService for Grants {
         &self,
         request: Request<v1::GetGrantRequest>,
     ) -> Result<Response<v1::GetGrantResponse>, Status> {
-        let by = self.caller(&request)?;
+        let by = caller(&self.shell, &request)?;
         let id = convert::grant_id("id", &request.get_ref().id).map_err(refuse)?;
         let view = self.shell.enclave.grant(by, &id).map_err(refuse)?;
         Ok(Response::new(v1::GetGrantResponse {
@@ -77,7 +62,7 @@ impl GrantService for Grants {
         &self,
         request: Request<v1::ListGrantsRequest>,
     ) -> Result<Response<v1::ListGrantsResponse>, Status> {
-        let by = self.caller(&request)?;
+        let by = caller(&self.shell, &request)?;
         let message = request.get_ref();
         let tenant = convert::tenant_id("tenant", &message.tenant).map_err(refuse)?;
         let page = convert::page(message.page_size, &message.page_token);
@@ -97,7 +82,7 @@ impl GrantService for Grants {
         &self,
         request: Request<v1::FreezeRequest>,
     ) -> Result<Response<v1::FreezeResponse>, Status> {
-        let by = self.caller(&request)?;
+        let by = caller(&self.shell, &request)?;
         let message = request.into_inner();
         let freeze = FreezeRequest {
             subject: convert::subject(message.subject).map_err(refuse)?,
@@ -121,7 +106,7 @@ impl GrantService for Grants {
         &self,
         request: Request<v1::ThawRequest>,
     ) -> Result<Response<v1::ThawResponse>, Status> {
-        let by = self.caller(&request)?;
+        let by = caller(&self.shell, &request)?;
         let message = request.into_inner();
         let subject = convert::subject(message.subject).map_err(refuse)?;
         let tenant = convert::optional_tenant("tenant", &message.tenant).map_err(refuse)?;
@@ -141,7 +126,7 @@ impl GrantService for Grants {
         &self,
         request: Request<v1::ListFreezesRequest>,
     ) -> Result<Response<v1::ListFreezesResponse>, Status> {
-        let by = self.caller(&request)?;
+        let by = caller(&self.shell, &request)?;
         let tenant =
             convert::optional_tenant("tenant", &request.get_ref().tenant).map_err(refuse)?;
         let freezes = self

@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use enclave::admin::{AdminError, Administrator, NewApp};
+use enclave::admin::NewApp;
 use proto::v1;
 use proto::v1::registry_service_server::RegistryService;
 use tonic::{Request, Response, Status};
 
 use crate::events;
+use crate::grpc::administrator::{caller, refuse};
 use crate::grpc::convert;
 use crate::shell::Shell;
-use crate::status::Refusal;
 
 /// The service.
 #[derive(Debug)]
@@ -19,28 +19,13 @@ pub struct Registry {
     pub shell: Arc<Shell>,
 }
 
-impl Registry {
-    fn caller<T>(&self, request: &Request<T>) -> Result<&Administrator, Refusal> {
-        self.shell
-            .enclave
-            .administrator(&convert::peer(request))
-            .map_err(|error| Refusal::from(&error))
-    }
-}
-
-fn refuse(error: AdminError) -> Refusal {
-    let refusal = Refusal::from(&error);
-    events::admin_refused(&refusal);
-    refusal
-}
-
 #[tonic::async_trait]
 impl RegistryService for Registry {
     async fn create_tenant(
         &self,
         request: Request<v1::CreateTenantRequest>,
     ) -> Result<Response<v1::CreateTenantResponse>, Status> {
-        let by = self.caller(&request)?;
+        let by = caller(&self.shell, &request)?;
         let message = request.into_inner();
         let tenant = convert::present("tenant", message.tenant)
             .and_then(convert::tenant)
@@ -61,7 +46,7 @@ impl RegistryService for Registry {
         &self,
         request: Request<v1::ListTenantsRequest>,
     ) -> Result<Response<v1::ListTenantsResponse>, Status> {
-        let by = self.caller(&request)?;
+        let by = caller(&self.shell, &request)?;
         let message = request.get_ref();
         let page = convert::page(message.page_size, &message.page_token);
         let page = self.shell.enclave.tenants(by, page).map_err(refuse)?;
@@ -76,7 +61,7 @@ impl RegistryService for Registry {
         &self,
         request: Request<v1::CreateVendorRequest>,
     ) -> Result<Response<v1::CreateVendorResponse>, Status> {
-        let by = self.caller(&request)?;
+        let by = caller(&self.shell, &request)?;
         let message = request.into_inner();
         let vendor = convert::present("vendor", message.vendor)
             .and_then(convert::vendor)
@@ -97,7 +82,7 @@ impl RegistryService for Registry {
         &self,
         request: Request<v1::ListVendorsRequest>,
     ) -> Result<Response<v1::ListVendorsResponse>, Status> {
-        self.caller(&request)?;
+        caller(&self.shell, &request)?;
         let message = request.get_ref();
         let page = convert::page(message.page_size, &message.page_token);
         let page = self.shell.enclave.vendors(page).map_err(refuse)?;
@@ -112,7 +97,7 @@ impl RegistryService for Registry {
         &self,
         request: Request<v1::CreateClientRequest>,
     ) -> Result<Response<v1::CreateClientResponse>, Status> {
-        let by = self.caller(&request)?;
+        let by = caller(&self.shell, &request)?;
         let message = request.into_inner();
         let client = convert::present("client", message.client)
             .and_then(convert::client)
@@ -133,7 +118,7 @@ impl RegistryService for Registry {
         &self,
         request: Request<v1::GetClientRequest>,
     ) -> Result<Response<v1::GetClientResponse>, Status> {
-        self.caller(&request)?;
+        caller(&self.shell, &request)?;
         let id = convert::client_id("id", &request.get_ref().id).map_err(refuse)?;
         let client = self.shell.enclave.client(&id).map_err(refuse)?;
         Ok(Response::new(v1::GetClientResponse {
@@ -145,7 +130,7 @@ impl RegistryService for Registry {
         &self,
         request: Request<v1::ListClientsRequest>,
     ) -> Result<Response<v1::ListClientsResponse>, Status> {
-        self.caller(&request)?;
+        caller(&self.shell, &request)?;
         let message = request.get_ref();
         let vendor = convert::vendor_id("vendor", &message.vendor).map_err(refuse)?;
         let page = convert::page(message.page_size, &message.page_token);
@@ -161,7 +146,7 @@ impl RegistryService for Registry {
         &self,
         request: Request<v1::CreateProviderRequest>,
     ) -> Result<Response<v1::CreateProviderResponse>, Status> {
-        let by = self.caller(&request)?;
+        let by = caller(&self.shell, &request)?;
         let message = request.into_inner();
         let provider = convert::present("provider", message.provider)
             .and_then(convert::provider)
@@ -182,7 +167,7 @@ impl RegistryService for Registry {
         &self,
         request: Request<v1::GetProviderRequest>,
     ) -> Result<Response<v1::GetProviderResponse>, Status> {
-        self.caller(&request)?;
+        caller(&self.shell, &request)?;
         let id = convert::provider_id("id", &request.get_ref().id).map_err(refuse)?;
         let provider = self.shell.enclave.provider(&id).map_err(refuse)?;
         Ok(Response::new(v1::GetProviderResponse {
@@ -194,7 +179,7 @@ impl RegistryService for Registry {
         &self,
         request: Request<v1::ListProvidersRequest>,
     ) -> Result<Response<v1::ListProvidersResponse>, Status> {
-        self.caller(&request)?;
+        caller(&self.shell, &request)?;
         let message = request.get_ref();
         let page = convert::page(message.page_size, &message.page_token);
         let page = self.shell.enclave.providers(page).map_err(refuse)?;
@@ -209,7 +194,7 @@ impl RegistryService for Registry {
         &self,
         request: Request<v1::CreateAppRequest>,
     ) -> Result<Response<v1::CreateAppResponse>, Status> {
-        let by = self.caller(&request)?;
+        let by = caller(&self.shell, &request)?;
         let message = request.into_inner();
         let app = convert::present("app", message.app)
             .and_then(convert::app)
@@ -234,7 +219,7 @@ impl RegistryService for Registry {
         &self,
         request: Request<v1::GetAppRequest>,
     ) -> Result<Response<v1::GetAppResponse>, Status> {
-        self.caller(&request)?;
+        caller(&self.shell, &request)?;
         let id = convert::app_id("id", &request.get_ref().id).map_err(refuse)?;
         let app = self.shell.enclave.app(&id).map_err(refuse)?;
         Ok(Response::new(v1::GetAppResponse {
@@ -246,7 +231,7 @@ impl RegistryService for Registry {
         &self,
         request: Request<v1::ListAppsRequest>,
     ) -> Result<Response<v1::ListAppsResponse>, Status> {
-        self.caller(&request)?;
+        caller(&self.shell, &request)?;
         let message = request.get_ref();
         let vendor = convert::vendor_id("vendor", &message.vendor).map_err(refuse)?;
         let page = convert::page(message.page_size, &message.page_token);
