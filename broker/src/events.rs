@@ -165,6 +165,21 @@ pub fn exchange_resumed(grant: &GrantId, adopted: bool) {
     warn!(event = "exchange_resumed", %grant, adopted);
 }
 
+/// An API repeated the credential that it was called with; its answer was cut.
+pub fn credential_echoed(admitted: &Admitted) {
+    warn!(
+        event = "credential_echoed",
+        grant = %admitted.grant,
+        target = %admitted.target,
+        "the answer was cut and the upstream access token is not used again"
+    );
+}
+
+/// The completion leaf of a call could not be written.
+pub fn completion_not_written(grant: &GrantId) {
+    warn!(event = "completion_not_written", %grant);
+}
+
 /// A call was forwarded.
 pub fn call_forwarded(admitted: &Admitted) {
     info!(

@@ -1,9 +1,12 @@
 //! The gateway's door: HTTP requests with a token and a proof, forwarded with
 //! the provider's bearer.
 
+mod answer;
 mod metadata;
 mod problem;
 pub mod proved;
+mod report;
+mod request;
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -12,18 +15,22 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use enclave::gateway::{Admitted, GatewayError, GatewayRequest, UpstreamCall, answer_headers};
+use enclave::gateway::{Admitted, AnswerError, GatewayError, GatewayRequest};
 use enclave::nonce::Role;
 use enclave::pending::Pending;
 use enclave::policy::Denied;
-use enclave::refresh::RefreshError;
+use enclave::refresh::{RefreshError, UpstreamAccess};
 use enclave::store::StoreError;
 use http::header::{AUTHORIZATION, CACHE_CONTROL, HeaderName};
-use http::{HeaderValue, Request, Response};
+use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use url::Url;
+
+use answer::Answer;
+use report::Report;
+use request::RequestBody;
 
 use crate::events;
 use crate::refresher::Refresher;
@@ -49,6 +56,8 @@ pub enum CallError {
     Refresh(RefreshError),
     /// The API could not be reached or did not answer.
     Upstream(UpstreamError),
+    /// The API's answer can't be passed on.
+    Answer(AnswerError),
     /// The request can't be written.
     Malformed,
 }
@@ -146,18 +155,52 @@ impl Inner {
                 .map_err(CallError::Refused)?
         };
         let admitted = self.write_down(admitted).await?;
-        let access = self
-            .refresher
+        let report = Report::new(Arc::clone(&self.shell), admitted);
+        let access = self.access(&report).await?;
+        events::call_forwarded(report.admitted());
+
+        // Without a body it can be sent again.
+        let again = body.is_end_stream().then(RequestBody::empty);
+        let body = RequestBody::new(body, report.sent());
+        let answer = self.send(&report, &access, body).await?;
+        let answer = match again {
+            Some(again) if answer.response.status() == StatusCode::UNAUTHORIZED => {
+                self.once_more(&report, access, answer, again).await?
+            }
+            Some(_) | None => answer,
+        };
+        answer.pass_on(report)
+    }
+
+    async fn access(&self, report: &Report) -> Result<Arc<UpstreamAccess>, CallError> {
+        let admitted = report.admitted();
+        self.refresher
             .access(&admitted.grant, &admitted.scopes)
             .await
-            .map_err(CallError::Refresh)?;
-        events::call_forwarded(&admitted);
-        let call = self
-            .shell
-            .enclave
-            .forward(admitted, &access)
-            .map_err(|denied| CallError::Refused(denied.into()))?;
-        self.send(call, body).await
+            .map_err(CallError::Refresh)
+    }
+
+    /// After a 401: once more with another token, if there is a point in it. What
+    /// the API said first stands if there is no other token.
+    async fn once_more(
+        &self,
+        report: &Report,
+        refused: Arc<UpstreamAccess>,
+        answer: Answer,
+        body: RequestBody,
+    ) -> Result<Answer, CallError> {
+        let now = self.shell.clock.now();
+        let enclave = &self.shell.enclave;
+        if !enclave.doubt_upstream(report.admitted(), &refused, &now) {
+            return Ok(answer);
+        }
+        match self.access(report).await {
+            Ok(access) => self.send(report, &access, body).await,
+            Err(error) => {
+                events::call_refused(&error);
+                Ok(answer)
+            }
+        }
     }
 
     async fn write_down(&self, pending: Pending<Admitted>) -> Result<Admitted, CallError> {
@@ -173,9 +216,15 @@ impl Inner {
 
     async fn send(
         &self,
-        call: UpstreamCall,
-        body: Incoming,
-    ) -> Result<Response<AnswerBody>, CallError> {
+        report: &Report,
+        access: &Arc<UpstreamAccess>,
+        body: RequestBody,
+    ) -> Result<Answer, CallError> {
+        let call = self
+            .shell
+            .enclave
+            .forward(report.admitted(), access)
+            .map_err(|denied| CallError::Refused(denied.into()))?;
         let url: Url = call
             .base_url
             .as_str()
@@ -189,19 +238,16 @@ impl Inner {
             .parse()
             .map_err(|_| CallError::Malformed)?;
         *request.headers_mut() = call.headers;
-        let answer = self
+        let response = self
             .egress
             .forward(&origin, request, (AUTHORIZATION, call.authorization))
             .await
             .map_err(CallError::Upstream)?;
-        let (head, body) = answer.into_parts();
-        let mut response = Response::new(body.map_err(Into::into).boxed_unsync());
-        *response.status_mut() = head.status;
-        *response.headers_mut() = answer_headers(head.status, &head.headers);
-        response
-            .headers_mut()
-            .insert(ANSWERED_BY, HeaderValue::from_static("api"));
-        Ok(response)
+        Ok(Answer {
+            response,
+            rules: call.answer,
+            access: Arc::clone(access),
+        })
     }
 }
 

@@ -18,6 +18,7 @@ use rustls::sign::CertifiedKey;
 use rustls_pki_types::PrivateKeyDer;
 use thiserror::Error;
 use tokio::net::TcpListener;
+use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
 
 use crate::boot::{Booted, StartError, boot};
@@ -149,6 +150,7 @@ pub async fn run(
         enclave,
         store: Arc::new(store),
         clock,
+        afterwards: TaskTracker::new(),
     });
     let egress = egress(&manifest, &host)?;
     let refresher = Refresher::new(Arc::clone(&shell), egress.clone());
@@ -240,7 +242,9 @@ pub async fn run(
     renewal.abort();
     let drain = Duration::from_secs(host.limits.drain_s);
     // An exchange that outlasts the drain has its intent in the store.
-    drop(tokio::time::timeout(drain, refresher.drained()).await);
+    shell.afterwards.close();
+    let written = async { tokio::join!(refresher.drained(), shell.afterwards.wait()) };
+    drop(tokio::time::timeout(drain, written).await);
     shell.store.close();
     Ok(())
 }

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use enclave::Enclave;
 use enclave::pending::Pending;
 
+use tokio_util::task::TaskTracker;
+
 use crate::clock::Clock;
 use crate::status::Refusal;
 use crate::store::EmbeddedStore;
@@ -18,6 +20,8 @@ pub struct Shell {
     pub store: Arc<EmbeddedStore>,
     /// The time.
     pub clock: Clock,
+    /// What is written when an answer has left; waited for at the end.
+    pub afterwards: TaskTracker,
 }
 
 impl Shell {

@@ -9,6 +9,7 @@ use ring::hmac;
 use ring::rand::SecureRandom;
 use serde::Serialize;
 
+use crate::gateway::CallEnd;
 use crate::ids::{ClientId, GrantId, TenantId};
 use crate::seal::{SealError, SealingKey, length_prefixed};
 use crate::store::{Leaf, Log};
@@ -38,6 +39,14 @@ pub(crate) enum Event<'a> {
         method: &'a str,
         path_sha256: String,
         jti: &'a str,
+    },
+    GatewayCompleted {
+        grant: &'a GrantId,
+        jti: &'a str,
+        status: Option<u16>,
+        request_bytes: u64,
+        answer_bytes: u64,
+        end: CallEnd,
     },
     Refreshed {
         grant: &'a GrantId,
@@ -79,6 +88,7 @@ impl Event<'_> {
         match self {
             Self::TokenIssued { .. } => "token_issued",
             Self::GatewayCall { .. } => "gateway_call",
+            Self::GatewayCompleted { .. } => "gateway_completed",
             Self::Refreshed { .. } => "refreshed",
             Self::NeedsConsent { .. } => "needs_consent",
             Self::Deposited { .. } => "deposited",
@@ -91,9 +101,10 @@ impl Event<'_> {
 
     fn log(&self) -> Log {
         match self {
-            Self::TokenIssued { .. } | Self::GatewayCall { .. } | Self::Refreshed { .. } => {
-                Log::Issuance
-            }
+            Self::TokenIssued { .. }
+            | Self::GatewayCall { .. }
+            | Self::GatewayCompleted { .. }
+            | Self::Refreshed { .. } => Log::Issuance,
             Self::NeedsConsent { .. }
             | Self::Deposited { .. }
             | Self::TokenRevoked { .. }

@@ -5,8 +5,11 @@
 //! built anew from typed parts, and the bearer is injected last.
 
 mod admit;
+mod complete;
+mod echo;
 mod headers;
 mod path;
+mod references;
 mod token;
 
 use http::{HeaderMap, Method};
@@ -15,7 +18,7 @@ use thiserror::Error;
 
 use crate::freeze::Touched;
 use crate::http_url::HttpUrl;
-use crate::ids::{ClientId, GrantId, TargetName};
+use crate::ids::{ClientId, GrantId, TargetName, TenantId};
 use crate::nonce::NonceError;
 use crate::policy::Denied;
 use crate::proof::ProofError;
@@ -23,9 +26,13 @@ use crate::rate::RateExceeded;
 use crate::replay::ReplayError;
 use crate::scope::Scopes;
 use crate::seal::SealError;
-use crate::secret::CredentialHeader;
+use crate::secret::{CredentialHeader, UpstreamAccessToken};
+use references::References;
 
-pub use headers::answer_headers;
+pub use complete::{CallEnd, Completed};
+pub(crate) use echo::Needles;
+pub use echo::{EchoFilter, Echoed};
+pub use headers::AnswerError;
 pub use path::PathError;
 pub use token::TokenError;
 
@@ -68,6 +75,9 @@ pub struct Admitted {
     path_and_query: String,
     headers: HeaderMap,
     touched: Touched,
+    tenant: TenantId,
+    jti: String,
+    references: References,
 }
 
 /// A request to a provider's API, complete but for its body.
@@ -82,6 +92,42 @@ pub struct UpstreamCall {
     pub headers: HeaderMap,
     /// The header `authorization`, with the provider's bearer token.
     pub authorization: CredentialHeader,
+    /// What the answer passes through.
+    pub answer: AnswerRules,
+}
+
+/// What an API's answer passes through.
+#[derive(Debug)]
+pub struct AnswerRules {
+    references: References,
+    echo: EchoFilter,
+}
+
+impl AnswerRules {
+    /// For the answer to a request for `path_and_query` at `base_url`, made with this
+    /// token; references are rewritten to `prefix`. None if there is no such URL.
+    #[must_use]
+    pub fn new(
+        base_url: &HttpUrl,
+        path_and_query: &str,
+        prefix: &str,
+        token: &UpstreamAccessToken,
+    ) -> Option<Self> {
+        let needles = Needles::new(token.expose()).map(std::sync::Arc::new);
+        Some(Self {
+            references: References::new(base_url, path_and_query, prefix)?,
+            echo: EchoFilter::new(needles),
+        })
+    }
+
+    /// The headers that are passed on, and the filter for the body.
+    ///
+    /// # Errors
+    /// [`AnswerError`]: nothing of this answer may leave.
+    pub fn accept(self, headers: &HeaderMap) -> Result<(HeaderMap, EchoFilter), AnswerError> {
+        let headers = headers::answer_headers(&self.references, &self.echo, headers)?;
+        Ok((headers, self.echo))
+    }
 }
 
 impl std::fmt::Debug for UpstreamCall {

@@ -16,12 +16,13 @@ mod request;
 mod start;
 mod step;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use thiserror::Error;
 
 use crate::custody::{Cause, Phase};
 use crate::freeze::Subject;
+use crate::gateway::{EchoFilter, Needles};
 use crate::http_url::HttpUrl;
 use crate::ids::{GrantId, TenantId};
 use crate::pending::{Durable, Pending};
@@ -104,6 +105,18 @@ pub struct UpstreamAccess {
     pub(crate) token: UpstreamAccessToken,
     /// Until when it is used, on the monotonic clock.
     pub(crate) fresh_until_ms: u64,
+    /// Since when it is held, on the monotonic clock.
+    pub(crate) obtained_ms: u64,
+    /// What an echo of it looks like; made when it is first used at an API.
+    pub(crate) needles: OnceLock<Option<Arc<Needles>>>,
+}
+
+impl UpstreamAccess {
+    /// A filter for an answer to a request with this token.
+    pub(crate) fn echo_filter(&self) -> EchoFilter {
+        let make = || Needles::new(self.token.expose()).map(Arc::new);
+        EchoFilter::new(self.needles.get_or_init(make).clone())
+    }
 }
 
 impl std::fmt::Debug for UpstreamAccess {

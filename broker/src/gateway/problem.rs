@@ -1,7 +1,7 @@
 //! What a caller of the gateway learns of an error: problem details [RFC 9457]
 //! and the challenge of RFC 9449 §7.1.
 
-use enclave::gateway::GatewayError;
+use enclave::gateway::{AnswerError, GatewayError};
 use enclave::policy::Denied;
 use enclave::refresh::RefreshError;
 use enclave::replay::ReplayError;
@@ -126,6 +126,16 @@ fn problem(error: &CallError) -> Problem {
             StatusCode::GATEWAY_TIMEOUT,
             "API_NO_ANSWER",
             "the API gave no answer; it may have acted on the request",
+        ),
+        CallError::Answer(AnswerError::Echoed(_)) => Problem::new(
+            StatusCode::BAD_GATEWAY,
+            "API_ECHOED_CREDENTIAL",
+            "the API's answer repeats the credential that it was called with, so it was not passed on; the API has acted on the request",
+        ),
+        CallError::Answer(AnswerError::Encoded) => Problem::new(
+            StatusCode::BAD_GATEWAY,
+            "API_ANSWER_ENCODED",
+            "the API's answer has a content encoding that was not asked for, so it could not be searched and was not passed on; the API has acted on the request",
         ),
         CallError::Malformed => Problem::new(
             StatusCode::BAD_REQUEST,

@@ -136,6 +136,7 @@ impl Door {
             enclave: boot.finish().unwrap(),
             store: Arc::new(store),
             clock,
+            afterwards: tokio_util::task::TaskTracker::new(),
         });
         let door = Self {
             routes: router(&shell, DEADLINE),

@@ -1,10 +1,13 @@
 //! Admission of a call, and what is forwarded for it.
 
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderValue, header};
 use ring::digest::{SHA256, digest};
 
 use super::path::GatewayPath;
-use super::{Admitted, GatewayError, GatewayRequest, METHODS, PathError, UpstreamCall, headers};
+use super::references::References;
+use super::{
+    Admitted, AnswerRules, GatewayError, GatewayRequest, METHODS, PathError, UpstreamCall, headers,
+};
 use crate::Enclave;
 use crate::audit::Event;
 use crate::ids::GrantId;
@@ -51,7 +54,7 @@ impl Enclave {
             .headers
             .get_all(DPOP)
             .iter()
-            .map(http::HeaderValue::as_bytes)
+            .map(HeaderValue::as_bytes)
             .collect();
         let htu = format!("{origin}{}", request.path);
         let htm = request.method.as_str();
@@ -111,7 +114,12 @@ impl Enclave {
             path_and_query.push('?');
             path_and_query.push_str(query);
         }
+        let references =
+            References::new(base_url, &path_and_query, &audience).ok_or(PathError::Form)?;
         let admitted = Admitted {
+            tenant: grant.value.tenant.clone(),
+            jti: claims.jti,
+            references,
             grant: grant_id,
             scopes: allowed.scopes,
             client: claims.client_id,
@@ -136,7 +144,7 @@ impl Enclave {
     /// [`Denied::Frozen`].
     pub fn forward(
         &self,
-        admitted: Admitted,
+        admitted: &Admitted,
         access: &UpstreamAccess,
     ) -> Result<UpstreamCall, Denied> {
         if let Some(subject) = self.view.read().frozen(&admitted.touched) {
@@ -144,12 +152,20 @@ impl Enclave {
         }
         let mut bearer = b"Bearer ".to_vec();
         bearer.extend_from_slice(access.token.expose());
+        let mut headers = admitted.headers.clone();
+        // An echo could not be seen in anything else.
+        let plain = HeaderValue::from_static("identity");
+        headers.insert(header::ACCEPT_ENCODING, plain);
         Ok(UpstreamCall {
-            base_url: admitted.base_url,
-            method: admitted.method,
-            path_and_query: admitted.path_and_query,
-            headers: admitted.headers,
+            base_url: admitted.base_url.clone(),
+            method: admitted.method.clone(),
+            path_and_query: admitted.path_and_query.clone(),
+            headers,
             authorization: CredentialHeader::new(bearer),
+            answer: AnswerRules {
+                references: admitted.references.clone(),
+                echo: access.echo_filter(),
+            },
         })
     }
 }

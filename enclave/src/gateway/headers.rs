@@ -1,7 +1,11 @@
 //! Headers that pass: lists of names, everything else stays behind.
 
-use http::header::{self, HeaderName};
-use http::{HeaderMap, StatusCode};
+use http::HeaderMap;
+use http::header::{self, HeaderName, HeaderValue};
+use thiserror::Error;
+
+use super::echo::{EchoFilter, Echoed};
+use super::references::References;
 
 /// Request headers that are forwarded to an API. No credential, no header of the
 /// connection, and nothing that names another address is among them.
@@ -28,7 +32,7 @@ const REQUEST: [HeaderName; 17] = [
 /// Answer headers that stay behind: those of the connection, those that set
 /// state or ask for credentials in the API's name, and those that our own answer
 /// sets.
-const ANSWER_DROPPED: [HeaderName; 15] = [
+const ANSWER_DROPPED: [HeaderName; 16] = [
     header::CONNECTION,
     header::PROXY_AUTHENTICATE,
     header::SET_COOKIE,
@@ -39,6 +43,7 @@ const ANSWER_DROPPED: [HeaderName; 15] = [
     header::WWW_AUTHENTICATE,
     header::STRICT_TRANSPORT_SECURITY,
     header::ALT_SVC,
+    header::REFRESH,
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
     HeaderName::from_static("authentication-info"),
@@ -57,12 +62,30 @@ pub(super) fn request_headers(from: &HeaderMap) -> HeaderMap {
     to
 }
 
-/// The headers of an API's answer that are passed on, for a status that is.
+/// Why an API's answer can't be passed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum AnswerError {
+    /// A header repeats the bearer.
+    #[error(transparent)]
+    Echoed(#[from] Echoed),
+    /// It is encoded, though only `identity` was asked for: nobody could see an
+    /// echo in it.
+    #[error("the API's answer has a content encoding that was not asked for")]
+    Encoded,
+}
+
+/// The headers of an API's answer that are passed on.
 ///
 /// Names that `Connection` nominates are dropped too [RFC 9110 §7.6.1].
-/// `Location` is dropped: redirects lead past the gateway.
-#[must_use]
-pub fn answer_headers(status: StatusCode, from: &HeaderMap) -> HeaderMap {
+pub(super) fn answer_headers(
+    references: &References,
+    echo: &EchoFilter,
+    from: &HeaderMap,
+) -> Result<HeaderMap, AnswerError> {
+    let encoded = |value: &HeaderValue| !value.as_bytes().eq_ignore_ascii_case(b"identity");
+    if from.get_all(header::CONTENT_ENCODING).iter().any(encoded) {
+        return Err(AnswerError::Encoded);
+    }
     let nominated: Vec<String> = from
         .get_all(header::CONNECTION)
         .iter()
@@ -72,20 +95,42 @@ pub fn answer_headers(status: StatusCode, from: &HeaderMap) -> HeaderMap {
         .collect();
     let mut to = HeaderMap::new();
     for (name, value) in from {
-        let dropped = ANSWER_DROPPED.contains(name)
-            || nominated.iter().any(|n| n == name.as_str())
-            || (name == header::LOCATION && status.is_redirection());
-        if !dropped {
-            to.append(name, value.clone());
+        if echo.found_in(value.as_bytes()) {
+            return Err(Echoed.into());
+        }
+        if ANSWER_DROPPED.contains(name) || nominated.iter().any(|n| n == name.as_str()) {
+            continue;
+        }
+        if let Some(value) = passed_on(references, name, value) {
+            to.append(name, value);
         }
     }
-    to
+    Ok(to)
+}
+
+/// A header's value, with references rewritten.
+fn passed_on(
+    references: &References,
+    name: &HeaderName,
+    value: &HeaderValue,
+) -> Option<HeaderValue> {
+    let rewritten = if *name == header::LINK {
+        references.rewrite_links(value.to_str().ok()?)?
+    } else if *name == header::LOCATION || *name == header::CONTENT_LOCATION {
+        references.rewrite(value.to_str().ok()?)?
+    } else {
+        return Some(value.clone());
+    };
+    HeaderValue::try_from(rewritten).ok()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use super::super::echo::Needles;
     use super::*;
-    use http::HeaderValue;
+    use crate::http_url::HttpUrl;
 
     fn map(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
         pairs
@@ -122,21 +167,63 @@ mod tests {
         assert_eq!(to, map(&[("accept", "application/json")]));
     }
 
+    fn answer(from: &[(&'static str, &'static str)]) -> Result<HeaderMap, AnswerError> {
+        let base = HttpUrl::parse("https://api.example/v1").unwrap();
+        let references = References::new(&base, "/v1/x", "https://gw.example/g/a/b").unwrap();
+        let needles = Needles::new(b"bearer-canary-1").map(Arc::new);
+        answer_headers(&references, &EchoFilter::new(needles), &map(from))
+    }
+
     #[test]
     fn an_answer_sets_no_state_and_asks_for_nothing() {
-        let from = map(&[
+        let found = answer(&[
             ("content-type", "application/json"),
             ("etag", "1"),
+            ("content-encoding", "identity"),
             ("set-cookie", "a=b"),
             ("www-authenticate", "Bearer"),
             ("connection", "close, X-Private"),
             ("x-private", "1"),
-            ("location", "https://api.example/x"),
+            ("refresh", "0; url=https://evil.example"),
             ("dpop-nonce", "n"),
         ]);
-        let kept = map(&[("content-type", "application/json"), ("etag", "1")]);
-        assert_eq!(answer_headers(StatusCode::FOUND, &from), kept);
-        let created = answer_headers(StatusCode::CREATED, &from);
-        assert!(created.contains_key("location"));
+        let kept = map(&[
+            ("content-type", "application/json"),
+            ("etag", "1"),
+            ("content-encoding", "identity"),
+        ]);
+        assert_eq!(found, Ok(kept));
+    }
+
+    #[test]
+    fn references_lead_through_the_gateway_or_nowhere() {
+        let found = answer(&[
+            ("location", "/v1/y"),
+            ("content-location", "https://elsewhere.example/"),
+            (
+                "link",
+                "<z>; rel=next, <https://elsewhere.example/>; rel=help",
+            ),
+        ]);
+        let kept = map(&[
+            ("location", "https://gw.example/g/a/b/y"),
+            ("link", "<https://gw.example/g/a/b/z>; rel=next"),
+        ]);
+        assert_eq!(found, Ok(kept));
+    }
+
+    #[test]
+    fn an_answer_that_repeats_the_bearer_or_hides_it_is_refused() {
+        let echoed = AnswerError::Echoed(Echoed);
+        for (header, error) in [
+            (("x-debug", "authorization=bearer-canary-1"), echoed),
+            (("location", "/v1/y?token=bearer%2dcanary-1"), echoed),
+            // Dropped or not.
+            (("set-cookie", "t=YmVhcmVyLWNhbmFyeS0x"), echoed),
+            (("content-encoding", "gzip"), AnswerError::Encoded),
+            (("content-encoding", "identity, br"), AnswerError::Encoded),
+        ] {
+            assert_eq!(answer(&[header]), Err(error), "{header:?}");
+        }
     }
 }

@@ -69,7 +69,7 @@ fn is_pchar(b: u8) -> bool {
     b.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@".contains(&b)
 }
 
-fn check_path(rest: &str) -> Result<(), PathError> {
+pub(super) fn check_path(rest: &str) -> Result<(), PathError> {
     let Some(segments) = rest.strip_prefix('/') else {
         return Ok(());
     };

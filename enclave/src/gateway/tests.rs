@@ -128,13 +128,14 @@ fn a_good_call_is_rebuilt_with_the_bearer_injected_last() {
     // One for the token, one for the call.
     assert_eq!(world.store.leaves.lock().len(), leaves + 2);
     let access = access(&world, &admitted);
-    let forwarded = world.enclave.forward(admitted, &access).unwrap();
+    let forwarded = world.enclave.forward(&admitted, &access).unwrap();
     assert_eq!(forwarded.method, Method::GET);
     assert_eq!(forwarded.base_url.as_str(), "http://127.0.0.1:1/api");
     assert_eq!(forwarded.path_and_query, "/api/v1/people?a=1");
     assert_eq!(forwarded.authorization.expose(), b"Bearer bearer-canary");
     let names: Vec<&str> = forwarded.headers.keys().map(HeaderName::as_str).collect();
-    assert_eq!(names, ["accept"]);
+    assert_eq!(names, ["accept", "accept-encoding"]);
+    assert_eq!(forwarded.headers["accept-encoding"], "identity");
     assert!(!format!("{forwarded:?}").contains("canary"));
 }
 
@@ -330,6 +331,83 @@ fn a_freeze_stops_a_token_that_was_issued_before() {
     };
     assert_eq!(late.map(|_| ()), Err(frozen.clone().into()));
     // Even one that was admitted is not forwarded any more.
-    let found = world.enclave.forward(admitted, &access).map(|_| ());
+    let found = world.enclave.forward(&admitted, &access).map(|_| ());
     assert_eq!(found, Err(frozen));
+}
+
+#[test]
+fn an_answer_passes_its_rules() {
+    let world = World::new(Rotation::Strict);
+    let admitted = call(&world, |_| {}).unwrap();
+    let access = access(&world, &admitted);
+    let forwarded = world.enclave.forward(&admitted, &access).unwrap();
+    let mut headers = HeaderMap::new();
+    header(&mut headers, "location", "/api/v1/people/7");
+    let (headers, mut echo) = forwarded.answer.accept(&headers).unwrap();
+    let expected = format!("{GATEWAY}/g/contacts/api/v1/people/7");
+    assert_eq!(headers["location"], expected.as_str());
+    assert_eq!(echo.push("you sent bearer-canary".into()), Err(Echoed));
+
+    let forwarded = world.enclave.forward(&admitted, &access).unwrap();
+    let mut headers = HeaderMap::new();
+    header(&mut headers, "x-debug", "Bearer bearer-canary");
+    let found = forwarded.answer.accept(&headers).map(|_| ());
+    assert_eq!(found, Err(AnswerError::Echoed(Echoed)));
+}
+
+#[test]
+fn a_discarded_token_is_not_used_again() {
+    let world = World::new(Rotation::Strict);
+    let admitted = call(&world, |_| {}).unwrap();
+    let first = access(&world, &admitted);
+    let cached = || {
+        let (grant, scopes) = (&admitted.grant, &admitted.scopes);
+        world.enclave.cached_upstream(grant, scopes, &world.now)
+    };
+    assert!(cached().is_some());
+    world.enclave.discard_upstream(&admitted, &first);
+    assert!(cached().is_none());
+    // One who comes late does not throw the next one away.
+    let second = access(&world, &admitted);
+    world.enclave.discard_upstream(&admitted, &first);
+    assert!(std::sync::Arc::ptr_eq(&cached().unwrap(), &second));
+}
+
+#[test]
+fn a_refused_token_is_doubted_when_it_is_not_new() {
+    let mut world = World::new(Rotation::Strict);
+    let admitted = call(&world, |_| {}).unwrap();
+    let access = access(&world, &admitted);
+    world.now.mono_ms += 4_999;
+    assert!(!world.enclave.doubt_upstream(&admitted, &access, &world.now));
+    let cached = |world: &World| {
+        let (grant, scopes) = (&admitted.grant, &admitted.scopes);
+        world.enclave.cached_upstream(grant, scopes, &world.now)
+    };
+    assert!(cached(&world).is_some());
+    world.now.mono_ms += 1;
+    assert!(world.enclave.doubt_upstream(&admitted, &access, &world.now));
+    assert!(cached(&world).is_none());
+}
+
+#[test]
+fn a_completed_call_leaves_a_leaf() {
+    let world = World::new(Rotation::Strict);
+    let admitted = call(&world, |_| {}).unwrap();
+    let completed = Completed {
+        status: Some(200),
+        request_bytes: 0,
+        answer_bytes: 7,
+        end: CallEnd::Complete,
+    };
+    let leaves = world.store.leaves.lock().len();
+    let pending = world
+        .enclave
+        .complete_call(&admitted, &completed, &world.now)
+        .unwrap();
+    world.settle(pending);
+    let found = world.store.leaves.lock();
+    assert_eq!(found.len(), leaves + 1);
+    let text = String::from_utf8(found.last().unwrap().bytes.clone()).unwrap();
+    assert!(text.contains("\"kind\":\"gateway_completed\""), "{text}");
 }

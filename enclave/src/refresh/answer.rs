@@ -1,6 +1,6 @@
 //! Reading a provider's answer at the token endpoint [RFC 6749 §5].
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer};
@@ -115,6 +115,8 @@ fn access(body: &Body, granted: &Scopes, now: &Now) -> Result<Arc<UpstreamAccess
     Ok(Arc::new(UpstreamAccess {
         token: UpstreamAccessToken::new(token.to_vec()),
         fresh_until_ms: now.mono_ms.saturating_add(fresh_ms),
+        obtained_ms: now.mono_ms,
+        needles: OnceLock::new(),
     }))
 }
 

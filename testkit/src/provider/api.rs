@@ -1,4 +1,4 @@
-//! The API behind the provider: contacts, a stream, and three bad habits for gateways to survive.
+//! The API behind the provider: contacts, a stream, and bad habits for gateways to survive.
 
 use std::{collections::BTreeMap, convert::Infallible, time::Duration};
 
@@ -9,6 +9,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{any, get},
 };
+use base64ct::{Base64, Encoding as _};
 use futures_util::stream;
 use http::{HeaderMap, Method, StatusCode, Uri, header, request::Parts};
 use parking_lot::Mutex;
@@ -41,6 +42,8 @@ pub(super) fn routes() -> Router<Provider> {
         .route("/api/stream", get(chunks))
         .route("/api/echo-headers", any(echo_headers))
         .route("/api/careless", get(careless))
+        .route("/api/compressed", get(compressed))
+        .route("/api/links", get(links))
         .route("/api/redirect", get(redirect))
 }
 
@@ -312,23 +315,81 @@ async fn echo_headers(call: Call, body: Bytes) -> Result<Response, Refusal> {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Padding {
+struct Habit {
     #[serde(default)]
     pad_bytes: usize,
+    #[serde(default)]
+    spelling: Spelling,
+    /// Whether a header holds it, too.
+    #[serde(default = "yes")]
+    header: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// How a careless API writes the token.
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Spelling {
+    #[default]
+    Plain,
+    /// As in an `Authorization: Basic` of a user.
+    Base64,
+    Percent,
+    Json,
+    Hex,
+}
+
+impl Spelling {
+    fn write(self, token: &str) -> String {
+        match self {
+            Self::Plain => token.to_owned(),
+            Self::Base64 => Base64::encode_string(format!("user:{token}").as_bytes()),
+            Self::Percent => token.bytes().map(|byte| format!("%{byte:02X}")).collect(),
+            Self::Json => token.bytes().map(|byte| format!("\\u{byte:04x}")).collect(),
+            Self::Hex => hex::encode(token),
+        }
+    }
 }
 
 /// An API that answers with the bearer token itself, `pad_bytes` into the body and in a header.
-async fn careless(
-    call: Call,
-    Query(Padding { pad_bytes }): Query<Padding>,
-) -> Result<Response, Refusal> {
+async fn careless(call: Call, Query(habit): Query<Habit>) -> Result<Response, Refusal> {
     call.admit("contacts.read")?;
+    let Habit {
+        pad_bytes,
+        spelling,
+        header,
+    } = habit;
     if pad_bytes > MAX_CHUNK_BYTES {
         return Ok(StatusCode::BAD_REQUEST.into_response());
     }
     let token = bearer_token(&call.headers).unwrap_or_default();
-    let body = format!("{}you sent {token}\n", ".".repeat(pad_bytes));
-    Ok(([("x-your-token", token.to_owned())], body).into_response())
+    let written = spelling.write(token);
+    let body = format!("{}you sent {written}\n", ".".repeat(pad_bytes));
+    if header {
+        return Ok(([("x-your-token", written)], body).into_response());
+    }
+    Ok(body.into_response())
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Links {
+    link: String,
+}
+
+/// An API that says where the next page is.
+async fn links(call: Call, Query(Links { link }): Query<Links>) -> Result<Response, Refusal> {
+    call.admit("contacts.read")?;
+    Ok(([(header::LINK, link)], "page").into_response())
+}
+
+/// An API that compresses whatever was asked for.
+async fn compressed(call: Call) -> Result<Response, Refusal> {
+    call.admit("contacts.read")?;
+    Ok(([(header::CONTENT_ENCODING, "gzip")], "not really").into_response())
 }
 
 #[derive(Deserialize)]

@@ -4,7 +4,7 @@ use std::str;
 use std::sync::LazyLock;
 
 use ::enclave::frame::{FILE_HEADER_BYTES, FRAME_HEADER_BYTES, FrameCipher};
-use ::enclave::gateway::answer_headers;
+use ::enclave::gateway::AnswerRules;
 use ::enclave::http_url::HttpUrl;
 use ::enclave::ids::{ClientId, GrantId, TargetName, TenantId};
 use ::enclave::keys::envelope::{self, LocalSecret};
@@ -12,8 +12,10 @@ use ::enclave::keys::root::RootKey;
 use ::enclave::record::{Cabinet, Place, Table};
 use ::enclave::scope::Scopes;
 use ::enclave::seal::SealingKey;
+use ::enclave::secret::UpstreamAccessToken;
 use ::enclave::store::{Key, Record};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::header::{CONTENT_LOCATION, LINK, LOCATION};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use ring::rand::{SecureRandom, SystemRandom};
 use zeroize::Zeroizing;
 
@@ -226,12 +228,15 @@ fn text_seeds() -> Vec<Vec<u8>> {
     .to_vec()
 }
 
-/// A provider's answer: a status, then header lines.
+/// What the fuzzed answers must not repeat.
+const BEARER: &str = "ya29.a0ARrdaM/k9+Vq7";
+
+/// Where references must lead.
+const PREFIX: &str = "https://gateway.example/g/crm/api";
+
+/// An API's answer: header lines, and the same bytes as its body.
 fn headers(input: &[u8]) -> bool {
-    let mut lines = input.split(|byte| *byte == b'\n');
-    let Some(Ok(status)) = lines.next().map(StatusCode::from_bytes) else {
-        return false;
-    };
+    let lines = input.split(|byte| *byte == b'\n');
     let mut from = HeaderMap::new();
     for line in lines {
         let Some(colon) = line.iter().position(|byte| *byte == b':') else {
@@ -244,7 +249,13 @@ fn headers(input: &[u8]) -> bool {
         };
         from.append(name, value);
     }
-    let to = answer_headers(status, &from);
+    let base_url = HttpUrl::parse("https://api.example/v1").expect("a URL");
+    let bearer = UpstreamAccessToken::new(BEARER.as_bytes().to_vec());
+    let rules = AnswerRules::new(&base_url, "/v1/x", PREFIX, &bearer).expect("rules");
+    let Ok((to, mut echo)) = rules.accept(&from) else {
+        // Refused as a whole, for an echo or an encoding.
+        return true;
+    };
     for stays in [
         "connection",
         "set-cookie",
@@ -254,22 +265,37 @@ fn headers(input: &[u8]) -> bool {
     ] {
         assert!(!to.contains_key(stays), "{stays} was passed on");
     }
-    assert!(
-        !(status.is_redirection() && to.contains_key("location")),
-        "a redirect was passed on"
-    );
     for (name, value) in &to {
-        assert!(
-            from.get_all(name).iter().any(|given| given == value),
-            "a header that was not given"
-        );
+        if [LOCATION, CONTENT_LOCATION].contains(name) {
+            assert!(
+                value.as_bytes().starts_with(PREFIX.as_bytes()),
+                "a reference leads past the gateway"
+            );
+        } else if *name != LINK {
+            assert!(
+                from.get_all(name).iter().any(|given| given == value),
+                "a header that was not given"
+            );
+        }
+    }
+    // The same bytes as a body, in two chunks: it passes whole, or the bearer is in it.
+    let (first, second) = input.split_at(input.len() / 2);
+    let whole = echo.push(first.to_vec().into()).and_then(|first| {
+        let second = echo.push(second.to_vec().into())?;
+        Ok([first, second, echo.finish()].concat())
+    });
+    match whole {
+        Ok(whole) => assert_eq!(whole, input, "an answer was changed"),
+        Err(_echoed) => assert!(input.len() >= BEARER.len(), "an echo out of nothing"),
     }
     true
 }
 
 fn header_seeds() -> Vec<Vec<u8>> {
     vec![
-        b"200\ncontent-type:application/json\nconnection:close, x-hop\nx-hop:1\nset-cookie:a=b\netag:\"1\"".to_vec(),
-        b"302\nlocation:https://elsewhere.example/\nkeep-alive:timeout=5".to_vec(),
+        b"content-type:application/json\nconnection:close, x-hop\nx-hop:1\nset-cookie:a=b\netag:\"1\"".to_vec(),
+        b"location:https://elsewhere.example/\nkeep-alive:timeout=5".to_vec(),
+        b"location:../v1/y\nlink:<?page=2>; rel=next, <a,b>; title=\"x\"\nx:ya29.a0ARrdaM/k9%2bVq\\u0037".to_vec(),
+        b"x:eWEyOS5hMEFScmRhTS9rOStWcTc\nx:796132392e".to_vec(),
     ]
 }

@@ -358,6 +358,7 @@ async fn what_the_client_sends_beside_is_left_behind_and_the_bearer_goes_in_last
         names,
         [
             "accept",
+            "accept-encoding",
             "authorization",
             "connection",
             "content-length",

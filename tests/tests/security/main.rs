@@ -2,6 +2,7 @@
 
 mod canaries;
 mod evidence;
+mod gateway_answers;
 mod gateway_refusals;
 mod grpc_refusals;
 mod state_files;

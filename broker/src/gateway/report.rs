@@ -1,0 +1,93 @@
+//! What is written down of a call when it is over, however it ends.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use enclave::gateway::{Admitted, CallEnd, Completed};
+use enclave::refresh::UpstreamAccess;
+use http::StatusCode;
+use tokio::runtime::Handle;
+
+use crate::events;
+use crate::shell::Shell;
+
+/// The report on one call, written down when it is dropped. Nobody waits for
+/// that: the decision was durable before the first byte went upstream.
+pub(super) struct Report {
+    shell: Arc<Shell>,
+    admitted: Admitted,
+    sent: Arc<AtomicU64>,
+    completed: Completed,
+}
+
+impl Report {
+    pub(super) fn new(shell: Arc<Shell>, admitted: Admitted) -> Self {
+        let completed = Completed {
+            status: None,
+            request_bytes: 0,
+            answer_bytes: 0,
+            end: CallEnd::NoAnswer,
+        };
+        Self {
+            shell,
+            admitted,
+            sent: Arc::default(),
+            completed,
+        }
+    }
+
+    pub(super) fn admitted(&self) -> &Admitted {
+        &self.admitted
+    }
+
+    /// Counts the bytes of the request's body.
+    pub(super) fn sent(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.sent)
+    }
+
+    /// The API has answered, and the client is getting it.
+    pub(super) fn answered(&mut self, status: StatusCode) {
+        self.completed.status = Some(status.as_u16());
+        self.completed.end = CallEnd::Abandoned;
+    }
+
+    /// More of the answer's body was passed on.
+    pub(super) fn passed_on(&mut self, bytes: usize) {
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        self.completed.answer_bytes = self.completed.answer_bytes.saturating_add(bytes);
+    }
+
+    /// The answer has come to an end.
+    pub(super) fn ended(&mut self, end: CallEnd) {
+        self.completed.end = end;
+    }
+
+    /// The API repeated the bearer, which is not used again.
+    pub(super) fn echoed(&mut self, access: &Arc<UpstreamAccess>) {
+        self.ended(CallEnd::EchoCut);
+        self.shell.enclave.discard_upstream(&self.admitted, access);
+        events::credential_echoed(&self.admitted);
+    }
+}
+
+impl Drop for Report {
+    fn drop(&mut self) {
+        let shell = Arc::clone(&self.shell);
+        self.completed.request_bytes = self.sent.load(Ordering::Relaxed);
+        let now = shell.clock.now();
+        let pending = shell
+            .enclave
+            .complete_call(&self.admitted, &self.completed, &now);
+        let (Ok(pending), Ok(_running)) = (pending, Handle::try_current()) else {
+            events::completion_not_written(&self.admitted.grant);
+            return;
+        };
+        let grant = self.admitted.grant.clone();
+        let afterwards = shell.afterwards.clone();
+        afterwards.spawn(async move {
+            if pending.commit(&*shell.store).await.is_err() {
+                events::completion_not_written(&grant);
+            }
+        });
+    }
+}
