@@ -17,10 +17,27 @@ use std::path::Path;
 
 use crate::evidence::EvidenceError;
 use crate::gateway::CallError;
+use crate::hygiene::{Hardened, Locked};
 use crate::listener::Name;
 use crate::status::Refusal;
 use crate::store::{OpenReport, TornTail};
 use crate::upstream::UpstreamError;
+
+/// Core dumps and debuggers are off. Says whether memory is kept out of the
+/// swap.
+pub fn process_hardened(hardened: Hardened) {
+    match hardened.locked {
+        Locked::All => info!(event = "process_hardened", memory_locked = true),
+        Locked::NotAllowed => warn!(
+            event = "process_hardened",
+            memory_locked = false,
+            "memory is not locked: give the service CAP_IPC_LOCK or an unlimited RLIMIT_MEMLOCK, or turn swap off"
+        ),
+        Locked::Refused(kind) => {
+            warn!(event = "process_hardened", memory_locked = false, %kind, "memory is not locked");
+        }
+    }
+}
 
 /// A listener accepts connections.
 pub fn listener_started(listener: Name, addr: SocketAddr) {

@@ -11,6 +11,7 @@ pub mod files;
 pub mod gateway;
 pub mod grpc;
 pub mod host_config;
+pub mod hygiene;
 pub mod listener;
 pub mod public;
 pub mod refresher;

@@ -11,13 +11,18 @@ use std::sync::Arc;
 use anyhow::{Context, anyhow};
 use attestation::manifest::{EnclaveKind, Manifest, ManifestError, ManifestSignature};
 use attestation::platform::HardwareAttester;
+use broker::events;
 use broker::files::read_bounded;
 use broker::host_config::{HostConfig, MAX_CONFIG_BYTES};
+use broker::hygiene;
 use broker::listener::{Shutdown, shutdown};
 use broker::run::{Config, run as serve};
 use broker::telemetry;
 use clap::{Args, Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
+
+#[global_allocator]
+static ALLOCATOR: hygiene::ZeroingAllocator = hygiene::ZEROING;
 
 /// Keeps OAuth refresh tokens inside an attested confidential VM and gives out
 /// short-lived, audience-bound, DPoP-bound access tokens.
@@ -127,6 +132,7 @@ fn read_host(path: &Path) -> anyhow::Result<Result<HostConfig, Vec<String>>> {
 }
 
 fn run(path: &Path) -> anyhow::Result<ExitCode> {
+    let hardened = hygiene::harden("tokenkeepd")?;
     let host = match read_host(path)? {
         Ok(host) => host,
         Err(faults) => {
@@ -137,6 +143,7 @@ fn run(path: &Path) -> anyhow::Result<ExitCode> {
         }
     };
     telemetry::init(host.log)?;
+    events::process_hardened(hardened);
     let attester = match HardwareAttester::detect() {
         Ok(attester) => Arc::new(attester),
         Err(missing) => {

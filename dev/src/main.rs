@@ -137,6 +137,9 @@ fn digest(text: &str) -> Result<[u8; 32], String> {
         .ok_or_else(|| "must be 64 hexadecimal digits".to_owned())
 }
 
+#[global_allocator]
+static ALLOCATOR: broker::hygiene::ZeroingAllocator = broker::hygiene::ZEROING;
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     match run(cli.command) {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use attestation::Attester as _;
 use attestation::manifest::{EnclaveKind, Manifest};
 use broker::host_config::HostConfig;
+use broker::hygiene::{self, HygieneError};
 use broker::listener::shutdown;
 use broker::run::open_manifest;
 use broker::telemetry::TelemetryError;
@@ -69,6 +70,9 @@ pub enum ServeError {
     /// The emulated chip cannot be made.
     #[error("the emulated chip cannot be made")]
     Chip(#[from] SnpError),
+    /// The process cannot be kept clean.
+    #[error(transparent)]
+    Hygiene(#[from] HygieneError),
     /// The log cannot begin.
     #[error(transparent)]
     Telemetry(#[from] TelemetryError),
@@ -97,6 +101,7 @@ struct ReadyLine<'a> {
 /// # Errors
 /// [`ServeError`].
 pub async fn serve(source: Source, emulation: Emulation) -> Result<(), ServeError> {
+    let hardened = hygiene::harden("tokenkeep-dev")?;
     let (host, sockets, dir) = match source {
         Source::State(dir) => {
             let parts = Lab::open(&dir)?.into_parts();
@@ -111,6 +116,7 @@ pub async fn serve(source: Source, emulation: Emulation) -> Result<(), ServeErro
     };
     let attester = attester(&dir, emulation)?;
     broker::telemetry::init(host.log)?;
+    broker::events::process_hardened(hardened);
     run(host, sockets, attester).await
 }
 

@@ -5,4 +5,5 @@ mod evidence;
 mod gateway_answers;
 mod gateway_refusals;
 mod grpc_refusals;
+mod hygiene;
 mod state_files;
