@@ -35,6 +35,7 @@
 //! | [`gateway`], [`resource_url`] | calls through the gateway |
 //! | [`rpc_error`] | what a refusal says |
 //! | [`tls`], [`transport`] | connections |
+//! | [`witness`] | a witness of logs |
 //! | [`nonce_cache`], [`clock`], [`private_file`] | nonces, time, files with private keys |
 
 pub mod access_token;
@@ -58,6 +59,7 @@ mod token_cache;
 pub mod token_client;
 pub mod transport;
 pub mod verification;
+pub mod witness;
 
 pub use access_token::AccessToken;
 pub use channel::{AttestedChannel, AttestedConfig, ConnectError, inspect};

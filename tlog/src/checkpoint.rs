@@ -295,7 +295,7 @@ fn check_line(line: &str) -> Result<(), CheckpointError> {
 }
 
 /// ASCII decimal without sign or leading zeros; `0` alone is zero.
-fn decimal(text: &str) -> Option<u64> {
+pub(crate) fn decimal(text: &str) -> Option<u64> {
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
     let leading_zero = text.len() > 1 && text.starts_with('0');
     if digits && !leading_zero {

@@ -12,9 +12,10 @@
 //! - [`note`]: C2SP `signed-note`: parse, format, sign, verify.
 //! - [`checkpoint`]: C2SP `tlog-checkpoint`, to a [`VerifiedCheckpoint`].
 //! - [`cosignature`]: C2SP `tlog-cosignature` (Ed25519 `cosignature/v1`), to a [`VerifiedCosignature`].
+//! - [`witness`]: C2SP `tlog-witness`: what a log asks for and whether a witness may cosign.
 //!
 //! Sources: [RFC 6962 §2.1], [RFC 9162 §2.1], [C2SP signed-note], [C2SP tlog-checkpoint],
-//! [C2SP tlog-tiles], [C2SP tlog-cosignature].
+//! [C2SP tlog-tiles], [C2SP tlog-cosignature], [C2SP tlog-witness].
 
 mod base64;
 pub mod checkpoint;
@@ -26,6 +27,7 @@ pub mod note;
 pub mod proof;
 pub mod tile;
 pub mod tree;
+pub mod witness;
 
 pub use checkpoint::{Checkpoint, CheckpointError, OpenError, Origin, VerifiedCheckpoint};
 pub use cosignature::{CosignatureError, Cosigner, CosignerKey, VerifiedCosignature};

@@ -17,6 +17,7 @@ mod session;
 mod token;
 mod trust;
 mod verify;
+mod witness;
 
 use clap::{Parser, Subcommand};
 
@@ -63,7 +64,7 @@ enum Command {
     /// DPoP keys, to which tokens are bound
     #[command(subcommand)]
     Key(key::KeyCommand),
-    /// A tenant's grants: deposit, list, show
+    /// A tenant's grants: deposit, list, show, revoke, delete
     #[command(subcommand)]
     Grant(grant::GrantCommand),
     /// Stop everything that a subject touches, at once and durably
@@ -101,6 +102,9 @@ enum Command {
     /// Apps: vendors' registrations at providers
     #[command(subcommand)]
     App(registry::AppCommand),
+    /// A witness of logs: make one, serve it, look at it
+    #[command(subcommand)]
+    Witness(witness::WitnessCommand),
 }
 
 impl Cli {
@@ -158,6 +162,7 @@ impl Cli {
             }
             Command::Client(command) => command.run(&global.channel().await?, output).await?,
             Command::Provider(command) => command.run(&global.channel().await?, output).await?,
+            Command::Witness(command) => witness::run(command, output).await?,
             Command::App(command) => command.run(&global.channel().await?, output).await?,
         }
         Ok(Exit::Ok)
