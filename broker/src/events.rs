@@ -150,6 +150,16 @@ pub fn registered(what: &'static str, id: &str, by: &str) {
     info!(event = "registered", what, id, by);
 }
 
+/// An administrator ended a grant for good.
+pub fn grant_revoked(grant: &GrantId, by: &str) {
+    warn!(event = "grant_revoked", %grant, by);
+}
+
+/// An administrator deleted a grant.
+pub fn grant_deleted(grant: &GrantId, by: &str) {
+    warn!(event = "grant_deleted", %grant, by);
+}
+
 /// Something was frozen.
 pub fn frozen(by: &str) {
     warn!(event = "frozen", by);

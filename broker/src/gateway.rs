@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use enclave::gateway::{Admitted, AnswerError, GatewayError, GatewayRequest};
+use enclave::gateway::{Admitted, AnswerError, CallEnd, GatewayError, GatewayRequest};
 use enclave::nonce::Role;
 use enclave::pending::Pending;
 use enclave::policy::Denied;
@@ -39,6 +39,9 @@ use crate::upstream::{Egress, Origin, UpstreamError};
 
 /// The body of an answer: our own, or the API's as it streams.
 pub type AnswerBody = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
+
+/// Ends when the call must not go on.
+type Stop = Pin<Box<dyn Future<Output = Denied> + Send>>;
 
 const DPOP_NONCE: HeaderName = HeaderName::from_static("dpop-nonce");
 
@@ -155,21 +158,35 @@ impl Inner {
                 .map_err(CallError::Refused)?
         };
         let admitted = self.write_down(admitted).await?;
-        let report = Report::new(Arc::clone(&self.shell), admitted);
-        let access = self.access(&report).await?;
+        let mut report = Report::new(Arc::clone(&self.shell), admitted);
+        let touched = report.admitted().touched();
+        let mut stop: Stop = Box::pin(Arc::clone(&self.shell).stopped(touched));
+        let answer = tokio::select! {
+            biased;
+            denied = &mut stop => {
+                report.ended(CallEnd::Stopped);
+                return Err(CallError::Refused(denied.into()));
+            }
+            answer = Box::pin(self.ask(&report, body)) => answer?,
+        };
+        answer.pass_on(report, stop)
+    }
+
+    /// The API's answer.
+    async fn ask(&self, report: &Report, body: Incoming) -> Result<Answer, CallError> {
+        let access = self.access(report).await?;
         events::call_forwarded(report.admitted());
 
         // Without a body it can be sent again.
         let again = body.is_end_stream().then(RequestBody::empty);
         let body = RequestBody::new(body, report.sent());
-        let answer = self.send(&report, &access, body).await?;
-        let answer = match again {
+        let answer = self.send(report, &access, body).await?;
+        match again {
             Some(again) if answer.response.status() == StatusCode::UNAUTHORIZED => {
-                self.once_more(&report, access, answer, again).await?
+                self.once_more(report, access, answer, again).await
             }
-            Some(_) | None => answer,
-        };
-        answer.pass_on(report)
+            Some(_) | None => Ok(answer),
+        }
     }
 
     async fn access(&self, report: &Report) -> Result<Arc<UpstreamAccess>, CallError> {

@@ -18,6 +18,7 @@ use rustls::sign::CertifiedKey;
 use rustls_pki_types::PrivateKeyDer;
 use thiserror::Error;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
 
@@ -150,6 +151,7 @@ pub async fn run(
         enclave,
         store: Arc::new(store),
         clock,
+        changes: watch::Sender::new(0),
         afterwards: TaskTracker::new(),
     });
     let egress = egress(&manifest, &host)?;

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use enclave::Enclave;
+use enclave::freeze::Touched;
 use enclave::pending::Pending;
-
+use enclave::policy::Denied;
+use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
@@ -20,6 +22,9 @@ pub struct Shell {
     pub store: Arc<EmbeddedStore>,
     /// The time.
     pub clock: Clock,
+    /// Tells whoever sends something out over time that administrators changed
+    /// something.
+    pub changes: watch::Sender<u64>,
     /// What is written when an answer has left; waited for at the end.
     pub afterwards: TaskTracker,
 }
@@ -34,8 +39,25 @@ impl Shell {
             .commit(&*self.store)
             .await
             .map_err(|error| Refusal::from(&error))?;
-        self.enclave
-            .release(durable)
-            .map_err(|denied| Refusal::from(&denied))
+        let released = self.enclave.release(durable);
+        self.changes
+            .send_modify(|count| *count = count.wrapping_add(1));
+        released.map_err(|denied| Refusal::from(&denied))
+    }
+
+    /// Ends when something that is touched is stopped: frozen, or its grant is
+    /// revoked or deleted.
+    pub async fn stopped(self: Arc<Self>, touched: Touched) -> Denied {
+        let mut changes = self.changes.subscribe();
+        loop {
+            changes.borrow_and_update();
+            if let Some(denied) = self.enclave.stopped(&touched) {
+                return denied;
+            }
+            if changes.changed().await.is_err() {
+                // Not while the shell is there, and it is.
+                std::future::pending::<()>().await;
+            }
+        }
     }
 }

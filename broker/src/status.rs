@@ -344,6 +344,12 @@ impl From<&Denied> for Refusal {
                 "stopped by an administrator: ask the owner of the grant",
             )
             .oauth("access_denied"),
+            Denied::Revoked => Self::new(
+                Code::FailedPrecondition,
+                "GRANT_REVOKED",
+                "the grant's owner revoked it: a new consent is needed",
+            )
+            .oauth("invalid_grant"),
             Denied::NeedsConsent { cause } => Self::new(
                 Code::FailedPrecondition,
                 "NEEDS_CONSENT",
@@ -439,6 +445,11 @@ impl From<&AdminError> for Refusal {
                 Code::InvalidArgument,
                 "DEPOSIT_NOT_OPENED",
                 "the deposit does not open: seal it anew to the key of fresh evidence",
+            ),
+            AdminError::Revoked => Self::new(
+                Code::FailedPrecondition,
+                "GRANT_REVOKED",
+                "the grant is revoked: delete it before its id is used again",
             ),
             AdminError::Busy => Self::new(
                 Code::Aborted,
@@ -719,6 +730,12 @@ mod tests {
                 Denied::NeedsConsent { cause }.into(),
                 Code::FailedPrecondition,
                 "NEEDS_CONSENT",
+                Some("invalid_grant"),
+            ),
+            (
+                Denied::Revoked.into(),
+                Code::FailedPrecondition,
+                "GRANT_REVOKED",
                 Some("invalid_grant"),
             ),
             (SealError::Failed.into(), Code::Internal, "INTERNAL", None),

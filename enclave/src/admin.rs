@@ -2,6 +2,7 @@
 
 mod deposit;
 mod freezes;
+mod grants;
 mod list;
 mod register;
 
@@ -107,6 +108,9 @@ pub enum AdminError {
     /// place, or damaged.
     #[error("the deposit does not open: seal it anew to the key of fresh evidence")]
     Deposit,
+    /// The grant was revoked.
+    #[error("the grant is revoked: delete it before its id is used again")]
+    Revoked,
     /// The grant's token is being exchanged at this moment.
     #[error("the grant is in use: try again")]
     Busy,

@@ -62,6 +62,15 @@ pub(crate) enum Event<'a> {
         by: &'a str,
         first: bool,
     },
+    GrantRevoked {
+        grant: &'a GrantId,
+        by: &'a str,
+        reason: &'a str,
+    },
+    GrantDeleted {
+        grant: &'a GrantId,
+        by: &'a str,
+    },
     TokenRevoked {
         grant: &'a GrantId,
         client: &'a ClientId,
@@ -92,6 +101,8 @@ impl Event<'_> {
             Self::Refreshed { .. } => "refreshed",
             Self::NeedsConsent { .. } => "needs_consent",
             Self::Deposited { .. } => "deposited",
+            Self::GrantRevoked { .. } => "grant_revoked",
+            Self::GrantDeleted { .. } => "grant_deleted",
             Self::TokenRevoked { .. } => "token_revoked",
             Self::Frozen { .. } => "frozen",
             Self::Thawed { .. } => "thawed",
@@ -107,6 +118,8 @@ impl Event<'_> {
             | Self::Refreshed { .. } => Log::Issuance,
             Self::NeedsConsent { .. }
             | Self::Deposited { .. }
+            | Self::GrantRevoked { .. }
+            | Self::GrantDeleted { .. }
             | Self::TokenRevoked { .. }
             | Self::Frozen { .. }
             | Self::Thawed { .. }

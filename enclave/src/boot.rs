@@ -139,7 +139,7 @@ impl Boot {
             }
             Table::Freezes => Effect::Freeze(Held::new(generation, json(&body)?)),
             Table::RevokedTokens => Effect::Revoked(Held::new(generation, json(&body)?)),
-            Table::Grants | Table::Custody | Table::Journal => {
+            Table::Grants | Table::Custody | Table::Journal | Table::Revocations => {
                 return Err(RecordError::Schema.into());
             }
         };
@@ -159,6 +159,7 @@ impl Boot {
             Table::Custody => {
                 let (refresh_generation, phase, _token) = custody::decode(&body)?;
                 let custody = Custody {
+                    tenant: tenant.clone(),
                     refresh_generation,
                     phase,
                     sealed: record.sealed.clone(),
@@ -171,6 +172,13 @@ impl Boot {
                     sealed: record.sealed.as_slice().into(),
                 };
                 Effect::Journal(name(&place.name)?, sealed)
+            }
+            Table::Revocations => {
+                let sealed = HeldSealed {
+                    generation,
+                    sealed: record.sealed.as_slice().into(),
+                };
+                Effect::Revocation(name(&place.name)?, sealed)
             }
             Table::Keys
             | Table::TenantKeys

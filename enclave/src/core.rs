@@ -11,6 +11,7 @@ use crate::authenticate::SpentAssertions;
 use crate::boot::Randomness;
 use crate::config::Config;
 use crate::custody::{self, Custody, Phase};
+use crate::freeze::Touched;
 use crate::ids::{ClientId, GrantId, TenantId};
 use crate::keys::keyring::Keyring;
 use crate::nonce::{Nonces, Role};
@@ -103,7 +104,8 @@ impl Enclave {
     /// the freezes are looked at once more.
     ///
     /// # Errors
-    /// [`Denied::Frozen`] if something that the answer touches was frozen since.
+    /// [`Denied`] if something that the answer touches was frozen, or its grant
+    /// revoked or deleted since.
     pub fn release<T>(&self, durable: Durable<T>) -> Result<T, Denied> {
         let Durable {
             effects,
@@ -111,8 +113,8 @@ impl Enclave {
             value,
         } = durable;
         if effects.is_empty() {
-            return match self.view.read().frozen(&touched) {
-                Some(subject) => Err(Denied::Frozen { subject }),
+            return match self.view.read().stopped(&touched) {
+                Some(denied) => Err(denied),
                 None => Ok(value),
             };
         }
@@ -124,10 +126,17 @@ impl Enclave {
             }
             view.apply(effect);
         }
-        match view.frozen(&touched) {
-            Some(subject) => Err(Denied::Frozen { subject }),
+        match view.stopped(&touched) {
+            Some(denied) => Err(denied),
             None => Ok(value),
         }
+    }
+
+    /// Why an answer that is on its way must not go on, if so. To be asked again
+    /// after each change of an administrator.
+    #[must_use]
+    pub fn stopped(&self, touched: &Touched) -> Option<Denied> {
+        self.view.read().stopped(touched)
     }
 
     /// Applies the effects of an exchange's own batch.
@@ -192,15 +201,17 @@ impl Enclave {
         expected_generation: u64,
         (refresh_generation, phase, token): (u64, Phase, &RefreshToken),
     ) -> Result<(Batch, Effect), RecordError> {
-        let key = match &place.realm {
-            crate::record::Realm::Tenant(tenant) => view.realm_key(tenant)?,
+        let tenant = match &place.realm {
+            crate::record::Realm::Tenant(tenant) => tenant,
             crate::record::Realm::System => return Err(RecordError::Schema),
         };
+        let key = view.realm_key(tenant)?;
         let body = custody::encode(refresh_generation, phase, token)?;
         let write = self
             .cabinet
             .seal(&*self.rng, &key, place, expected_generation, &body)?;
         let custody = Custody {
+            tenant: tenant.clone(),
             refresh_generation,
             phase,
             sealed: write.sealed.clone().unwrap_or_default(),

@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::ids::TenantId;
 use crate::record::RecordError;
 use crate::secret::RefreshToken;
 use zeroize::Zeroizing;
@@ -51,11 +52,18 @@ pub enum Phase {
         /// Why.
         cause: Cause,
     },
+    /// Its owner revoked the grant. The token is not here any more, and no other
+    /// phase follows. It also stands for a grant that was deleted: the record stays,
+    /// so that its generations never begin anew and no step of an exchange of the old
+    /// grant fits a new one.
+    Revoked,
 }
 
 /// What is known of a grant's refresh token without opening it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Custody {
+    /// Whose grant it is.
+    pub(crate) tenant: TenantId,
     /// Rises by one with each refresh token that the provider gave.
     pub refresh_generation: u64,
     /// Where its exchange stands.
@@ -119,6 +127,7 @@ mod tests {
             Phase::NeedsConsent {
                 cause: Cause::LostInExchange,
             },
+            Phase::Revoked,
         ];
         for phase in phases {
             let body = encode(9, phase, &token).unwrap();

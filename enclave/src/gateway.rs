@@ -80,6 +80,14 @@ pub struct Admitted {
     references: References,
 }
 
+impl Admitted {
+    /// All that the call touches, to be looked at as long as it lasts.
+    #[must_use]
+    pub fn touched(&self) -> Touched {
+        self.touched.clone()
+    }
+}
+
 /// A request to a provider's API, complete but for its body.
 pub struct UpstreamCall {
     /// The target's base URL: whom to connect to.

@@ -29,6 +29,9 @@ pub enum Denied {
         /// What is frozen.
         subject: Subject,
     },
+    /// The grant's owner revoked it.
+    #[error("the grant was revoked")]
+    Revoked,
     /// The grant's owner must consent again.
     #[error("the grant needs its owner's consent again")]
     NeedsConsent {
@@ -137,8 +140,8 @@ pub(crate) fn authorize(
         jkt,
     } = *ask;
     let touched = view.touched(grant, Some(client), Some(jkt.to_owned()));
-    if let Some(subject) = view.frozen(&touched) {
-        return Err(Denied::Frozen { subject });
+    if let Some(denied) = view.stopped(&touched) {
+        return Err(denied);
     }
     if !names(view, gateway_origin, grant, resource) {
         return Err(Denied::Resource);

@@ -49,6 +49,8 @@ pub enum Table {
     Custody,
     /// Providers' answers that are not yet adopted.
     Journal,
+    /// Refresh tokens of revoked grants, until their providers are told.
+    Revocations,
     /// Freezes.
     Freezes,
     /// Tokens that were revoked before they expired.
@@ -69,6 +71,7 @@ impl Table {
             Self::Grants => "grants",
             Self::Custody => "custody",
             Self::Journal => "journal",
+            Self::Revocations => "revocations",
             Self::Freezes => "freezes",
             Self::RevokedTokens => "revoked_tokens",
         }

@@ -137,6 +137,9 @@ pub enum RefreshError {
         /// What is frozen.
         subject: Subject,
     },
+    /// The grant's owner revoked it.
+    #[error("the grant was revoked")]
+    Revoked,
     /// The grant's owner must consent again.
     #[error("the grant needs its owner's consent again")]
     NeedsConsent {
@@ -184,6 +187,10 @@ pub struct Exchange {
     /// The phase to fall back to if nothing was sent.
     before: Phase,
     attempt: u32,
+    /// The generation of the custody record while this exchange owns it: that of
+    /// its intent. Nothing but this exchange may write a record of this generation
+    /// on, so a grant that was revoked or made anew meanwhile is left alone.
+    intent_generation: u64,
     state: State,
 }
 
@@ -220,5 +227,7 @@ struct Adoption {
     access: Result<Arc<UpstreamAccess>, RefreshError>,
 }
 
+#[cfg(test)]
+mod end_tests;
 #[cfg(test)]
 mod tests;

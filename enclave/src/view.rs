@@ -10,6 +10,7 @@ use std::sync::Arc;
 use crate::custody::{Cause, Custody, Phase};
 use crate::freeze::{Freeze, FreezeName, Subject, Touched};
 use crate::ids::{AppId, ClientId, GrantId, ProviderId, TenantId, VendorId};
+use crate::policy::Denied;
 use crate::record::RecordError;
 use crate::registry::{App, Client, Grant, Provider, Tenant, Vendor};
 use crate::revoke::RevokedToken;
@@ -52,6 +53,8 @@ pub(crate) enum Effect {
     Custody(GrantId, Held<Custody>),
     Journal(GrantId, HeldSealed),
     JournalGone(GrantId),
+    Revocation(GrantId, HeldSealed),
+    GrantGone(GrantId),
     Freeze(Held<Freeze>),
     Thaw(FreezeName),
     Revoked(Held<RevokedToken>),
@@ -73,6 +76,8 @@ pub(crate) struct View {
     pub(crate) grants_by_client: HashMap<ClientId, BTreeSet<GrantId>>,
     pub(crate) custody: HashMap<GrantId, Held<Custody>>,
     pub(crate) journal: HashMap<GrantId, HeldSealed>,
+    /// The refresh tokens that providers are to be told to revoke.
+    pub(crate) revocations: HashMap<GrantId, HeldSealed>,
     pub(crate) freezes: HashMap<FreezeName, Held<Freeze>>,
     /// The tokens that were revoked, by their ids.
     pub(crate) revoked: HashMap<String, Held<RevokedToken>>,
@@ -132,6 +137,20 @@ impl View {
             Effect::JournalGone(id) => {
                 self.journal.remove(&id);
             }
+            Effect::Revocation(id, held) => {
+                self.revocations.insert(id, held);
+            }
+            Effect::GrantGone(id) => {
+                if let Some(held) = self.grants.remove(&id) {
+                    for client in &held.value.clients {
+                        if let Some(grants) = self.grants_by_client.get_mut(client) {
+                            grants.remove(&id);
+                        }
+                    }
+                }
+                self.journal.remove(&id);
+                self.revocations.remove(&id);
+            }
             Effect::Freeze(held) => {
                 self.freezes.insert(held.value.name(), held);
                 self.freeze_epoch = self.freeze_epoch.saturating_add(1);
@@ -171,6 +190,35 @@ impl View {
             self.freezes.contains_key(&for_tenant)
         };
         touched.subjects.iter().find(|s| covered(s)).cloned()
+    }
+
+    /// Why nothing that touches this may go on, if so: a freeze, or a grant that
+    /// was revoked or deleted.
+    pub(crate) fn stopped(&self, touched: &Touched) -> Option<Denied> {
+        if let Some(subject) = self.frozen(touched) {
+            return Some(Denied::Frozen { subject });
+        }
+        touched.subjects.iter().find_map(|subject| {
+            if let Subject::Grant(grant) = subject {
+                self.ended(grant)
+            } else {
+                None
+            }
+        })
+    }
+
+    /// Whether a grant has come to its end.
+    fn ended(&self, grant: &GrantId) -> Option<Denied> {
+        if !self.grants.contains_key(grant) {
+            return Some(Denied::NoSuchGrant);
+        }
+        self.is_revoked(grant).then_some(Denied::Revoked)
+    }
+
+    /// Whether a grant's owner revoked it.
+    pub(crate) fn is_revoked(&self, grant: &GrantId) -> bool {
+        let custody = self.custody.get(grant);
+        custody.is_some_and(|held| held.value.phase == Phase::Revoked)
     }
 
     /// All that a request for a grant touches.
@@ -215,7 +263,7 @@ impl View {
     pub(crate) fn needs_consent(&self, grant: &GrantId) -> Option<Cause> {
         match self.custody.get(grant)?.value.phase {
             Phase::NeedsConsent { cause } => Some(cause),
-            Phase::Idle | Phase::Intent { .. } | Phase::Uncertain { .. } => None,
+            Phase::Idle | Phase::Intent { .. } | Phase::Uncertain { .. } | Phase::Revoked => None,
         }
     }
 }

@@ -7,6 +7,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use enclave::gateway::{AnswerError, AnswerRules, CallEnd, EchoFilter, Echoed};
+use enclave::policy::Denied;
 use enclave::refresh::UpstreamAccess;
 use futures_util::FutureExt;
 use http::header::CONTENT_LENGTH;
@@ -15,7 +16,7 @@ use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, SizeHint};
 
 use super::report::Report;
-use super::{ANSWERED_BY, AnswerBody, CallError};
+use super::{ANSWERED_BY, AnswerBody, CallError, Stop};
 use crate::upstream::{Ambiguous, IdleBody};
 
 /// An answer that nothing was passed on of.
@@ -30,7 +31,11 @@ impl Answer {
     ///
     /// # Errors
     /// [`CallError::Answer`] if its headers say that it must not.
-    pub(super) fn pass_on(self, mut report: Report) -> Result<Response<AnswerBody>, CallError> {
+    pub(super) fn pass_on(
+        self,
+        mut report: Report,
+        stop: Stop,
+    ) -> Result<Response<AnswerBody>, CallError> {
         let (head, body) = self.response.into_parts();
         report.answered(head.status);
         let (headers, echo) = self.rules.accept(&head.headers).map_err(|error| {
@@ -56,6 +61,7 @@ impl Answer {
             hint,
             access: self.access,
             report,
+            stop,
             over,
             first: None,
         };
@@ -76,6 +82,11 @@ impl Answer {
     }
 }
 
+/// An administrator stopped what the answer touches.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("stopped by an administrator")]
+struct Stopped(Denied);
+
 /// The body of an answer.
 struct AnswerStream {
     body: IdleBody,
@@ -83,6 +94,8 @@ struct AnswerStream {
     hint: SizeHint,
     access: Arc<UpstreamAccess>,
     report: Report,
+    /// Ends when nothing more of it may be passed on.
+    stop: Stop,
     /// Nothing more comes.
     over: bool,
     /// What came along with the head.
@@ -91,6 +104,9 @@ struct AnswerStream {
 
 /// Why an answer was cut before anything of it was passed on.
 fn cut(error: &Cause, status: StatusCode) -> CallError {
+    if let Some(Stopped(denied)) = error.downcast_ref() {
+        return CallError::Refused(denied.clone().into());
+    }
     match error.downcast_ref() {
         Some(Echoed) => CallError::Answer(Echoed.into()),
         None => CallError::Upstream(Ambiguous::Truncated { status }.into()),
@@ -108,6 +124,13 @@ impl Body for AnswerStream {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Cause>>> {
         let this = &mut *self;
+        let more = this.first.is_some() || !this.over;
+        if more && let Poll::Ready(denied) = this.stop.as_mut().poll(context) {
+            this.over = true;
+            this.first = None;
+            this.report.ended(CallEnd::Stopped);
+            return Poll::Ready(Some(Err(Stopped(denied).into())));
+        }
         if let Some(first) = this.first.take() {
             return Poll::Ready(Some(Ok(Frame::data(first))));
         }

@@ -208,6 +208,11 @@ fn denied_problem(denied: &Denied) -> Problem {
             "FROZEN",
             "stopped by an administrator: ask the owner of the grant",
         ),
+        Denied::Revoked => Problem::new(
+            StatusCode::FORBIDDEN,
+            "GRANT_REVOKED",
+            "the grant's owner revoked it: a new consent is needed",
+        ),
         Denied::NeedsConsent { cause } => needs_consent(cause.word()),
     }
 }
@@ -235,6 +240,7 @@ fn refresh(error: &RefreshError) -> Problem {
         RefreshError::Frozen { subject } => denied_problem(&Denied::Frozen {
             subject: subject.clone(),
         }),
+        RefreshError::Revoked => denied_problem(&Denied::Revoked),
         RefreshError::NeedsConsent { cause } => needs_consent(cause.word()),
         RefreshError::ProviderUnreachable => {
             gateway("PROVIDER_UNREACHABLE", "the provider can't be reached").retry(1)

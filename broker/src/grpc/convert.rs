@@ -296,6 +296,7 @@ pub fn grant(message: v1::Grant) -> Result<Grant, AdminError> {
 #[must_use]
 pub fn grant_message(view: GrantView) -> v1::Grant {
     let state = match view.needs_consent {
+        _ if view.revoked => v1::GrantState::Revoked,
         None => v1::GrantState::Active,
         Some(_) => v1::GrantState::NeedsConsent,
     };
@@ -314,6 +315,7 @@ pub fn grant_message(view: GrantView) -> v1::Grant {
         resources: view.resources,
         created_at_s: grant.created_at_s,
         refresh_generation: view.refresh_generation,
+        revocation_pending: view.revocation_pending,
     }
 }
 

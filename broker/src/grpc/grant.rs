@@ -1,11 +1,13 @@
-//! `GrantService`: deposits, grants, freezes, for tenants' administrators.
+//! `GrantService`: deposits, grants and their end, freezes, for tenants'
+//! administrators.
 
 use std::sync::Arc;
 
-use enclave::admin::{DepositRequest, FreezeRequest};
+use enclave::admin::{AdminError, DepositRequest, FreezeRequest};
+use enclave::pending::Pending;
 use proto::v1;
 use proto::v1::grant_service_server::GrantService;
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
 
 use crate::events;
 use crate::grpc::administrator::{caller, refuse};
@@ -17,6 +19,30 @@ use crate::shell::Shell;
 pub struct Grants {
     /// The enclave and what it needs.
     pub shell: Arc<Shell>,
+}
+
+/// How often a change is made again that an exchange was faster than. An exchange
+/// has three steps that write.
+const TRIES: usize = 8;
+
+impl Grants {
+    /// Makes a change that must not wait for an exchange that is under way: each of
+    /// its steps can be faster once.
+    async fn outpace<T>(
+        &self,
+        change: impl Fn() -> Result<Pending<T>, AdminError>,
+    ) -> Result<T, Status> {
+        for _ in 1..TRIES {
+            match self.shell.settle(change().map_err(refuse)?).await {
+                Err(refusal) if refusal.code == Code::Aborted => {
+                    // The step is durable; its effect is there in a moment.
+                    tokio::task::yield_now().await;
+                }
+                settled => return Ok(settled?),
+            }
+        }
+        Ok(self.shell.settle(change().map_err(refuse)?).await?)
+    }
 }
 
 #[tonic::async_trait]
@@ -76,6 +102,38 @@ impl GrantService for Grants {
             grants: grants.collect(),
             next_page_token: page.next,
         }))
+    }
+
+    async fn revoke_grant(
+        &self,
+        request: Request<v1::RevokeGrantRequest>,
+    ) -> Result<Response<v1::RevokeGrantResponse>, Status> {
+        let by = caller(&self.shell, &request)?;
+        let v1::RevokeGrantRequest { id, reason } = request.get_ref();
+        let id = convert::grant_id("id", id).map_err(refuse)?;
+        let enclave = &self.shell.enclave;
+        let now = || self.shell.clock.now();
+        let view = self
+            .outpace(|| enclave.revoke_grant(by, &id, reason, &now()))
+            .await?;
+        events::grant_revoked(&id, &by.name);
+        Ok(Response::new(v1::RevokeGrantResponse {
+            grant: Some(convert::grant_message(view)),
+        }))
+    }
+
+    async fn delete_grant(
+        &self,
+        request: Request<v1::DeleteGrantRequest>,
+    ) -> Result<Response<v1::DeleteGrantResponse>, Status> {
+        let by = caller(&self.shell, &request)?;
+        let id = convert::grant_id("id", &request.get_ref().id).map_err(refuse)?;
+        let enclave = &self.shell.enclave;
+        let now = || self.shell.clock.now();
+        self.outpace(|| enclave.delete_grant(by, &id, &now()))
+            .await?;
+        events::grant_deleted(&id, &by.name);
+        Ok(Response::new(v1::DeleteGrantResponse {}))
     }
 
     async fn freeze(

@@ -136,6 +136,7 @@ impl Door {
             enclave: boot.finish().unwrap(),
             store: Arc::new(store),
             clock,
+            changes: tokio::sync::watch::Sender::new(0),
             afterwards: tokio_util::task::TaskTracker::new(),
         });
         let door = Self {

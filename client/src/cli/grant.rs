@@ -31,6 +31,26 @@ pub(crate) enum GrantCommand {
         #[arg(long)]
         tenant: String,
     },
+    /// End a grant for good: its refresh token leaves custody, and nothing is issued or used for it again
+    ///
+    /// When this returns it is true, whatever was under way. The provider is told afterwards; until then the
+    /// grant shows `revocation_pending`. To use the id again, delete the grant and deposit a new consent.
+    #[command(after_long_help = manual!("  tokenkeep grant revoke acme-crm --reason 'contract ended'"))]
+    Revoke {
+        /// The grant
+        id: String,
+        /// Why, for the log
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
+    /// Delete a grant and all that was kept of it
+    ///
+    /// The provider is told nothing: revoke the grant first for that.
+    #[command(after_long_help = manual!("  tokenkeep grant delete acme-crm"))]
+    Delete {
+        /// The grant
+        id: String,
+    },
     /// Show a grant: state, clients, scopes, and the resources to ask tokens for
     #[command(after_long_help = manual!("  tokenkeep grant show acme-crm"))]
     Show {
@@ -86,6 +106,16 @@ pub(crate) async fn run(
             let records: Vec<Record> = found.into_iter().map(brief).collect();
             output.records("grants", &records)
         }
+        GrantCommand::Revoke { id, reason } => {
+            let request = v1::RevokeGrantRequest { id, reason };
+            let ended = answer(grants.revoke_grant(request)).await?;
+            output.record(&record(ended.into_inner().grant.ok_or_else(no_grant)?))
+        }
+        GrantCommand::Delete { id } => {
+            let request = v1::DeleteGrantRequest { id: id.clone() };
+            answer(grants.delete_grant(request)).await?;
+            output.record(&Record::new([("id", json!(id)), ("deleted", json!(true))]))
+        }
         GrantCommand::Show { id } => {
             let request = v1::GetGrantRequest { id };
             let found = answer(grants.get_grant(request)).await?.into_inner().grant;
@@ -134,6 +164,7 @@ fn state(number: i32) -> String {
     match v1::GrantState::try_from(number) {
         Ok(v1::GrantState::Active) => "active".to_owned(),
         Ok(v1::GrantState::NeedsConsent) => "needs_consent".to_owned(),
+        Ok(v1::GrantState::Revoked) => "revoked".to_owned(),
         Ok(v1::GrantState::Unspecified) | Err(_) => format!("unknown ({number})"),
     }
 }
@@ -166,6 +197,7 @@ fn record(grant: v1::Grant) -> Record {
         resources,
         created_at_s,
         refresh_generation,
+        revocation_pending,
     } = grant;
     Record::new([
         ("id", json!(id)),
@@ -180,6 +212,7 @@ fn record(grant: v1::Grant) -> Record {
         ("scopes", json!(scopes)),
         ("created_at_s", json!(created_at_s)),
         ("refresh_generation", json!(refresh_generation)),
+        ("revocation_pending", json!(revocation_pending)),
     ])
 }
 
@@ -191,6 +224,7 @@ mod tests {
     fn an_unknown_state_is_never_shown_as_active() {
         assert_eq!(state(v1::GrantState::Active.into()), "active");
         assert_eq!(state(v1::GrantState::NeedsConsent.into()), "needs_consent");
+        assert_eq!(state(v1::GrantState::Revoked.into()), "revoked");
         assert_eq!(state(0), "unknown (0)");
         assert_eq!(state(77), "unknown (77)");
     }

@@ -72,6 +72,13 @@ impl Enclave {
         }
 
         let custody = view.custody.get(&grant.id);
+        // A name that another tenant used before stays its own.
+        if custody.is_some_and(|held| held.value.tenant != grant.tenant) {
+            return Err(AdminError::Exists("grant"));
+        }
+        if held.is_some() && view.is_revoked(&grant.id) {
+            return Err(AdminError::Revoked);
+        }
         if custody.is_some_and(|held| matches!(held.value.phase, Phase::Intent { .. })) {
             return Err(AdminError::Busy);
         }

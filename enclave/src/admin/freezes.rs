@@ -13,7 +13,7 @@ use crate::time::Now;
 use crate::view::{Effect, Held, View};
 
 /// The longest reason in bytes.
-pub(crate) const MAX_REASON_BYTES: usize = 512;
+pub(super) const MAX_REASON_BYTES: usize = 512;
 
 /// A request to freeze.
 #[derive(Clone, Debug)]

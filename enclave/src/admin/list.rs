@@ -42,6 +42,10 @@ pub struct GrantView {
     pub grant: Grant,
     /// Why its owner is needed, if so.
     pub needs_consent: Option<Cause>,
+    /// Whether its owner revoked it.
+    pub revoked: bool,
+    /// Whether it was revoked and its provider was not told yet.
+    pub revocation_pending: bool,
     /// Whether a freeze covers it.
     pub frozen: bool,
     /// The resource indicators of its targets, in their order.
@@ -68,6 +72,8 @@ impl Enclave {
         GrantView {
             grant: grant.clone(),
             needs_consent: view.needs_consent(&grant.id),
+            revoked: view.is_revoked(&grant.id),
+            revocation_pending: view.revocations.contains_key(&grant.id),
             frozen: view.frozen(&view.touched(grant, None, None)).is_some(),
             resources,
             refresh_generation: custody.map_or(0, |held| held.value.refresh_generation),

@@ -141,14 +141,14 @@ impl Enclave {
     /// looked at once more: the last wait is behind us.
     ///
     /// # Errors
-    /// [`Denied::Frozen`].
+    /// [`Denied`].
     pub fn forward(
         &self,
         admitted: &Admitted,
         access: &UpstreamAccess,
     ) -> Result<UpstreamCall, Denied> {
-        if let Some(subject) = self.view.read().frozen(&admitted.touched) {
-            return Err(Denied::Frozen { subject });
+        if let Some(denied) = self.view.read().stopped(&admitted.touched) {
+            return Err(denied);
         }
         let mut bearer = b"Bearer ".to_vec();
         bearer.extend_from_slice(access.token.expose());

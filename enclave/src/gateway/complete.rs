@@ -30,6 +30,8 @@ pub enum CallEnd {
     Broken,
     /// The client hung up.
     Abandoned,
+    /// It was cut by an administrator: frozen, or the grant was revoked.
+    Stopped,
     /// It was cut, because it repeated the bearer.
     EchoCut,
     /// It was refused, because an echo could not have been seen in it.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Action, Exchange, RefreshError, State, UpstreamAccess};
 use crate::Enclave;
-use crate::custody::{self, Phase};
+use crate::custody::{self, Custody, Phase};
 use crate::freeze::Touched;
 use crate::ids::GrantId;
 use crate::pending::Pending;
@@ -14,7 +14,7 @@ use crate::scope::Scopes;
 use crate::secret::{ClientSecret, RefreshToken};
 use crate::store::Batch;
 use crate::time::Now;
-use crate::view::View;
+use crate::view::{Held, View};
 
 /// What a request for an upstream access token leads to.
 #[derive(Debug)]
@@ -74,6 +74,7 @@ impl Enclave {
                 (Phase::Uncertain { attempt }, attempt)
             }
             Phase::NeedsConsent { cause } => return Err(RefreshError::NeedsConsent { cause }),
+            Phase::Revoked => return Err(RefreshError::Revoked),
         };
         self.upstream_rates
             .take(grant, now)
@@ -89,9 +90,11 @@ impl Enclave {
             rotation: material.provider.rotation,
             before,
             attempt,
+            intent_generation: held.generation.saturating_add(1),
             state: State::Intending,
         };
-        let intent = self.write_custody(&view, &exchange, None, Phase::Intent { attempt })?;
+        let phase = Phase::Intent { attempt };
+        let intent = self.seal_custody(&view, &exchange, held, None, phase)?;
         let pending = Pending::new(intent.0, vec![intent.1], Touched::nothing(), ());
         Ok(Begin::Exchange(Box::new(exchange), Action::Commit(pending)))
     }
@@ -105,10 +108,37 @@ impl Enclave {
         successor: Option<&RefreshToken>,
         phase: Phase,
     ) -> Result<(Batch, crate::view::Effect), RefreshError> {
-        let held = view
-            .custody
-            .get(&exchange.grant)
-            .ok_or(RefreshError::NoSuchGrant)?;
+        let held = self.own_custody(view, exchange)?;
+        self.seal_custody(view, exchange, held, successor, phase)
+    }
+
+    /// The custody record that an exchange works on, if it still is the one that
+    /// its intent made.
+    pub(super) fn own_custody<'v>(
+        &self,
+        view: &'v View,
+        exchange: &Exchange,
+    ) -> Result<&'v Held<Custody>, RefreshError> {
+        let held = view.custody.get(&exchange.grant);
+        let held = held.ok_or(RefreshError::NoSuchGrant)?;
+        if held.value.phase == Phase::Revoked {
+            return Err(RefreshError::Revoked);
+        }
+        // Deleted, and made anew under the same name.
+        if held.generation != exchange.intent_generation {
+            return Err(RefreshError::NoSuchGrant);
+        }
+        Ok(held)
+    }
+
+    fn seal_custody(
+        &self,
+        view: &View,
+        exchange: &Exchange,
+        held: &Held<Custody>,
+        successor: Option<&RefreshToken>,
+        phase: Phase,
+    ) -> Result<(Batch, crate::view::Effect), RefreshError> {
         let place = custody_place(exchange);
         let key = view.realm_key(&exchange.tenant)?;
         let body = self
@@ -136,10 +166,7 @@ impl Enclave {
         view: &View,
         exchange: &Exchange,
     ) -> Result<RefreshToken, RefreshError> {
-        let held = view
-            .custody
-            .get(&exchange.grant)
-            .ok_or(RefreshError::NoSuchGrant)?;
+        let held = self.own_custody(view, exchange)?;
         let key = view.realm_key(&exchange.tenant)?;
         let place = custody_place(exchange);
         let body = self

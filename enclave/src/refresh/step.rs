@@ -11,7 +11,7 @@ use super::{
 };
 use crate::Enclave;
 use crate::audit;
-use crate::custody::{Cause, Phase};
+use crate::custody::{Cause, Custody, Phase};
 use crate::freeze::Touched;
 use crate::ids::GrantId;
 use crate::pending::Pending;
@@ -21,7 +21,7 @@ use crate::scope::Scopes;
 use crate::secret::RawResponse;
 use crate::store::{Batch, StoreError, Write};
 use crate::time::Now;
-use crate::view::{Effect, HeldSealed, View};
+use crate::view::{Effect, Held, HeldSealed, View};
 
 impl Enclave {
     /// Feeds an event to an exchange; gives what to do next.
@@ -67,10 +67,7 @@ impl Enclave {
                 Ok(Action::Pause(PAUSE_MS))
             }
         };
-        next.unwrap_or_else(|error| {
-            exchange.state = State::Done;
-            finish(Err(error))
-        })
+        next.unwrap_or_else(|error| self.leave(exchange, error))
     }
 
     /// The intent is durable: look at the freezes once more, then send.
@@ -132,6 +129,8 @@ impl Enclave {
     /// Seals the raw answer to the journal before anything reads it.
     fn journal(&self, exchange: &mut Exchange, body: RawResponse) -> Result<Action, RefreshError> {
         let view = self.view.read();
+        // A grant that was revoked meanwhile leaves nothing behind.
+        self.own_custody(&view, exchange)?;
         let held = view.journal.get(&exchange.grant);
         let generation = held.map_or(0, |held| held.generation);
         let key = view.realm_key(&exchange.tenant)?;
@@ -219,15 +218,43 @@ impl Enclave {
             Err(error) => return finish(Err(error)),
         };
         let view = self.view.read();
-        let frozen = view
-            .grants
-            .get(&exchange.grant)
-            .and_then(|grant| view.frozen(&view.touched(&grant.value, None, None)));
-        if let Some(subject) = frozen {
+        let Some(grant) = view.grants.get(&exchange.grant) else {
+            return finish(Err(RefreshError::NoSuchGrant));
+        };
+        if let Some(subject) = view.frozen(&view.touched(&grant.value, None, None)) {
             return finish(Err(RefreshError::Frozen { subject }));
+        }
+        if view.is_revoked(&exchange.grant) {
+            return finish(Err(RefreshError::Revoked));
         }
         self.keep_upstream(&exchange.grant, &exchange.scopes, &access, now);
         finish(Ok(access))
+    }
+
+    /// The exchange can't go on. If the grant came to its end meanwhile, what the
+    /// journal holds of the provider's answer is destroyed as well.
+    fn leave(&self, exchange: &mut Exchange, error: RefreshError) -> Action {
+        let view = self.view.read();
+        let ended = matches!(error, RefreshError::Revoked | RefreshError::NoSuchGrant);
+        let Some(held) = view.journal.get(&exchange.grant).filter(|_| ended) else {
+            exchange.state = State::Done;
+            return finish(Err(error));
+        };
+        let place = Place::tenant(&exchange.tenant, Table::Journal, exchange.grant.as_str());
+        let batch = Batch {
+            writes: vec![Write {
+                key: self.cabinet.key(&place),
+                expected_generation: held.generation,
+                sealed: None,
+            }],
+            leaves: Vec::new(),
+        };
+        exchange.state = State::Settling {
+            phase: Phase::Revoked,
+            result: error,
+        };
+        let effects = vec![Effect::JournalGone(exchange.grant.clone())];
+        Action::Commit(Pending::new(batch, effects, Touched::nothing(), ()))
     }
 
     /// What became of the token is not known; the next try will tell.
@@ -302,10 +329,12 @@ impl Enclave {
         Ok(journal::decode(&entry, custody.generation))
     }
 
-    /// Sets the phase for this boot alone: the durable intent says no less.
+    /// Sets the phase for this boot alone: the durable intent says no less. Where
+    /// there is no intent any more, somebody else has the last word.
     fn set_phase(&self, grant: &GrantId, phase: Phase) {
         let mut view = self.view.write();
-        if let Some(held) = view.custody.get_mut(grant) {
+        let intended = |held: &&mut Held<Custody>| matches!(held.value.phase, Phase::Intent { .. });
+        if let Some(held) = view.custody.get_mut(grant).filter(intended) {
             let mut custody = (*held.value).clone();
             custody.phase = phase;
             held.value = Arc::new(custody);
@@ -344,6 +373,7 @@ impl Enclave {
             rotation: material.provider.rotation,
             before: Phase::Uncertain { attempt },
             attempt,
+            intent_generation: held.generation,
             state: State::Done,
         };
         drop(view);

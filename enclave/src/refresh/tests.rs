@@ -17,7 +17,7 @@ use crate::ids::GrantId;
 use crate::testing::{REFRESH_TOKEN, World, id};
 
 /// A provider with single-use refresh tokens, whose reuse revokes the family.
-struct Provider {
+pub(super) struct Provider {
     current: String,
     revoked: bool,
     issued: u32,
@@ -25,7 +25,7 @@ struct Provider {
 }
 
 impl Provider {
-    fn new(rotation: Rotation) -> Self {
+    pub(super) fn new(rotation: Rotation) -> Self {
         Self {
             current: REFRESH_TOKEN.to_owned(),
             revoked: false,
@@ -35,7 +35,7 @@ impl Provider {
     }
 
     /// Acts on a request and answers it.
-    fn present(&mut self, request: &UpstreamRequest) -> (u16, String) {
+    pub(super) fn present(&mut self, request: &UpstreamRequest) -> (u16, String) {
         let form = String::from_utf8(request.body.expose().to_vec()).unwrap();
         let presented = form
             .split('&')
@@ -61,15 +61,15 @@ impl Provider {
     }
 }
 
-fn grant() -> GrantId {
+pub(super) fn grant() -> GrantId {
     id("contacts")
 }
 
-fn scopes(world: &World) -> Scopes {
+pub(super) fn scopes(world: &World) -> Scopes {
     world.grant().scopes
 }
 
-fn response((status, body): (u16, String)) -> UpstreamAnswer {
+pub(super) fn response((status, body): (u16, String)) -> UpstreamAnswer {
     UpstreamAnswer::Response {
         status,
         retry_after_s: None,
@@ -81,7 +81,7 @@ fn view(world: &World) -> GrantView {
     world.enclave.grant(world.admin(), &grant()).unwrap()
 }
 
-fn commit(world: &World, pending: Pending<()>) -> Event {
+pub(super) fn commit(world: &World, pending: Pending<()>) -> Event {
     match pending.commit(&world.store).now_or_never().unwrap() {
         Ok(durable) => Event::Committed(durable),
         Err(error) => Event::CommitFailed(error),

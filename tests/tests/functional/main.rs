@@ -9,3 +9,4 @@ mod judge;
 mod providers;
 mod real_provider;
 mod single_flight;
+mod stop;

@@ -1,0 +1,172 @@
+//! The end of a grant: revoked by its owner, and deleted.
+
+use super::freezes::MAX_REASON_BYTES;
+use super::{AdminError, Administrator, GrantView};
+use crate::Enclave;
+use crate::audit::Event;
+use crate::custody::{self, Phase};
+use crate::freeze::Touched;
+use crate::ids::GrantId;
+use crate::pending::Pending;
+use crate::record::{Place, Table};
+use crate::registry::Grant;
+use crate::secret::RefreshToken;
+use crate::store::{Batch, Write};
+use crate::time::Now;
+use crate::view::{Effect, Held, HeldSealed, View};
+
+impl Enclave {
+    /// Revokes a grant for good: its refresh token leaves custody, nothing is
+    /// issued or forwarded for it any more, and an exchange that is under way ends
+    /// without a token. The refresh token is kept apart, sealed, for the one
+    /// purpose of telling the provider. Revoking again changes nothing.
+    ///
+    /// A commit that ends in [`Conflict`](crate::store::StoreError::Conflict)
+    /// met a step of an exchange: ask again.
+    ///
+    /// # Errors
+    /// [`AdminError::NotFound`] if there is none, or it is another tenant's.
+    pub fn revoke_grant(
+        &self,
+        by: &Administrator,
+        id: &GrantId,
+        reason: &str,
+        now: &Now,
+    ) -> Result<Pending<GrantView>, AdminError> {
+        if reason.len() > MAX_REASON_BYTES {
+            return Err(AdminError::Field {
+                field: "reason",
+                rule: "at most 512 bytes",
+            });
+        }
+        let view = self.view.read();
+        let grant = own_grant(&view, by, id)?;
+        let mut answer = self.view_of(&view, grant);
+        if answer.revoked {
+            let nothing = Batch::default();
+            return Ok(Pending::new(
+                nothing,
+                Vec::new(),
+                Touched::nothing(),
+                answer,
+            ));
+        }
+        let held = view.custody.get(id).ok_or(AdminError::NotFound("grant"))?;
+        let key = view.realm_key(&grant.tenant)?;
+        let place = custody_place(grant);
+        let sealed = &held.value.sealed;
+        let body = self.cabinet.open(&key, &place, held.generation, sealed);
+        let (refresh_generation, _, token) = custody::decode(&body?)?;
+
+        // What the provider is to be told about, out of reach of any exchange.
+        let revocation = Place::tenant(&grant.tenant, Table::Revocations, id.as_str());
+        let generation = view.revocations.get(id).map_or(0, |held| held.generation);
+        let kept = self
+            .cabinet
+            .seal(&*self.rng, &key, &revocation, generation, token.expose())?;
+        let revocation = HeldSealed {
+            generation: generation.saturating_add(1),
+            sealed: kept.sealed.clone().unwrap_or_default().into(),
+        };
+
+        let nothing = RefreshToken::new(Vec::new());
+        let (mut batch, custody) = self.custody_write(
+            &view,
+            &place,
+            id,
+            held.generation,
+            (refresh_generation, Phase::Revoked, &nothing),
+        )?;
+        batch.writes.push(kept);
+        let mut effects = vec![custody, Effect::Revocation(id.clone(), revocation)];
+        if let Some(journal) = self.journal_gone(&view, grant) {
+            batch.writes.push(journal);
+            effects.push(Effect::JournalGone(id.clone()));
+        }
+        let event = Event::GrantRevoked {
+            grant: id,
+            by: &by.name,
+            reason,
+        };
+        let leaf = self.leaf(&view, Some(&grant.tenant), &event, now)?;
+        batch.leaves.push(leaf);
+        answer.revoked = true;
+        answer.revocation_pending = true;
+        answer.needs_consent = None;
+        Ok(Pending::new(batch, effects, Touched::nothing(), answer))
+    }
+
+    /// Deletes a grant and all that was kept of it, but for the fact that its name was
+    /// used. What its provider knows of it
+    /// is not touched: revoke it first for that. Its id may be used again, by a new
+    /// consent.
+    ///
+    /// # Errors
+    /// As [`revoke_grant`](Self::revoke_grant).
+    pub fn delete_grant(
+        &self,
+        by: &Administrator,
+        id: &GrantId,
+        now: &Now,
+    ) -> Result<Pending<()>, AdminError> {
+        let view = self.view.read();
+        let grant = own_grant(&view, by, id)?;
+        let of = |table, generation| Write {
+            key: self
+                .cabinet
+                .key(&Place::tenant(&grant.tenant, table, id.as_str())),
+            expected_generation: generation,
+            sealed: None,
+        };
+        let generation = |held: Option<u64>| held.unwrap_or(0);
+        let custody = generation(view.custody.get(id).map(|held| held.generation));
+        let nothing = RefreshToken::new(Vec::new());
+        let (mut batch, tombstone) = self.custody_write(
+            &view,
+            &custody_place(grant),
+            id,
+            custody,
+            (0, Phase::Revoked, &nothing),
+        )?;
+        let held = view.grants.get(id).map(|held| held.generation);
+        batch.writes.push(of(Table::Grants, generation(held)));
+        if let Some(held) = view.revocations.get(id) {
+            batch.writes.push(of(Table::Revocations, held.generation));
+        }
+        batch.writes.extend(self.journal_gone(&view, grant));
+        let event = Event::GrantDeleted {
+            grant: id,
+            by: &by.name,
+        };
+        let leaf = self.leaf(&view, Some(&grant.tenant), &event, now)?;
+        batch.leaves.push(leaf);
+        let effects = vec![tombstone, Effect::GrantGone(id.clone())];
+        Ok(Pending::new(batch, effects, Touched::nothing(), ()))
+    }
+
+    fn journal_gone(&self, view: &View, grant: &Grant) -> Option<Write> {
+        let held = view.journal.get(&grant.id)?;
+        let place = Place::tenant(&grant.tenant, Table::Journal, grant.id.as_str());
+        Some(Write {
+            key: self.cabinet.key(&place),
+            expected_generation: held.generation,
+            sealed: None,
+        })
+    }
+}
+
+fn own_grant<'v>(
+    view: &'v View,
+    by: &Administrator,
+    id: &GrantId,
+) -> Result<&'v Grant, AdminError> {
+    view.grants
+        .get(id)
+        .map(|held: &Held<Grant>| &*held.value)
+        .filter(|grant| by.acts_for_tenant(&grant.tenant))
+        .ok_or(AdminError::NotFound("grant"))
+}
+
+fn custody_place(grant: &Grant) -> Place {
+    Place::tenant(&grant.tenant, Table::Custody, grant.id.as_str())
+}

@@ -1,0 +1,237 @@
+//! Tests of a grant's end in the middle of an exchange: whatever step is under
+//! way, what was revoked stays dead and what was deleted is not written again.
+#![allow(
+    clippy::arithmetic_side_effects,
+    reason = "a test that overflows fails"
+)]
+
+use futures_util::FutureExt;
+
+use super::tests::{Provider, commit, grant, response, scopes};
+use super::*;
+use crate::admin::AdminError;
+use crate::custody;
+use crate::issue::IssueError;
+use crate::policy::Denied;
+use crate::record::{Place, Table};
+use crate::store::Store;
+use crate::testing::{World, id};
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum End {
+    Revoked,
+    /// Deleted, and made anew at once under the same id.
+    Replaced,
+}
+
+/// When the end comes, seen from a commit of the exchange.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum When {
+    Before,
+    /// It was decided before the commit and is committed behind it.
+    Between,
+    /// The commit is durable, and the exchange does not know it yet.
+    Behind,
+}
+
+const NEW_TOKEN: &str = "refresh-of-a-new-consent";
+
+/// Ends the grant as the shell does: again, if a step of the exchange was faster.
+fn end(world: &World, end: End) {
+    let by = world.admin();
+    match end {
+        End::Revoked => {
+            let ended = world.enclave.revoke_grant(by, &grant(), "", &world.now);
+            assert!(world.settle(ended.unwrap()).revoked);
+        }
+        End::Replaced => {
+            let ended = world.enclave.delete_grant(by, &grant(), &world.now);
+            world.settle(ended.unwrap());
+            world.deposit(NEW_TOKEN).unwrap();
+        }
+    }
+}
+
+fn token_in_custody(world: &World) -> (Phase, Vec<u8>) {
+    let view = world.enclave.view.read();
+    let held = view.custody.get(&grant()).unwrap();
+    let key = view.realm_key(&id("acme")).unwrap();
+    let place = Place::tenant(&id("acme"), Table::Custody, "contacts");
+    let sealed = &held.value.sealed;
+    let body = world
+        .enclave
+        .cabinet
+        .open(&key, &place, held.generation, sealed);
+    let (_, phase, token) = custody::decode(&body.unwrap()).unwrap();
+    assert_eq!(phase, held.value.phase);
+    (phase, token.expose().to_vec())
+}
+
+/// What is true of a grant that came to its end, also after a restart.
+fn assert_ended(world: &mut World, end: End, what: &str) {
+    for restarted in [false, true] {
+        if restarted {
+            world.restart();
+        }
+        assert_eq!(world.enclave.interrupted(), [], "{what}");
+        let found = token_in_custody(world);
+        match end {
+            End::Revoked => {
+                assert_eq!(found, (Phase::Revoked, Vec::new()), "{what}");
+                assert!(world.enclave.view.read().journal.is_empty(), "{what}");
+                let begun = world
+                    .enclave
+                    .begin_refresh(&grant(), &scopes(world), &world.now);
+                assert_eq!(begun.map(|_| ()).unwrap_err(), RefreshError::Revoked);
+                let asked = world.ask(|_| {}).map(|_| ());
+                assert_eq!(asked, Err(IssueError::Denied(Denied::Revoked)), "{what}");
+                let anew = world.deposit("another");
+                assert_eq!(anew, Err(AdminError::Revoked), "{what}");
+            }
+            End::Replaced => {
+                assert!(world.enclave.view.read().journal.is_empty(), "{what}");
+                let expected = (Phase::Idle, NEW_TOKEN.as_bytes().to_vec());
+                assert_eq!(found, expected, "{what}");
+            }
+        }
+    }
+}
+
+/// Runs an exchange and ends the grant at its `at`th commit. Gives whether the exchange came so far.
+fn exchange_ended_at(at: usize, when: When, how: End, rotation: Rotation) -> bool {
+    let what = format!("{how:?} {when:?} commit {at} of {rotation:?}");
+    let mut world = World::new(rotation);
+    let mut provider = Provider::new(rotation);
+    let begun = world
+        .enclave
+        .begin_refresh(&grant(), &scopes(&world), &world.now);
+    let Ok(Begin::Exchange(mut exchange, mut action)) = begun else {
+        panic!("{what}: no exchange");
+    };
+    let mut commits = 0;
+    let mut ended = false;
+    let found = loop {
+        let event = match action {
+            Action::Commit(pending) if commits == at && !ended => {
+                ended = true;
+                commits += 1;
+                match when {
+                    When::Before => {
+                        end(&world, how);
+                        commit(&world, pending)
+                    }
+                    When::Behind => {
+                        let event = commit(&world, pending);
+                        let by = world.admin();
+                        let early = world.enclave.revoke_grant(by, &grant(), "", &world.now);
+                        // The record moved on, unless this step does not write it.
+                        if let Ok(durable) =
+                            early.unwrap().commit(&world.store).now_or_never().unwrap()
+                        {
+                            world.enclave.release(durable).unwrap();
+                        }
+                        action = world.enclave.step_refresh(&mut exchange, event, &world.now);
+                        end(&world, how);
+                        continue;
+                    }
+                    When::Between => {
+                        let by = world.admin();
+                        let early = world.enclave.revoke_grant(by, &grant(), "", &world.now);
+                        let event = commit(&world, pending);
+                        if let Ok(durable) =
+                            early.unwrap().commit(&world.store).now_or_never().unwrap()
+                        {
+                            world.enclave.release(durable).unwrap();
+                        }
+                        action = world.enclave.step_refresh(&mut exchange, event, &world.now);
+                        end(&world, how);
+                        continue;
+                    }
+                }
+            }
+            Action::Commit(pending) => {
+                commits += 1;
+                commit(&world, pending)
+            }
+            Action::Send(request) => Event::Answered(response(provider.present(&request))),
+            Action::Pause(_) => Event::Resumed,
+            Action::Finish(found) => break found,
+        };
+        action = world.enclave.step_refresh(&mut exchange, event, &world.now);
+    };
+    if !ended {
+        return false;
+    }
+    if when == When::Before {
+        assert!(found.is_err(), "{what}: a token was released");
+    }
+    let cached = world
+        .enclave
+        .cached_upstream(&grant(), &scopes(&world), &world.now);
+    assert!(cached.is_none(), "{what}: a token stayed in the cache");
+    assert_ended(&mut world, how, &what);
+    true
+}
+
+#[test]
+fn a_grant_that_ended_stays_dead_whatever_is_under_way() {
+    for rotation in [Rotation::Strict, Rotation::Grace, Rotation::Never] {
+        for how in [End::Revoked, End::Replaced] {
+            for when in [When::Before, When::Between, When::Behind] {
+                let reached = (0..8).filter(|at| exchange_ended_at(*at, when, how, rotation));
+                // The intent, the journal, the adoption.
+                assert_eq!(reached.count(), 3, "{how:?} {when:?} {rotation:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_revoked_grant_keeps_its_token_for_the_provider_alone_until_it_is_deleted() {
+    let mut world = World::new(Rotation::Strict);
+    let by = world.admin();
+    let stranger = crate::admin::Administrator {
+        name: "other".into(),
+        spki_sha256: [7; 32],
+        roles: vec![crate::admin::Role::Tenant(id("other"))],
+    };
+    let absent = AdminError::NotFound("grant");
+    let revoked = world
+        .enclave
+        .revoke_grant(&stranger, &grant(), "", &world.now);
+    assert_eq!(revoked.map(|_| ()), Err(absent.clone()));
+    let deleted = world.enclave.delete_grant(&stranger, &grant(), &world.now);
+    assert_eq!(deleted.map(|_| ()), Err(absent.clone()));
+    let long = "x".repeat(513);
+    let revoked = world.enclave.revoke_grant(by, &grant(), &long, &world.now);
+    let rule = "at most 512 bytes";
+    let field = "reason";
+    assert_eq!(revoked.map(|_| ()), Err(AdminError::Field { field, rule }));
+
+    let records = || world.store.records.lock().len();
+    let before = records();
+    end(&world, End::Revoked);
+    assert_eq!(records(), before + 1);
+    // Again: nothing is written, nothing changes.
+    let leaves = world.store.leaves.lock().len();
+    end(&world, End::Revoked);
+    assert_eq!(world.store.leaves.lock().len(), leaves);
+    world.restart();
+    let view = world.enclave.grant(world.admin(), &grant()).unwrap();
+    assert!(view.revoked && view.revocation_pending);
+
+    let deleted = world
+        .enclave
+        .delete_grant(world.admin(), &grant(), &world.now);
+    world.settle(deleted.unwrap());
+    // The custody's record stays, empty.
+    assert_eq!(world.store.records.lock().len(), before - 1);
+    world.restart();
+    let gone = world.enclave.grant(world.admin(), &grant());
+    assert_eq!(gone.map(|_| ()), Err(absent));
+    let first = world.store.scan(None, 1_000).now_or_never().unwrap();
+    assert_eq!(first.unwrap().len(), before - 1);
+    // The id is free for a new consent.
+    world.deposit(NEW_TOKEN).unwrap();
+    assert!(world.ask(|_| {}).is_ok());
+}
