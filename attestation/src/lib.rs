@@ -14,6 +14,7 @@ mod exporter;
 mod fields;
 pub mod manifest;
 mod nonces;
+mod overview;
 mod p256;
 pub mod platform;
 pub mod policy;
@@ -41,6 +42,7 @@ pub use exporter::{
 pub use fields::{FieldFault, FieldProblem};
 pub use manifest::Manifest;
 pub use nonces::{MAX_NONCES, MAX_PATH, Nonce, NoncePath, NonceTree, NonceTreeError};
+pub use overview::overview;
 pub use p256::{BadSignature, NotP256, P256PublicKey};
 pub use platform::{Attester, AttesterError, DerivedKey, SealingFields};
 pub use policy::{Policy, PolicyError};

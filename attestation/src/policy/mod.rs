@@ -5,7 +5,7 @@ mod tdx;
 mod write;
 
 pub(crate) use tdx::{Image, TdxPolicy};
-pub use write::pinned;
+pub use write::{pinned, pinned_tdx};
 
 use crate::appraisal::Tier;
 use crate::fields::FieldFault;

@@ -6,7 +6,7 @@ use crate::canonical::sha256;
 /// The most a quote may have; those of today's clouds have 4,936 to 8,000 bytes.
 pub const MAX_QUOTE_BYTES: usize = 16 * 1024;
 /// The TEE type of TDX; that of SGX is zero.
-const TEE_TDX: u32 = 0x81;
+pub(super) const TEE_TDX: u32 = 0x81;
 /// ECDSA with P-256 and SHA-256.
 const ECDSA_P256: u16 = 2;
 /// Outer certification data: the QE's report and what certifies it.

@@ -6,12 +6,12 @@ use attestation::snp::Report;
 use attestation::tdx::{MAX_COLLATERAL_BYTES, MAX_QUOTE_BYTES, Quote};
 use attestation::{
     Appraisal, Endorsements, Evidence, Expected, MAX_SAVED_EVIDENCE_BYTES, Outcome, Platform, Tier,
-    UnixTime, Verdict,
+    UnixTime, Verdict, overview,
 };
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 use tokenkeep::private_file::{FileError, read_public};
-use tokenkeep::{Clock as _, SystemClock};
+use tokenkeep::{Clock as _, SystemClock, Verification};
 
 use super::exit::Exit;
 use super::failure::Failure;
@@ -228,13 +228,6 @@ fn claims(evidence: &Evidence) -> Result<Vec<(&'static str, String)>, String> {
     }
 }
 
-fn object(fields: &[(&'static str, String)]) -> Map<String, Value> {
-    let pairs = fields.iter();
-    pairs
-        .map(|(name, value)| ((*name).to_owned(), value.as_str().into()))
-        .collect()
-}
-
 fn no_evidence(path: &Path, why: &str) -> Failure {
     Failure::new(
         Exit::Refused,
@@ -243,24 +236,26 @@ fn no_evidence(path: &Path, why: &str) -> Failure {
     )
 }
 
-/// Platform and claims of what stands at a path, or why there are none.
-fn claimed(path: &Path) -> Result<(Platform, Fields), Failure> {
+/// Evidence at a path and what it claims, or why there is none.
+fn claimed(path: &Path) -> Result<(Evidence, Fields), Failure> {
     match read(path)? {
         Found::Evidence(evidence) => {
             let fields = claims(&evidence).map_err(|why| no_evidence(path, &why))?;
-            Ok((evidence.platform, fields))
+            Ok((*evidence, fields))
         }
         Found::Malformed { platform: _, why } => Err(no_evidence(path, &why)),
     }
 }
 
 fn show(path: &Path, output: Output) -> Result<Exit, Failure> {
-    let (platform, fields) = claimed(path)?;
+    let (evidence, fields) = claimed(path)?;
+    let platform = evidence.platform;
     if output.is_json() {
+        let overview = overview(&evidence);
         output.json(&json!({
             "platform": platform.as_str(),
             "verified": false,
-            "fields": object(&fields),
+            "fields": overview,
         }))?;
     } else {
         output.line("UNVERIFIED: what the evidence claims; see `evidence verify`")?;
@@ -273,8 +268,9 @@ fn show(path: &Path, output: Output) -> Result<Exit, Failure> {
 }
 
 fn diff(args: &DiffArgs, output: Output) -> Result<Exit, Failure> {
-    let (platform, fields) = claimed(&args.path)?;
-    let (other_platform, other_fields) = claimed(&args.other)?;
+    let (evidence, fields) = claimed(&args.path)?;
+    let (other_evidence, other_fields) = claimed(&args.other)?;
+    let (platform, other_platform) = (evidence.platform, other_evidence.platform);
     let names = |fields: &[(&'static str, String)]| {
         fields.iter().map(|(name, _)| *name).collect::<Vec<_>>()
     };
@@ -339,37 +335,19 @@ struct Finding {
     verdict: Verdict,
     tier: Option<Tier>,
     platform: Option<Platform>,
-    fields: Vec<(&'static str, String)>,
+    /// For programs.
+    fields: Map<String, Value>,
+    /// For people.
+    claims: Fields,
+    /// Until when certificates and collateral hold, and at which time that was asked.
+    days_left: Option<String>,
     checks: Vec<Row>,
 }
 
 fn verify(args: &VerifyArgs, global: &Global, output: Output) -> Result<Exit, Failure> {
     let verification = global.verification()?;
     let at_s = args.at.unwrap_or_else(|| SystemClock.unix_time_s());
-    let finding = match read(&args.place.path)? {
-        Found::Evidence(evidence) => {
-            let appraisal = attestation::assess(
-                &evidence,
-                &verification.roots,
-                UnixTime::from_secs(at_s),
-                verification.policy.as_ref(),
-                &Expected::saved(),
-            );
-            of_appraisal(&appraisal, &evidence)
-        }
-        Found::Malformed { platform, why } => Finding {
-            verdict: Verdict::Reject,
-            tier: None,
-            platform,
-            fields: Vec::new(),
-            checks: vec![Row {
-                name: "evidence_form".to_owned(),
-                outcome: Outcome::Fail,
-                expected: "saved evidence".to_owned(),
-                found: why,
-            }],
-        },
-    };
+    let finding = judge(&args.place.path, &verification, at_s)?;
     if output.is_json() {
         output.json(&finding.to_json())?;
     } else {
@@ -381,8 +359,39 @@ fn verify(args: &VerifyArgs, global: &Global, output: Output) -> Result<Exit, Fa
     Ok(exit_of(finding.verdict))
 }
 
-fn of_appraisal(appraisal: &Appraisal, evidence: &Evidence) -> Finding {
-    let fields = match appraisal.appraised() {
+/// Reads and appraises what stands at a path.
+fn judge(path: &Path, verification: &Verification, at_s: u64) -> Result<Finding, Failure> {
+    Ok(match read(path)? {
+        Found::Evidence(evidence) => {
+            let appraisal = attestation::assess(
+                &evidence,
+                &verification.roots,
+                UnixTime::from_secs(at_s),
+                verification.policy.as_ref(),
+                &Expected::saved(),
+            );
+            of_appraisal(&appraisal, &evidence, at_s)
+        }
+        Found::Malformed { platform, why } => Finding {
+            verdict: Verdict::Reject,
+            tier: None,
+            platform,
+            fields: Map::new(),
+            claims: Vec::new(),
+            days_left: None,
+            checks: vec![Row {
+                name: "evidence_form".to_owned(),
+                outcome: Outcome::Fail,
+                expected: "saved evidence".to_owned(),
+                found: why,
+            }],
+        },
+    })
+}
+
+fn of_appraisal(appraisal: &Appraisal, evidence: &Evidence, at_s: u64) -> Finding {
+    let fields = overview(evidence);
+    let claims = match appraisal.appraised() {
         Some(appraised) => appraised.claims_for_display(),
         None => claims(evidence).unwrap_or_default(),
     };
@@ -391,7 +400,9 @@ fn of_appraisal(appraisal: &Appraisal, evidence: &Evidence) -> Finding {
         verdict: appraisal.verdict(),
         tier: appraisal.tier(),
         platform: Some(evidence.platform),
+        days_left: days_left(appraisal, &fields, at_s),
         fields,
+        claims,
         checks: checks
             .map(|check| Row {
                 name: check.name.as_str().to_owned(),
@@ -406,6 +417,18 @@ fn of_appraisal(appraisal: &Appraisal, evidence: &Evidence) -> Finding {
     }
 }
 
+/// How long the collateral of a quote or the key of a report still holds.
+fn days_left(appraisal: &Appraisal, fields: &Map<String, Value>, at_s: u64) -> Option<String> {
+    let appraised = appraisal.appraised()?;
+    let (what, until_s) = match appraised.collateral_expires_at() {
+        Some(until) => ("collateral", until.secs()),
+        None => ("VEK certificate", fields.get("vek_expires_at")?.as_u64()?),
+    };
+    let left_s = until_s.checked_sub(at_s)?;
+    let days = left_s.checked_div(86_400)?;
+    Some(format!("{what}, until unix time {until_s}: {days} days"))
+}
+
 impl Finding {
     /// The object of the contract: these keys and no other.
     fn to_json(&self) -> Value {
@@ -414,6 +437,8 @@ impl Finding {
             tier,
             platform,
             fields,
+            claims: _,
+            days_left: _,
             checks,
         } = self;
         let checks: Vec<Value> = checks
@@ -431,7 +456,7 @@ impl Finding {
             "verdict": verdict.as_str(),
             "tier": tier.map(Tier::as_str),
             "platform": platform.map(Platform::as_str),
-            "fields": object(fields),
+            "fields": fields,
             "checks": checks,
         })
     }
@@ -453,19 +478,23 @@ impl Finding {
         lines.push(entry("tier", tier));
         let platform = self.platform.map_or("unknown", Platform::as_str);
         lines.push(entry("platform", platform));
+        if let Some(days_left) = &self.days_left {
+            lines.push(entry("holds", days_left));
+        }
         let vouched = if self.verdict == Verdict::Reject {
             "Evidence (as claimed: it was NOT verified or did not pass)"
         } else {
             "Evidence"
         };
         lines.push(vouched.to_owned());
-        lines.extend(self.fields.iter().map(|(name, value)| entry(name, value)));
+        lines.extend(self.claims.iter().map(|(name, value)| entry(name, value)));
         lines.push("Checks".to_owned());
         for row in &self.checks {
             lines.push(format!("  {:14} {}", row.outcome.as_str(), row.name));
-            if row.outcome == Outcome::Fail {
-                lines.push(format!("      expected  {}", row.expected));
-                lines.push(format!("      found     {}", row.found));
+            for (label, text) in [("expected", &row.expected), ("found", &row.found)] {
+                if !text.is_empty() {
+                    lines.push(format!("                 {label:9} {text}"));
+                }
             }
         }
         lines
@@ -475,3 +504,6 @@ impl Finding {
 fn entry(label: &str, value: &str) -> String {
     format!("  {label:20} {value}")
 }
+
+#[cfg(test)]
+mod tests;

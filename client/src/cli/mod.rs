@@ -7,6 +7,7 @@ mod failure;
 mod freeze;
 mod grant;
 mod key;
+mod measure;
 mod output;
 mod pages;
 mod policy;
@@ -52,6 +53,9 @@ enum Command {
     /// Saved evidence: show, verify, compare
     #[command(subcommand)]
     Evidence(evidence::EvidenceCommand),
+    /// Launch measurements, computed from firmware, kernel, initrd and command line
+    #[command(subcommand)]
+    Measure(measure::MeasureCommand),
     /// Policies: the reference values that evidence is compared with
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
@@ -136,6 +140,7 @@ impl Cli {
                 return verify::run(&inspection, server, output);
             }
             Command::Evidence(command) => return evidence::run(&command, &global, output),
+            Command::Measure(command) => measure::run(&command, output)?,
             Command::Policy(policy::PolicyCommand::Attestation(
                 policy::AttestationPolicyCommand::Init,
             )) => policy::init(&global.inspect().await?, output)?,

@@ -34,7 +34,15 @@ pub(crate) fn init(inspection: &Inspection, output: Output) -> Result<(), Failur
                 appraised.host_data(),
                 &tiers(appraised.tier()),
             )),
-            Platform::Tdx => Err("this version writes policies for SEV-SNP only"),
+            Platform::Tdx => match appraised.rtmrs() {
+                Some(rtmrs) => Ok(attestation::policy::pinned_tdx(
+                    appraised.measurement(),
+                    rtmrs,
+                    appraised.host_data(),
+                    &tiers(appraised.tier()),
+                )),
+                None => Err("the quote has no run-time measurements"),
+            },
         },
         (Verdict::Reject, _) | (_, None) => Err("the evidence is rejected: it pins nothing"),
     };

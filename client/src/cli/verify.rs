@@ -1,9 +1,10 @@
 //! `verify`: what the evidence says, for people who decide whether to trust it.
 
 use attestation::snp::Report;
-use attestation::{KeyBundle, Outcome, TokenKey, Verdict};
+use attestation::tdx::Quote;
+use attestation::{KeyBundle, Outcome, Platform, TokenKey, Verdict};
 use ring::digest;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use tokenkeep::Inspection;
 
 use super::exit::Exit;
@@ -138,9 +139,16 @@ impl Findings<'_> {
         match self.inspection.appraisal().appraised() {
             Some(appraised) => (appraised.claims_for_display(), true),
             None => {
-                let report = Report::parse(&self.inspection.evidence().report);
-                let claims = report.map(|report| report.claims_for_display(None));
-                (claims.unwrap_or_default(), false)
+                let raw = &self.inspection.evidence().report;
+                let claims = match self.inspection.appraisal().platform() {
+                    Platform::Snp => Report::parse(raw)
+                        .map(|report| report.claims_for_display(None))
+                        .unwrap_or_default(),
+                    Platform::Tdx => Quote::parse(raw)
+                        .map(|quote| quote.claims_for_display())
+                        .unwrap_or_default(),
+                };
+                (claims, false)
             }
         }
     }
@@ -184,11 +192,8 @@ impl Findings<'_> {
     }
 
     fn to_json(&self) -> Value {
-        let (fields, verified) = self.fields();
-        let fields: Map<String, Value> = fields
-            .into_iter()
-            .map(|(name, value)| (name.to_owned(), value.into()))
-            .collect();
+        let (_, verified) = self.fields();
+        let fields = attestation::overview(self.inspection.evidence());
         let checks: Vec<Value> = self
             .rows()
             .into_iter()
@@ -257,16 +262,17 @@ impl Findings<'_> {
         } else {
             "Evidence (as claimed: it was NOT verified or did not pass)".to_owned()
         });
-        let platform = match self.line_name() {
-            Some(line) => format!("AMD SEV-SNP on {line}"),
-            None => "AMD SEV-SNP".to_owned(),
+        let platform = match (appraisal.platform(), self.line_name()) {
+            (Platform::Snp, Some(line)) => format!("AMD SEV-SNP on {line}"),
+            (Platform::Snp, None) => "AMD SEV-SNP".to_owned(),
+            (Platform::Tdx, _) => "Intel TDX".to_owned(),
         };
         let tier = appraisal
             .tier()
             .map_or("none: not authentic", attestation::Tier::as_str);
         lines.push(entry("platform", &platform));
         lines.push(entry("tier", tier));
-        for (label, name) in [
+        let snp: &[(&str, &str)] = &[
             ("reported TCB", "reported_tcb"),
             ("committed TCB", "committed_tcb"),
             ("launch TCB", "launch_tcb"),
@@ -280,9 +286,26 @@ impl Findings<'_> {
             ("chip id", "chip_id"),
             ("report data", "report_data"),
             ("evidence id", "evidence_id"),
-        ] {
-            lines.push(entry(label, &field(name)));
-        }
+        ];
+        let tdx: &[(&str, &str)] = &[
+            ("TEE TCB SVN", "tee_tcb_svn"),
+            ("MRSEAM", "mr_seam"),
+            ("MRTD", "mrtd"),
+            ("RTMR0", "rtmr0"),
+            ("RTMR1", "rtmr1"),
+            ("RTMR2", "rtmr2"),
+            ("RTMR3", "rtmr3"),
+            ("MRCONFIGID", "mr_config_id"),
+            ("TD attributes", "td_attributes"),
+            ("XFAM", "xfam"),
+            ("report data", "report_data"),
+            ("evidence id", "evidence_id"),
+        ];
+        let rows = match appraisal.platform() {
+            Platform::Snp => snp,
+            Platform::Tdx => tdx,
+        };
+        lines.extend(rows.iter().map(|(label, name)| entry(label, &field(name))));
 
         lines.push(String::new());
         lines.push(if inspection.verdict() == Verdict::Reject {
