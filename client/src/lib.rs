@@ -34,6 +34,7 @@
 //! | [`token_client`], [`access_token`] | tokens, kept until 80 % of their life |
 //! | [`gateway`], [`resource_url`] | calls through the gateway |
 //! | [`rpc_error`] | what a refusal says |
+//! | [`collateral`] | AMD's revocation lists: fetched, and kept with a floor |
 //! | [`tls`], [`transport`] | connections |
 //! | [`witness`] | a witness of logs |
 //! | [`nonce_cache`], [`clock`], [`private_file`] | nonces, time, files with private keys |
@@ -41,6 +42,7 @@
 pub mod access_token;
 pub mod channel;
 pub mod clock;
+pub mod collateral;
 pub mod connection_proof;
 pub mod deposit;
 pub mod dpop_key;

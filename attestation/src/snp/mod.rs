@@ -22,7 +22,7 @@ pub use fault::{UnsignedRegion, VerifyFault};
 pub(crate) use overview::overview;
 pub use product::{Cpuid, Line, Product};
 pub use report::{FirmwareVersion, REPORT_BYTES, Report, ReportProblem, SIGNED_BYTES};
-pub use revocation::RevocationError;
+pub use revocation::{RevocationError, RevocationSummary};
 pub use roots::{Roots, RootsError};
 pub use tcb::{Tcb, TcbParts};
 pub(crate) use verify::{SnpVerified, verify};

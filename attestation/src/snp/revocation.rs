@@ -6,6 +6,7 @@ use x509_parser::revocation_list::CertificateRevocationList;
 use x509_parser::x509::X509Version;
 
 use super::certificate::{Certificate, is_pss_sha384};
+use super::product::Line;
 use crate::time::UnixTime;
 
 /// The most a revocation list may have; AMD's name a handful of signing keys.
@@ -55,6 +56,21 @@ pub(crate) struct RevocationList {
     next_update_s: i64,
     /// Serial numbers, big endian without leading zeros.
     revoked: Vec<Vec<u8>>,
+}
+
+/// What a signed revocation list says about itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RevocationSummary {
+    /// The line whose root signed it.
+    pub line: Line,
+    /// Its number, hexadecimal; a later list has a higher one.
+    pub number: String,
+    /// From when it holds, Unix time.
+    pub this_update_s: i64,
+    /// Until when it holds, Unix time.
+    pub next_update_s: i64,
+    /// How many signing keys it names.
+    pub revoked: usize,
 }
 
 /// What a list says about a certificate at a time.
@@ -148,6 +164,17 @@ impl RevocationList {
             Standing::Ended
         } else {
             Standing::Good
+        }
+    }
+
+    /// What it says about itself, under a root of `line`.
+    pub(crate) fn summary(&self, line: Line) -> RevocationSummary {
+        RevocationSummary {
+            line,
+            number: hex::encode(&self.number),
+            this_update_s: self.this_update_s,
+            next_update_s: self.next_update_s,
+            revoked: self.revoked.len(),
         }
     }
 

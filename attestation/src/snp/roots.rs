@@ -7,7 +7,7 @@ use rustls_pki_types::pem::PemObject;
 use super::certificate::{Certificate, CertificateProblem, PublicKey};
 use super::endorsement::VekKind;
 use super::product::Line;
-use super::revocation::{RevocationError, RevocationList};
+use super::revocation::{RevocationError, RevocationList, RevocationSummary};
 use crate::tdx::{IntelRoot, is_intel_root};
 
 /// How the organisation of a development root begins.
@@ -216,6 +216,20 @@ impl Roots {
         self.revocation.retain(|known| known.issuer != list.issuer);
         self.revocation.push(list);
         Ok(())
+    }
+
+    /// What a revocation list says about itself, once a root of the set is known to have signed it. The set stays as
+    /// it is.
+    ///
+    /// # Errors
+    /// [`RevocationError`], but not `Older`.
+    pub fn read_revocation_list(&self, der: &[u8]) -> Result<RevocationSummary, RevocationError> {
+        let list =
+            RevocationList::open(der, |name| self.named(name).map(|root| &root.certificate))?;
+        let root = self
+            .named(&list.issuer)
+            .ok_or(RevocationError::UnknownIssuer)?;
+        Ok(list.summary(root.line))
     }
 
     /// The revocation list of the root whose subject is `name`, DER.

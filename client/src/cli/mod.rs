@@ -1,6 +1,7 @@
 //! The command line: what it takes, and which command runs.
 
 mod call;
+mod collateral;
 mod evidence;
 mod exit;
 mod failure;
@@ -53,6 +54,9 @@ enum Command {
     /// Saved evidence: show, verify, compare
     #[command(subcommand)]
     Evidence(evidence::EvidenceCommand),
+    /// AMD's revocation lists: fetch, show, check
+    #[command(subcommand)]
+    Collateral(collateral::CollateralCommand),
     /// Launch measurements, computed from firmware, kernel, initrd and command line
     #[command(subcommand)]
     Measure(measure::MeasureCommand),
@@ -140,6 +144,9 @@ impl Cli {
                 return verify::run(&inspection, server, output);
             }
             Command::Evidence(command) => return evidence::run(&command, &global, output),
+            Command::Collateral(command) => {
+                return collateral::run(&command, &global, output).await;
+            }
             Command::Measure(command) => measure::run(&command, output)?,
             Command::Policy(policy::PolicyCommand::Attestation(
                 policy::AttestationPolicyCommand::Init,

@@ -41,6 +41,10 @@ pub(crate) struct Global {
     #[arg(long = "revocation-list", global = true, value_name = "FILE")]
     pub(crate) revocation_lists: Vec<PathBuf>,
 
+    /// The folder that `collateral fetch` keeps revocation lists in
+    #[arg(long, global = true, env = "TOKENKEEP_COLLATERAL", value_name = "DIR")]
+    pub(crate) collateral: Option<PathBuf>,
+
     /// Your TLS certificate; it is shown to the verified enclave only
     #[arg(
         long,
@@ -78,6 +82,7 @@ impl Global {
             policy,
             allow_emulated,
             revocation_lists,
+            collateral,
             cert: _,
             key: _,
             json: _,
@@ -90,6 +95,11 @@ impl Global {
             }
             None => Roots::amd()?,
         };
+        if let Some(folder) = collateral {
+            for (_, der) in tokenkeep::collateral::Store::new(folder).lists()? {
+                roots.add_revocation_list(&der)?;
+            }
+        }
         for path in revocation_lists {
             let der = tokenkeep::private_file::read_public(path, MAX_REVOCATION_LIST_BYTES)?;
             roots.add_revocation_list(&der)?;

@@ -183,7 +183,7 @@ impl Findings<'_> {
             Verdict::Accept => None,
             Verdict::Authentic => Some(
                 "nothing failed, but the checks marked not run are needed before anything is deposited: give \
-                 reference values with --policy FILE, and for hardware --revocation-list FILE",
+                 reference values with --policy FILE, and for AMD hardware --collateral DIR",
             ),
             Verdict::Reject => Some(emulated_hint(self.inspection).unwrap_or(
                 "do not trust this server with anything; the checks marked fail say why",
