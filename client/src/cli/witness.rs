@@ -48,12 +48,13 @@ pub(crate) enum WitnessCommand {
         /// The directory
         dir: PathBuf,
         /// The log's verifier key; its name is the log's origin
+        #[arg(id = "log_key", value_name = "VKEY")]
         key: String,
     },
     /// Serve `POST /add-checkpoint` (C2SP tlog-witness) until it is stopped
     ///
     /// What was seen is on the disk before it is answered: stop it as you like.
-    #[command(after_long_help = manual!("  tokenkeep witness serve /var/lib/witness --listen 127.0.0.1:7501\n  tokenkeep witness serve /var/lib/witness --listen 0.0.0.0:443 --tls-cert chain.pem --tls-key key.pem"))]
+    #[command(after_long_help = manual!("  tokenkeep witness serve /var/lib/witness --listen 127.0.0.1:7501\n  tokenkeep witness serve /var/lib/witness --listen 0.0.0.0:443 \\\n      --tls-cert chain.pem --tls-key key.pem"))]
     Serve(ServeArgs),
     /// Show the witness's key, and what it saw of each log
     #[command(after_long_help = manual!("  tokenkeep witness show /var/lib/witness\n  tokenkeep --json witness show /var/lib/witness"))]
