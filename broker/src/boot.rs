@@ -3,15 +3,16 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use attestation::{Attester, AttesterError, SealingFields};
+use attestation::{Attester, AttesterError, Platform, SealingFields};
 use enclave::Enclave;
 use enclave::boot::{Boot, BootError};
 use enclave::config::Config;
 use enclave::frame::FrameCipher;
 use enclave::keys::envelope::{self, EnvelopeError, LocalSecret, MAX_ENVELOPE_BYTES};
 use enclave::keys::root::RootKey;
+use enclave::log::Image;
 use enclave::seal::SealError;
-use enclave::store::{Store, StoreError};
+use enclave::store::{Log, Store, StoreError};
 use enclave::time::Now;
 use ring::rand::SystemRandom;
 use thiserror::Error;
@@ -39,6 +40,9 @@ pub enum StartError {
     /// No share is configured.
     #[error("host.toml names no share_file, and without a share the root key does not open")]
     NoShare,
+    /// The platform's report does not say which image runs.
+    #[error("the platform's report does not say which image runs")]
+    Image,
     /// The platform gave no key.
     #[error("the platform gave no key to open the root key with")]
     Platform(#[from] AttesterError),
@@ -113,11 +117,62 @@ pub async fn boot(
             boot.load(record)?;
         }
     }
+    load_leaves(&mut boot, &store)?;
     if let Some(batch) = boot.create_keys(now)? {
         let _receipt = store.commit(batch).await?;
     }
     let enclave = boot.finish()?;
+    // Before anything is answered, the log says who answers.
+    let booted = enclave.booted(&image(attester)?, now)?;
+    let durable = booted.commit(&store).await?;
+    // A boot touches nothing that can be frozen.
+    drop(enclave.release(durable));
     Ok(Booted { enclave, store })
+}
+
+/// Brings the leaves of earlier boots in.
+fn load_leaves(boot: &mut Boot, store: &EmbeddedStore) -> Result<(), StartError> {
+    for log in [Log::Control, Log::Issuance] {
+        let count = store.leaf_count(log)?;
+        let mut from: u64 = 0;
+        while from < count {
+            let leaves = store.leaves(log, from, SCAN)?;
+            if leaves.is_empty() {
+                break;
+            }
+            for leaf in leaves {
+                boot.load_leaf(log, &leaf)?;
+                from = from.saturating_add(1);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The image that runs, by the platform's own word.
+fn image(attester: &dyn Attester) -> Result<Image, StartError> {
+    let evidence = attester.evidence(&[0; 64])?;
+    let (platform, claims) = match evidence.platform {
+        Platform::Snp => {
+            let report = attestation::snp::Report::parse(&evidence.report);
+            let report = report.map_err(|_| StartError::Image)?;
+            ("snp", report.claims_for_display(None))
+        }
+        Platform::Tdx => {
+            let quote = attestation::tdx::Quote::parse(&evidence.report);
+            let quote = quote.map_err(|_| StartError::Image)?;
+            ("tdx", quote.claims_for_display())
+        }
+    };
+    // A report of our own: nobody need verify it to us.
+    let measurement = claims
+        .into_iter()
+        .find(|(name, _)| matches!(*name, "measurement" | "mrtd"))
+        .ok_or(StartError::Image)?;
+    Ok(Image {
+        platform: platform.to_owned(),
+        measurement: measurement.1,
+    })
 }
 
 /// What a failed sync leads to: nothing is known of the last writes, so nothing

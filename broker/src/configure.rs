@@ -50,6 +50,7 @@ pub fn configure(
         tier: if emulated { "emulated" } else { "hardware" }.to_owned(),
         allow_loopback: manifest.upstream().allow_loopback,
         manifest_digest: *manifest.digest(),
+        manifest_sequence: manifest.sequence(),
         manifest_signer: *manifest.signer(),
         client_rate: Rate {
             per_s: rates.client_per_s,

@@ -13,6 +13,7 @@ pub mod grpc;
 pub mod host_config;
 pub mod hygiene;
 pub mod listener;
+pub mod log;
 pub mod public;
 pub mod refresher;
 pub mod run;

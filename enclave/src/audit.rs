@@ -4,6 +4,8 @@
 //! number, so that a tenant can prove completeness without reading others'
 //! leaves. The tenant is named by a keyed hash; all else is sealed to it.
 
+pub(crate) mod sequence;
+
 use base64ct::{Base64UrlUnpadded, Encoding};
 use ring::hmac;
 use ring::rand::SecureRandom;
@@ -11,6 +13,7 @@ use serde::Serialize;
 
 use crate::gateway::CallEnd;
 use crate::ids::{ClientId, GrantId, TenantId};
+use crate::log::Booted;
 use crate::seal::{SealError, SealingKey, length_prefixed};
 use crate::store::{Leaf, Log};
 use crate::time::Now;
@@ -90,6 +93,7 @@ pub(crate) enum Event<'a> {
         id: &'a str,
         by: &'a str,
     },
+    Booted(&'a Booted),
 }
 
 impl Event<'_> {
@@ -107,6 +111,7 @@ impl Event<'_> {
             Self::Frozen { .. } => "frozen",
             Self::Thawed { .. } => "thawed",
             Self::Registered { .. } => "registered",
+            Self::Booted(_) => "booted",
         }
     }
 
@@ -123,7 +128,27 @@ impl Event<'_> {
             | Self::TokenRevoked { .. }
             | Self::Frozen { .. }
             | Self::Thawed { .. }
-            | Self::Registered { .. } => Log::Control,
+            | Self::Registered { .. }
+            | Self::Booted(_) => Log::Control,
+        }
+    }
+
+    /// What everybody may read of it.
+    fn public(&self) -> Option<&Booted> {
+        match self {
+            Self::Booted(booted) => Some(booted),
+            Self::TokenIssued { .. }
+            | Self::GatewayCall { .. }
+            | Self::GatewayCompleted { .. }
+            | Self::Refreshed { .. }
+            | Self::NeedsConsent { .. }
+            | Self::Deposited { .. }
+            | Self::TokenRevoked { .. }
+            | Self::Frozen { .. }
+            | Self::Thawed { .. }
+            | Self::GrantRevoked { .. }
+            | Self::GrantDeleted { .. }
+            | Self::Registered { .. } => None,
         }
     }
 }
@@ -136,8 +161,10 @@ struct Public<'a> {
     kind: &'a str,
     /// HMAC of the tenant's id under its own key; absent for the system's.
     tenant: Option<String>,
-    /// The tenant's own sequence number within this boot, from 1.
+    /// The tenant's own sequence number, from 1, across boots and logs.
     seq: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    public: Option<&'a Booted>,
     /// The event, sealed to the tenant (or the system).
     private: String,
 }
@@ -167,11 +194,7 @@ impl Scribe {
         event: &Event<'_>,
     ) -> Result<Leaf, SealError> {
         let kind = event.kind();
-        let tenant = reader.tenant.map(|id| {
-            let key = hmac::Key::new(hmac::HMAC_SHA256, reader.key.expose());
-            let data = length_prefixed(&[TAG_LABEL, id.as_str().as_bytes()]);
-            Base64UrlUnpadded::encode_string(hmac::sign(&key, &data).as_ref())
-        });
+        let tenant = reader.tenant.map(|id| tag(id, reader.key));
         let place = length_prefixed(&[
             self.boot.as_bytes(),
             kind.as_bytes(),
@@ -186,14 +209,19 @@ impl Scribe {
             kind,
             tenant,
             seq: reader.seq,
+            public: event.public(),
             private: Base64UrlUnpadded::encode_string(&sealed),
         };
         let bytes = serde_json::to_vec(&public).map_err(|_| SealError::Failed)?;
-        Ok(Leaf {
-            log: event.log(),
-            bytes,
-        })
+        Ok(Leaf::new(event.log(), bytes))
     }
+}
+
+/// How leaves name a tenant: an HMAC of its id under its own key.
+pub(crate) fn tag(tenant: &TenantId, key: &SealingKey) -> String {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, key.expose());
+    let data = length_prefixed(&[TAG_LABEL, tenant.as_str().as_bytes()]);
+    Base64UrlUnpadded::encode_string(hmac::sign(&key, &data).as_ref())
 }
 
 #[cfg(test)]

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 use attestation::P256PublicKey;
 use attestation::{KeyBundle, TokenKey as BundledTokenKey};
@@ -12,18 +11,20 @@ use ring::rand::SecureRandom;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-use crate::audit::Scribe;
+use crate::audit::sequence::Sequences;
+use crate::audit::{self, Scribe};
 use crate::authenticate::SpentAssertions;
 use crate::config::Config;
 use crate::custody::{self, Custody};
 use crate::keys::keyring::{Keyring, KeyringError, STORED, StoredKey};
 use crate::keys::root::RootKey;
+use crate::log::{BootId, LogError, Logs, Recovery};
 use crate::nonce::Nonces;
 use crate::rate::RateLimiter;
 use crate::record::{Cabinet, Place, Realm, RecordError, Table};
 use crate::replay::ReplayCache;
 use crate::seal::{SealError, SealingKey};
-use crate::store::{Batch, Record};
+use crate::store::{Batch, Log, Record};
 use crate::time::Now;
 use crate::view::{Effect, Held, HeldSealed, View};
 use crate::{Bundle, Enclave};
@@ -44,6 +45,9 @@ pub enum BootError {
     /// Deriving or sealing failed.
     #[error(transparent)]
     Seal(#[from] SealError),
+    /// A leaf of a log can't be read, or the logs can't be named or signed.
+    #[error("the logs can't be brought up: {0}")]
+    Log(#[from] LogError),
     /// The key bundle could not be written.
     #[error("the key bundle can't be written: {0}")]
     Bundle(String),
@@ -60,6 +64,7 @@ pub struct Boot {
     began_s: u64,
     /// Records of tenants, until all tenants' keys are read.
     waiting: Vec<(Place, Record)>,
+    recovery: Recovery,
 }
 
 impl std::fmt::Debug for Boot {
@@ -84,6 +89,7 @@ impl Boot {
             // Until it is known, no assertion is new enough.
             began_s: u64::MAX,
             waiting: Vec::new(),
+            recovery: Recovery::default(),
         })
     }
 
@@ -100,6 +106,14 @@ impl Boot {
             }
             Realm::System => self.load_system(&place, &record),
         }
+    }
+
+    /// Takes in the next leaf of a log, in the store's order.
+    ///
+    /// # Errors
+    /// [`BootError::Log`] if it is no leaf of this enclave.
+    pub fn load_leaf(&mut self, log: Log, leaf: &[u8]) -> Result<(), BootError> {
+        Ok(self.recovery.take_in(log, leaf)?)
     }
 
     fn load_system(&mut self, place: &Place, record: &Record) -> Result<(), BootError> {
@@ -236,6 +250,9 @@ impl Boot {
         let boot = boot_identity
             .iter()
             .fold(String::new(), |text, b| text + &format!("{b:02x}"));
+        let sequences = sequences(&self.view, &mut self.recovery);
+        let boot_id = BootId::from_bytes(boot_identity);
+        let logs = Logs::new(&self.config.issuer, &keys, boot_id, self.recovery)?;
         Ok(Enclave {
             nonces: Nonces::new(&*self.rng)?,
             replays: ReplayCache::new(self.config.replay_capacity),
@@ -250,13 +267,28 @@ impl Boot {
             cabinet: self.cabinet,
             system_key: self.system_key,
             scribe: Scribe { boot },
-            sequences: Mutex::new(HashMap::new()),
-            system_sequence: AtomicU64::new(0),
+            sequences: Arc::new(sequences),
+            logs,
             upstream: Mutex::new(HashMap::new()),
             view: RwLock::new(self.view),
             bundle,
         })
     }
+}
+
+/// Whose numbers were recovered: leaves name tenants by their tags.
+fn sequences(view: &View, recovery: &mut Recovery) -> Sequences {
+    let mut numbers = HashMap::new();
+    if let Some(own) = recovery.numbers.remove(&None) {
+        numbers.insert(None, own);
+    }
+    for (tenant, key) in &view.tenant_keys {
+        let tag = Some(audit::tag(tenant, key));
+        if let Some(own) = recovery.numbers.remove(&tag) {
+            numbers.insert(Some(tenant.clone()), own);
+        }
+    }
+    Sequences::new(numbers)
 }
 
 fn json<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, RecordError> {

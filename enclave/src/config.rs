@@ -31,6 +31,8 @@ pub struct Config {
     pub allow_loopback: bool,
     /// SHA-256 of the manifest.
     pub manifest_digest: [u8; 32],
+    /// The manifest's sequence number, which only rises.
+    pub manifest_sequence: u64,
     /// SHA-256 of the manifest signer's SubjectPublicKeyInfo.
     pub manifest_signer: [u8; 32],
     /// How often one client may ask for tokens and call the gateway, each.

@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
+use crate::audit::sequence::{Numbered, Sequences};
 use crate::audit::{Event, Reader, Scribe};
 use crate::authenticate::SpentAssertions;
 use crate::boot::Randomness;
@@ -14,6 +14,7 @@ use crate::custody::{self, Custody, Phase};
 use crate::freeze::Touched;
 use crate::ids::{ClientId, GrantId, TenantId};
 use crate::keys::keyring::Keyring;
+use crate::log::Logs;
 use crate::nonce::{Nonces, Role};
 use crate::pending::Durable;
 use crate::policy::Denied;
@@ -56,8 +57,8 @@ pub struct Enclave {
     pub(crate) call_rates: RateLimiter<ClientId>,
     pub(crate) upstream_rates: RateLimiter<GrantId>,
     pub(crate) scribe: Scribe,
-    pub(crate) sequences: Mutex<HashMap<TenantId, u64>>,
-    pub(crate) system_sequence: AtomicU64,
+    pub(crate) sequences: Arc<Sequences>,
+    pub(crate) logs: Logs,
     pub(crate) upstream: Mutex<HashMap<GrantId, HashMap<Scopes, Arc<UpstreamAccess>>>>,
     pub(crate) view: RwLock<View>,
     pub(crate) bundle: Bundle,
@@ -92,6 +93,12 @@ impl Enclave {
     #[must_use]
     pub fn bundle(&self) -> &Bundle {
         &self.bundle
+    }
+
+    /// The logs.
+    #[must_use]
+    pub fn logs(&self) -> &Logs {
+        &self.logs
     }
 
     /// The DPoP nonce to hand out now.
@@ -155,28 +162,17 @@ impl Enclave {
         event: &Event<'_>,
         now: &Now,
     ) -> Result<Leaf, SealError> {
-        let Some(tenant) = tenant else {
-            let seq = self.system_sequence.fetch_add(1, Ordering::Relaxed);
-            let reader = Reader {
-                tenant: None,
-                key: &self.system_key,
-                seq: seq.saturating_add(1),
-            };
-            return self.scribe.leaf(&*self.rng, now, &reader, event);
-        };
-        let key = view.realm_key(tenant).map_err(|_| SealError::Failed)?;
-        let seq = {
-            let mut sequences = self.sequences.lock();
-            let seq = sequences.entry(tenant.clone()).or_insert(0);
-            *seq = seq.saturating_add(1);
-            *seq
-        };
+        let key = tenant.map(|tenant| view.realm_key(tenant));
+        let key = key.transpose().map_err(|_| SealError::Failed)?;
+        let seat = self.sequences.take(tenant);
         let reader = Reader {
-            tenant: Some(tenant),
-            key: &key,
-            seq,
+            tenant,
+            key: key.as_deref().unwrap_or(&self.system_key),
+            seq: seat.number(),
         };
-        self.scribe.leaf(&*self.rng, now, &reader, event)
+        let mut leaf = self.scribe.leaf(&*self.rng, now, &reader, event)?;
+        leaf.numbered = Numbered::new(seat);
+        Ok(leaf)
     }
 
     /// Seals a value as JSON to its place.

@@ -4,4 +4,5 @@ pub mod authority;
 pub mod envelope;
 pub mod instance;
 pub mod keyring;
+mod log_key;
 pub mod root;

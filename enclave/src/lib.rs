@@ -20,6 +20,7 @@ pub mod ids;
 pub mod introspect;
 pub mod issue;
 pub mod keys;
+pub mod log;
 pub mod mint;
 pub mod nonce;
 pub mod pending;

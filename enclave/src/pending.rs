@@ -1,5 +1,6 @@
 //! Answers that wait until what they depend on is durable.
 
+use crate::audit::sequence::{Seat, UnderWay};
 use crate::freeze::Touched;
 use crate::store::{Batch, Store, StoreError};
 use crate::view::Effect;
@@ -17,6 +18,7 @@ use crate::view::Effect;
 #[derive(Debug)]
 pub struct Pending<T> {
     batch: Batch,
+    seats: Vec<Seat>,
     answer: Durable<T>,
 }
 
@@ -42,7 +44,13 @@ impl<T> Pending<T> {
             touched,
             value,
         };
-        Self { batch, answer }
+        let leaves = batch.leaves.iter();
+        let seats = leaves.filter_map(|leaf| leaf.numbered.take()).collect();
+        Self {
+            batch,
+            seats,
+            answer,
+        }
     }
 
     /// Makes the batch durable.
@@ -50,7 +58,20 @@ impl<T> Pending<T> {
     /// # Errors
     /// Any [`StoreError`]; the answer is lost then and must not be given.
     pub async fn commit(self, store: &impl Store) -> Result<Durable<T>, StoreError> {
-        let _receipt = store.commit(self.batch).await?;
-        Ok(self.answer)
+        let Self {
+            batch,
+            seats,
+            answer,
+        } = self;
+        let seats = UnderWay::new(seats);
+        match store.commit(batch).await {
+            Ok(_receipt) => Ok(answer),
+            // What became of the batch is not known.
+            Err(StoreError::Closed) => Err(StoreError::Closed),
+            Err(error) => {
+                seats.refused();
+                Err(error)
+            }
+        }
     }
 }

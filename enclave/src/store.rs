@@ -9,6 +9,8 @@ use std::future::Future;
 
 use thiserror::Error;
 
+use crate::audit::sequence::Numbered;
+
 /// Sealed records of more bytes are refused.
 pub const MAX_RECORD_BYTES: usize = 64 * 1024;
 
@@ -70,6 +72,19 @@ pub struct Leaf {
     pub log: Log,
     /// The leaf's bytes.
     pub bytes: Vec<u8>,
+    pub(crate) numbered: Numbered,
+}
+
+impl Leaf {
+    /// A leaf with these bytes.
+    #[must_use]
+    pub fn new(log: Log, bytes: Vec<u8>) -> Self {
+        Self {
+            log,
+            bytes,
+            numbered: Numbered::default(),
+        }
+    }
 }
 
 /// Records and leaves that become durable together or not at all.

@@ -150,6 +150,7 @@ pub(crate) fn config() -> Config {
         tier: "emulated".into(),
         allow_loopback: true,
         manifest_digest: [8; 32],
+        manifest_sequence: 1,
         manifest_signer: [9; 32],
         client_rate: Rate {
             per_s: 50,
@@ -167,6 +168,9 @@ fn boot(root: &RootKey, store: &MemoryStore, now: &Now) -> Enclave {
     let mut boot = Boot::new(config(), root, Box::new(SystemRandom::new())).unwrap();
     for record in store.records.lock().values() {
         boot.load(record.clone()).unwrap();
+    }
+    for leaf in store.leaves.lock().iter() {
+        boot.load_leaf(leaf.log, &leaf.bytes).unwrap();
     }
     if let Some(batch) = boot.create_keys(now).unwrap() {
         let _receipt = store.commit(batch).now_or_never().unwrap().unwrap();

@@ -110,6 +110,7 @@ pub(crate) fn config() -> Config {
         tier: "emulated".into(),
         allow_loopback: true,
         manifest_digest: [8; 32],
+        manifest_sequence: 1,
         manifest_signer: [9; 32],
         client_rate: rate,
         grant_upstream_rate: rate,

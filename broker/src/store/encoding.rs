@@ -193,14 +193,8 @@ mod tests {
                 },
             ],
             leaves: vec![
-                Leaf {
-                    log: Log::Control,
-                    bytes: b"c".to_vec(),
-                },
-                Leaf {
-                    log: Log::Issuance,
-                    bytes: vec![],
-                },
+                Leaf::new(Log::Control, b"c".to_vec()),
+                Leaf::new(Log::Issuance, vec![]),
             ],
         }
     }
@@ -258,10 +252,7 @@ mod tests {
 
     #[test]
     fn batches_over_a_bound_have_no_size() {
-        let leaf = |bytes: usize| Leaf {
-            log: Log::Control,
-            bytes: vec![0; bytes],
-        };
+        let leaf = |bytes: usize| Leaf::new(Log::Control, vec![0; bytes]);
         let of = |leaves: Vec<Leaf>| Batch {
             writes: vec![],
             leaves,

@@ -62,10 +62,7 @@ fn writes(writes: Vec<Write>) -> Batch {
 }
 
 fn leaf(log: Log, bytes: &[u8]) -> Leaf {
-    Leaf {
-        log,
-        bytes: bytes.to_vec(),
-    }
+    Leaf::new(log, bytes.to_vec())
 }
 
 fn record(n: u8, generation: u64, sealed: &[u8]) -> Record {

@@ -10,6 +10,8 @@ use zeroize::Zeroizing;
 
 use super::authority::{Authority, AuthorityError, HostName};
 use super::instance::InstanceKey;
+use super::log_key::LOG;
+pub(crate) use super::log_key::LogKey;
 use crate::record::RecordError;
 use crate::seal::{SealError, length_prefixed};
 use crate::time::Now;
@@ -40,7 +42,6 @@ pub(crate) const STORED: [&str; 4] = [TOKEN, AUTHORITY, HPKE, LOG];
 const TOKEN: &str = "token";
 const AUTHORITY: &str = "authority";
 const HPKE: &str = "hpke";
-const LOG: &str = "log";
 
 /// A stored key: its name and the bytes to seal.
 pub(crate) type StoredKey = (&'static str, Zeroizing<Vec<u8>>);
@@ -83,6 +84,7 @@ pub struct Keyring {
     authority: Authority,
     hpke: DepositPrivateKey,
     log: SigningKey,
+    log_key: LogKey,
     instance: InstanceKey,
 }
 
@@ -142,6 +144,7 @@ impl Keyring {
             authority: Authority::open(certificate, pkcs8)?,
             hpke: DepositPrivateKey::from_bytes(&hpke).map_err(|_| KeyringError::Damaged(HPKE))?,
             log: signing(LOG)?,
+            log_key: LogKey::new(find(LOG)?.clone()),
             instance,
         })
     }
@@ -168,6 +171,11 @@ impl Keyring {
     #[must_use]
     pub fn log_public(&self) -> &PublicKey {
         self.log.public_key()
+    }
+
+    /// The key that signs checkpoints of the logs.
+    pub(crate) fn log_key(&self) -> LogKey {
+        self.log_key.clone()
     }
 
     /// The key of this boot, which proves connections.

@@ -1,0 +1,219 @@
+//! Sequence numbers: each tenant's leaves are numbered from 1, across boots and
+//! logs, and no number is left out, so that a tenant sees if a leaf is kept from
+//! it.
+//!
+//! A number is taken when a leaf is made, before its batch is durable. If the
+//! store refuses the batch, the number is given back and the next leaf takes it.
+//! What nobody gave back (a caller that hung up while its batch waited for a
+//! place in the store's queue) is found missing at the next boot, and used then.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use thiserror::Error;
+
+use crate::ids::TenantId;
+
+/// The most numbers that may be missing below a leaf's: far more than batches
+/// can be under way.
+const MAX_GAPS: u64 = 65_536;
+
+/// A leaf's number is further ahead than leaves can be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("a sequence number is too far ahead")]
+pub(crate) struct TooFarAhead;
+
+/// The numbers of one tenant, or the system.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Numbers {
+    /// The highest that was taken.
+    last: u64,
+    /// Lower ones that no leaf has.
+    free: BTreeSet<u64>,
+}
+
+impl Numbers {
+    fn take(&mut self) -> u64 {
+        if let Some(number) = self.free.pop_first() {
+            return number;
+        }
+        self.last = self.last.saturating_add(1);
+        self.last
+    }
+
+    fn give_back(&mut self, number: u64) {
+        if number == self.last {
+            self.last = self.last.saturating_sub(1);
+            while self.last > 0 && self.free.remove(&self.last) {
+                self.last = self.last.saturating_sub(1);
+            }
+        } else {
+            self.free.insert(number);
+        }
+    }
+
+    /// Notes the number of a leaf that is there.
+    pub(crate) fn saw(&mut self, number: u64) -> Result<(), TooFarAhead> {
+        if number <= self.last {
+            self.free.remove(&number);
+            return Ok(());
+        }
+        let ahead = number.saturating_sub(self.last);
+        let gaps = u64::try_from(self.free.len()).unwrap_or(u64::MAX);
+        if ahead.saturating_add(gaps) > MAX_GAPS {
+            return Err(TooFarAhead);
+        }
+        self.free.extend(self.last.saturating_add(1)..number);
+        self.last = number;
+        Ok(())
+    }
+
+    #[cfg(test)]
+    pub(crate) fn gaps(&self) -> BTreeSet<u64> {
+        self.free.clone()
+    }
+}
+
+/// All numbers of this enclave.
+#[derive(Debug, Default)]
+pub(crate) struct Sequences {
+    by_reader: Mutex<HashMap<Option<TenantId>, Numbers>>,
+}
+
+impl Sequences {
+    pub(crate) fn new(recovered: HashMap<Option<TenantId>, Numbers>) -> Self {
+        Self {
+            by_reader: Mutex::new(recovered),
+        }
+    }
+
+    /// The next number for a tenant's leaf, or the system's.
+    pub(crate) fn take(self: &Arc<Self>, tenant: Option<&TenantId>) -> Seat {
+        let mut by_reader = self.by_reader.lock();
+        let reader = tenant.cloned();
+        let number = match by_reader.get_mut(&reader) {
+            Some(numbers) => numbers.take(),
+            None => by_reader.entry(reader.clone()).or_default().take(),
+        };
+        Seat {
+            of: Some((Arc::clone(self), reader)),
+            number,
+        }
+    }
+}
+
+/// A number that a leaf has. Dropped, it is given back, unless it was
+/// [`kept`](Self::keep).
+#[derive(Debug)]
+pub(crate) struct Seat {
+    of: Option<(Arc<Sequences>, Option<TenantId>)>,
+    number: u64,
+}
+
+impl Seat {
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// The leaf is durable, or may be.
+    pub(crate) fn keep(&mut self) {
+        self.of = None;
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        if let Some((sequences, reader)) = self.of.take()
+            && let Some(numbers) = sequences.by_reader.lock().get_mut(&reader)
+        {
+            numbers.give_back(self.number);
+        }
+    }
+}
+
+/// A leaf's number on its way to the answer that waits for the leaf. It is no
+/// part of the leaf as it is stored or compared.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Numbered(Option<Arc<Mutex<Option<Seat>>>>);
+
+impl Numbered {
+    pub(crate) fn new(seat: Seat) -> Self {
+        Self(Some(Arc::new(Mutex::new(Some(seat)))))
+    }
+
+    /// Takes the number out.
+    pub(crate) fn take(&self) -> Option<Seat> {
+        self.0.as_ref()?.lock().take()
+    }
+}
+
+impl PartialEq for Numbered {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Numbered {}
+
+/// The numbers of a batch that the store has in hand. Dropped before
+/// [`refused`](Self::refused) they are kept: the batch may be durable.
+#[derive(Debug)]
+pub(crate) struct UnderWay(Vec<Seat>);
+
+impl UnderWay {
+    pub(crate) fn new(seats: Vec<Seat>) -> Self {
+        Self(seats)
+    }
+
+    /// The store has not kept the batch: its numbers are free again.
+    pub(crate) fn refused(mut self) {
+        self.0.clear();
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.iter_mut().for_each(Seat::keep);
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_that_was_given_back_is_the_next() {
+        let sequences = Arc::new(Sequences::default());
+        let [mut one, two, mut three] = [(); 3].map(|()| sequences.take(None));
+        assert_eq!((one.number(), two.number(), three.number()), (1, 2, 3));
+        one.keep();
+        three.keep();
+        drop(two);
+        let next = sequences.take(None);
+        assert_eq!(next.number(), 2);
+        let after = sequences.take(None);
+        assert_eq!(after.number(), 4);
+        // From the top down and from below, all come back.
+        drop(next);
+        drop(after);
+        let numbers = [(); 3].map(|()| {
+            let mut seat = sequences.take(None);
+            seat.keep();
+            seat.number()
+        });
+        assert_eq!(numbers, [2, 4, 5]);
+    }
+
+    #[test]
+    fn what_is_missing_is_found_and_used() {
+        let mut numbers = Numbers::default();
+        for seen in [2, 1, 5] {
+            numbers.saw(seen).unwrap();
+        }
+        assert_eq!(numbers.gaps(), BTreeSet::from([3, 4]));
+        assert_eq!([(); 3].map(|()| numbers.take()), [3, 4, 6]);
+        assert_eq!(numbers.saw(6 + MAX_GAPS + 1), Err(TooFarAhead));
+    }
+}
