@@ -184,7 +184,7 @@ impl From<ConnectError> for Failure {
                 let (exit, next) = match inspection.verdict() {
                     Verdict::Authentic => (
                         Exit::AuthenticOnly,
-                        "give the reference values with --policy FILE, and for hardware --revocation-list FILE; `tokenkeep verify` shows each check",
+                        "give the reference values with --policy FILE, and for AMD hardware --collateral DIR; `tokenkeep verify` shows each check",
                     ),
                     Verdict::Accept | Verdict::Reject => {
                         let next = emulated_hint(inspection);
