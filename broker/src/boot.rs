@@ -126,7 +126,7 @@ pub async fn boot(
     let booted = enclave.booted(&image(attester)?, now)?;
     let durable = booted.commit(&store).await?;
     // A boot touches nothing that can be frozen.
-    drop(enclave.release(durable));
+    drop(enclave.release(durable, now));
     Ok(Booted { enclave, store })
 }
 

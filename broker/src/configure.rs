@@ -1,23 +1,28 @@
 //! From the signed manifest to the enclave's configuration.
 
-use attestation::manifest::{Manifest, Origin, Role as ManifestRole};
+use attestation::manifest::{Manifest, Origin, Role as ManifestRole, Witnesses};
 use enclave::admin::{Administrator, Role};
 use enclave::config::Config;
+use enclave::freshness::{MAX_LEASE_MS, WitnessPolicy};
 use enclave::ids::{IdError, TenantId, VendorId};
 use enclave::keys::authority::HostName;
 use enclave::mint::MAX_LIFETIME_S;
 use enclave::rate::Rate;
+use thiserror::Error;
+
+use crate::witness::ask::Known;
 
 /// What the enclave is told, from a checked manifest.
 ///
 /// # Errors
-/// [`IdError`] if a role names a tenant or vendor by what is no id; a checked
-/// manifest has none.
+/// [`ConfigureError::Id`] if a role names a tenant or vendor by what is no id; a checked
+/// manifest has none; [`ConfigureError::Witness`] for a witness whose key or URL
+/// is none.
 pub fn configure(
     manifest: &Manifest,
     emulated: bool,
     replay_capacity: usize,
-) -> Result<Config, IdError> {
+) -> Result<Config, ConfigureError> {
     let origins = manifest.origins();
     let mut hosts: Vec<HostName> = [&origins.grpc, &origins.public, &origins.gateway]
         .into_iter()
@@ -60,8 +65,57 @@ pub fn configure(
             per_s: rates.grant_upstream_per_s,
             burst: rates.grant_upstream_per_s,
         },
+        witnesses: manifest.witnesses().map(witness_policy).transpose()?,
         replay_capacity,
     })
+}
+
+/// What no checked manifest holds, or what only this crate can check.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum ConfigureError {
+    /// A tenant or vendor is named by what is no id.
+    #[error("the manifest names a tenant or vendor by what is no id")]
+    Id(#[from] IdError),
+    /// A witness's key or URL is none.
+    #[error("the manifest's witness {name}: {what}")]
+    Witness {
+        /// Its name.
+        name: String,
+        /// What is wrong.
+        what: String,
+    },
+}
+
+fn witness_policy(witnesses: &Witnesses) -> Result<WitnessPolicy, ConfigureError> {
+    let known = known_witnesses(witnesses)?;
+    Ok(WitnessPolicy {
+        quorum: witnesses.quorum,
+        keys: known.into_iter().map(|witness| witness.key).collect(),
+        lease_ms: witnesses.lease_s.saturating_mul(1_000).min(MAX_LEASE_MS),
+    })
+}
+
+/// The witnesses of a manifest, to be asked.
+///
+/// # Errors
+/// [`ConfigureError::Witness`].
+pub fn known_witnesses(witnesses: &Witnesses) -> Result<Vec<Known>, ConfigureError> {
+    let known = witnesses.witnesses.iter().map(|witness| {
+        let wrong = |what: String| ConfigureError::Witness {
+            name: witness.name.clone(),
+            what,
+        };
+        let url = witness
+            .url
+            .parse()
+            .map_err(|error| wrong(format!("url: {error}")))?;
+        let key = witness
+            .key
+            .parse()
+            .map_err(|error| wrong(format!("key: {error}")))?;
+        Ok(Known::new(witness.name.clone(), url, key))
+    });
+    known.collect()
 }
 
 fn role(role: &ManifestRole) -> Result<Role, IdError> {

@@ -22,6 +22,7 @@ use crate::listener::Name;
 use crate::status::Refusal;
 use crate::store::{OpenReport, TornTail};
 use crate::upstream::UpstreamError;
+use crate::witness::ask::Fault;
 
 /// Core dumps and debuggers are off. Says whether memory is kept out of the
 /// swap.
@@ -37,6 +38,34 @@ pub fn process_hardened(hardened: Hardened) {
             warn!(event = "process_hardened", memory_locked = false, %kind, "memory is not locked");
         }
     }
+}
+
+/// No witness watches over the state.
+pub fn no_witnesses() {
+    warn!(
+        event = "no_witnesses",
+        "the manifest names no witnesses: a disk that was put back to an older state is not found out"
+    );
+}
+
+/// Nothing is served until a quorum of witnesses has cosigned the control log.
+pub fn witnesses_awaited(log_key: &str, witnesses: usize, quorum: usize) {
+    info!(event = "witnesses_awaited", log_key, witnesses, quorum);
+}
+
+/// A quorum of witnesses has cosigned this boot.
+pub fn witnessed() {
+    info!(event = "witnessed");
+}
+
+/// A witness did not cosign.
+pub fn not_cosigned(witness: &str, fault: &Fault) {
+    warn!(event = "not_cosigned", witness, %fault);
+}
+
+/// No quorum has cosigned for as long as a lease lasts: nothing is issued.
+pub fn lease_ended() {
+    error!(event = "lease_ended");
 }
 
 /// A listener accepts connections.

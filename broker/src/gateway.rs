@@ -227,7 +227,7 @@ impl Inner {
             .map_err(CallError::Store)?;
         self.shell
             .enclave
-            .release(durable)
+            .release(durable, &self.shell.clock.now())
             .map_err(|denied: Denied| CallError::Refused(denied.into()))
     }
 
@@ -240,7 +240,7 @@ impl Inner {
         let call = self
             .shell
             .enclave
-            .forward(report.admitted(), access)
+            .forward(report.admitted(), access, &self.shell.clock.now())
             .map_err(|denied| CallError::Refused(denied.into()))?;
         let url: Url = call
             .base_url

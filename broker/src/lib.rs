@@ -25,5 +25,6 @@ pub mod tls;
 pub mod tokens;
 pub mod toml_fields;
 pub mod upstream;
+pub mod witness;
 
 pub use run::{Config, RunError, Sockets, run};

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use attestation::manifest::{EnclaveKind, Manifest, ManifestError};
 use attestation::{Attester, AttesterError};
-use enclave::ids::IdError;
 use enclave::keys::authority::AuthorityError;
+use enclave::log::LogError;
 use proto::v1::attestation_service_server::AttestationServiceServer;
 use proto::v1::grant_service_server::GrantServiceServer;
 use proto::v1::registry_service_server::RegistryServiceServer;
@@ -24,7 +24,7 @@ use tonic::service::Routes;
 
 use crate::boot::{Booted, StartError, boot};
 use crate::clock::Clock;
-use crate::configure::configure;
+use crate::configure::{ConfigureError, configure, known_witnesses};
 use crate::events;
 use crate::evidence::EvidenceDesk;
 use crate::files::{FileError, read_bounded};
@@ -36,12 +36,14 @@ use crate::grpc::grant::Grants;
 use crate::grpc::registry::Registry;
 use crate::grpc::token::Token;
 use crate::host_config::{HostConfig, ManifestFiles};
-use crate::listener::{self, ListenError, Name, ShutdownSignal};
+use crate::listener::{self, ListenError, Name, Shutdown, ShutdownSignal, shutdown};
 use crate::public;
 use crate::refresher::Refresher;
 use crate::shell::Shell;
 use crate::tls::{self, ServerCertificate, TlsError};
 use crate::upstream::{Egress, EgressLimits, Loopback};
+use crate::witness::ask::Superseded;
+use crate::witness::keeper::Keeper;
 
 /// The earliest time that the host's clock is believed: 2026-11-01.
 const CLOCK_FLOOR_S: u64 = 1_793_491_200;
@@ -83,9 +85,15 @@ pub enum RunError {
     /// The manifest is not accepted.
     #[error("the manifest is not accepted")]
     Manifest(#[from] ManifestError),
-    /// The manifest names something by what is no id.
-    #[error("the manifest names a tenant or vendor by what is no id")]
-    Id(#[from] IdError),
+    /// The manifest holds what can't be used.
+    #[error(transparent)]
+    Configure(#[from] ConfigureError),
+    /// The control log can't be named, so that no witness could know it.
+    #[error("the control log can't be named")]
+    Log(#[from] LogError),
+    /// A witness proved that the state is not the newest one, or not the only one.
+    #[error("refused to serve: {0}")]
+    Superseded(Box<Superseded>),
     /// The state can't be opened.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -128,7 +136,7 @@ pub fn open_manifest(
 pub async fn run(
     config: Config,
     attester: Arc<dyn Attester>,
-    stop: ShutdownSignal,
+    mut stop: ShutdownSignal,
     ready: impl FnOnce(),
 ) -> Result<(), RunError> {
     let Config { host, sockets } = config;
@@ -152,7 +160,32 @@ pub async fn run(
         store: Arc::new(store),
         clock,
         changes: watch::Sender::new(0),
+        witnessing: manifest.witnesses().map(|_| Arc::default()),
         afterwards: TaskTracker::new(),
+    });
+    let keeper = keeper(&manifest, &shell)?;
+    match &keeper {
+        // Nothing is done, and nobody answered, before the witnesses' word is there.
+        Some(keeper) => {
+            if !keeper.gate(&mut stop).await.map_err(RunError::Superseded)? {
+                shell.store.close();
+                return Ok(());
+            }
+            events::witnessed();
+        }
+        None => events::no_witnesses(),
+    }
+    // A witness can end the service as well as its owner.
+    let (speaker, stop) = relayed(stop);
+    let kept = keeper.map(|keeper| {
+        let stop = stop.clone();
+        tokio::spawn(async move {
+            let kept = keeper.keep(stop).await;
+            if kept.is_err() {
+                speaker.begin();
+            }
+            kept
+        })
     });
     let egress = egress(&manifest, &host)?;
     let refresher = Refresher::new(Arc::clone(&shell), egress.clone());
@@ -248,7 +281,34 @@ pub async fn run(
     let written = async { tokio::join!(refresher.drained(), shell.afterwards.wait()) };
     drop(tokio::time::timeout(drain, written).await);
     shell.store.close();
-    Ok(())
+    match kept {
+        Some(kept) => match kept.await {
+            Ok(Err(proof)) => Err(RunError::Superseded(proof)),
+            Ok(Ok(())) | Err(_) => Ok(()),
+        },
+        None => Ok(()),
+    }
+}
+
+/// A signal that is given when the other one is, or by the speaker.
+fn relayed(mut outer: ShutdownSignal) -> (Arc<Shutdown>, ShutdownSignal) {
+    let (speaker, inner) = shutdown();
+    let speaker = Arc::new(speaker);
+    let relay = Arc::clone(&speaker);
+    tokio::spawn(async move {
+        outer.begun().await;
+        relay.begin();
+    });
+    (speaker, inner)
+}
+
+fn keeper(manifest: &Manifest, shell: &Arc<Shell>) -> Result<Option<Keeper>, RunError> {
+    let Some(witnesses) = manifest.witnesses() else {
+        return Ok(None);
+    };
+    let known = known_witnesses(witnesses)?;
+    let tls = tls::client(roots(manifest))?;
+    Ok(Keeper::new(shell, known, tls)?)
 }
 
 async fn routes(shell: &Arc<Shell>, attestation: Attestation, message_bytes: usize) -> Routes {
@@ -304,13 +364,19 @@ async fn listen(
     ))
 }
 
-fn egress(manifest: &Manifest, host: &HostConfig) -> Result<Egress, RunError> {
+/// Whom the manifest trusts upstream.
+fn roots(manifest: &Manifest) -> RootCertStore {
     let mut roots = RootCertStore::empty();
     if manifest.tls().webpki_roots {
         roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
     }
     // The manifest's check has parsed them.
     roots.add_parsable_certificates(manifest.tls().roots.iter().cloned());
+    roots
+}
+
+fn egress(manifest: &Manifest, host: &HostConfig) -> Result<Egress, RunError> {
+    let roots = roots(manifest);
     let loopback = if manifest.upstream().allow_loopback {
         Loopback::Allowed
     } else {

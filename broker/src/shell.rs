@@ -12,6 +12,7 @@ use tokio_util::task::TaskTracker;
 use crate::clock::Clock;
 use crate::status::Refusal;
 use crate::store::EmbeddedStore;
+use crate::witness::{NotCosigned, Witnessing};
 
 /// What every service works with.
 #[derive(Debug)]
@@ -25,6 +26,8 @@ pub struct Shell {
     /// Tells whoever sends something out over time that administrators changed
     /// something.
     pub changes: watch::Sender<u64>,
+    /// Where a change waits for its cosignatures, if there are witnesses.
+    pub witnessing: Option<Arc<Witnessing>>,
     /// What is written when an answer has left; waited for at the end.
     pub afterwards: TaskTracker,
 }
@@ -35,14 +38,37 @@ impl Shell {
     /// # Errors
     /// [`Refusal`] if the store did not take it.
     pub async fn settle<T>(&self, pending: Pending<T>) -> Result<T, Refusal> {
+        let control = pending.is_control();
         let durable = pending
             .commit(&*self.store)
             .await
             .map_err(|error| Refusal::from(&error))?;
-        let released = self.enclave.release(durable);
+        let released = self.enclave.release(durable, &self.clock.now());
+        if control {
+            self.changed();
+            self.cosigned().await?;
+        }
+        released.map_err(|denied| Refusal::from(&denied))
+    }
+
+    /// Waits until witnesses have seen all that is durable, if there are any.
+    ///
+    /// # Errors
+    /// [`Refusal`]: what was changed is in force here, and was not seen in time.
+    pub async fn cosigned(&self) -> Result<(), Refusal> {
+        match &self.witnessing {
+            Some(witnessing) => witnessing
+                .covered()
+                .await
+                .map_err(|NotCosigned| Refusal::not_cosigned()),
+            None => Ok(()),
+        }
+    }
+
+    /// Makes all that goes out over time look again whether it may go on.
+    pub fn changed(&self) {
         self.changes
             .send_modify(|count| *count = count.wrapping_add(1));
-        released.map_err(|denied| Refusal::from(&denied))
     }
 
     /// Ends when something that is touched is stopped: frozen, or its grant is
@@ -51,7 +77,7 @@ impl Shell {
         let mut changes = self.changes.subscribe();
         loop {
             changes.borrow_and_update();
-            if let Some(denied) = self.enclave.stopped(&touched) {
+            if let Some(denied) = self.enclave.stopped(&touched, &self.clock.now()) {
                 return denied;
             }
             if changes.changed().await.is_err() {

@@ -103,6 +103,17 @@ impl Refusal {
         )
     }
 
+    /// A change that witnesses have not seen in time.
+    #[must_use]
+    pub fn not_cosigned() -> Self {
+        Self::new(
+            Code::Unavailable,
+            "NOT_COSIGNED",
+            "the change is durable and in force here, but too few witnesses have seen it: ask again until it is acknowledged",
+        )
+        .retry(Duration::from_secs(5))
+    }
+
     /// A message over its bound.
     #[must_use]
     pub fn too_large() -> Self {
@@ -344,6 +355,12 @@ impl From<&Denied> for Refusal {
                 "stopped by an administrator: ask the owner of the grant",
             )
             .oauth("access_denied"),
+            Denied::NotWitnessed => Self::new(
+                Code::Unavailable,
+                "NOT_WITNESSED",
+                "too few witnesses vouch for the service's state at the moment",
+            )
+            .retry(Duration::from_secs(5)),
             Denied::Revoked => Self::new(
                 Code::FailedPrecondition,
                 "GRANT_REVOKED",
@@ -737,6 +754,12 @@ mod tests {
                 Code::FailedPrecondition,
                 "GRANT_REVOKED",
                 Some("invalid_grant"),
+            ),
+            (
+                Denied::NotWitnessed.into(),
+                Code::Unavailable,
+                "NOT_WITNESSED",
+                None,
             ),
             (SealError::Failed.into(), Code::Internal, "INTERNAL", None),
         ];

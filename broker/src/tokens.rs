@@ -62,16 +62,17 @@ impl Shell {
         match pending.commit(&*self.store).await {
             Ok(durable) => self
                 .enclave
-                .release(durable)
+                .release(durable, &now)
                 .map_err(|denied| Refusal::from(&denied))?,
             // Another request has revoked the same token.
             Err(StoreError::Conflict { .. }) => {}
             Err(error) => return Err(Refusal::from(&error)),
         }
+        self.cosigned().await?;
         if let Some(ended) = self.enclave.drop_ended_revocations(&now) {
             // Nothing depends on it; the next revocation tries again.
             if let Ok(durable) = ended.commit(&*self.store).await {
-                drop(self.enclave.release(durable));
+                drop(self.enclave.release(durable, &now));
             }
         }
         Ok(())

@@ -88,6 +88,8 @@ pub(crate) enum Event<'a> {
         subject: String,
         by: &'a str,
     },
+    /// The enclave asks witnesses for their word.
+    Alive,
     Registered {
         what: &'a str,
         id: &'a str,
@@ -110,6 +112,7 @@ impl Event<'_> {
             Self::TokenRevoked { .. } => "token_revoked",
             Self::Frozen { .. } => "frozen",
             Self::Thawed { .. } => "thawed",
+            Self::Alive => "alive",
             Self::Registered { .. } => "registered",
             Self::Booted(_) => "booted",
         }
@@ -128,6 +131,7 @@ impl Event<'_> {
             | Self::TokenRevoked { .. }
             | Self::Frozen { .. }
             | Self::Thawed { .. }
+            | Self::Alive
             | Self::Registered { .. }
             | Self::Booted(_) => Log::Control,
         }
@@ -148,6 +152,7 @@ impl Event<'_> {
             | Self::Thawed { .. }
             | Self::GrantRevoked { .. }
             | Self::GrantDeleted { .. }
+            | Self::Alive
             | Self::Registered { .. } => None,
         }
     }

@@ -16,6 +16,7 @@ use crate::audit::{self, Scribe};
 use crate::authenticate::SpentAssertions;
 use crate::config::Config;
 use crate::custody::{self, Custody};
+use crate::freshness::Freshness;
 use crate::keys::keyring::{Keyring, KeyringError, STORED, StoredKey};
 use crate::keys::root::RootKey;
 use crate::log::{BootId, LogError, Logs, Recovery};
@@ -261,6 +262,7 @@ impl Boot {
             issue_rates: RateLimiter::new(self.config.client_rate),
             call_rates: RateLimiter::new(self.config.client_rate),
             upstream_rates: RateLimiter::new(self.config.grant_upstream_rate),
+            freshness: Freshness::new(self.config.witnesses.clone()),
             config: self.config,
             rng: self.rng,
             keys,

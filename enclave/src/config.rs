@@ -35,6 +35,8 @@ pub struct Config {
     pub manifest_sequence: u64,
     /// SHA-256 of the manifest signer's SubjectPublicKeyInfo.
     pub manifest_signer: [u8; 32],
+    /// Who must have seen the control log, if anyone.
+    pub witnesses: Option<crate::freshness::WitnessPolicy>,
     /// How often one client may ask for tokens and call the gateway, each.
     pub client_rate: Rate,
     /// How often one grant's refresh token may be exchanged.

@@ -12,6 +12,7 @@ use crate::boot::Randomness;
 use crate::config::Config;
 use crate::custody::{self, Custody, Phase};
 use crate::freeze::Touched;
+use crate::freshness::Freshness;
 use crate::ids::{ClientId, GrantId, TenantId};
 use crate::keys::keyring::Keyring;
 use crate::log::Logs;
@@ -59,6 +60,7 @@ pub struct Enclave {
     pub(crate) scribe: Scribe,
     pub(crate) sequences: Arc<Sequences>,
     pub(crate) logs: Logs,
+    pub(crate) freshness: Freshness,
     pub(crate) upstream: Mutex<HashMap<GrantId, HashMap<Scopes, Arc<UpstreamAccess>>>>,
     pub(crate) view: RwLock<View>,
     pub(crate) bundle: Bundle,
@@ -113,14 +115,14 @@ impl Enclave {
     /// # Errors
     /// [`Denied`] if something that the answer touches was frozen, or its grant
     /// revoked or deleted since.
-    pub fn release<T>(&self, durable: Durable<T>) -> Result<T, Denied> {
+    pub fn release<T>(&self, durable: Durable<T>, now: &Now) -> Result<T, Denied> {
         let Durable {
             effects,
             touched,
             value,
         } = durable;
         if effects.is_empty() {
-            return match self.view.read().stopped(&touched) {
+            return match self.stopped(&touched, now) {
                 Some(denied) => Err(denied),
                 None => Ok(value),
             };
@@ -133,17 +135,23 @@ impl Enclave {
             }
             view.apply(effect);
         }
-        match view.stopped(&touched) {
+        drop(view);
+        match self.stopped(&touched, now) {
             Some(denied) => Err(denied),
             None => Ok(value),
         }
     }
 
     /// Why an answer that is on its way must not go on, if so. To be asked again
-    /// after each change of an administrator.
+    /// after each change of an administrator. An administrator's own change, which
+    /// touches nothing that could be frozen, is never held back.
     #[must_use]
-    pub fn stopped(&self, touched: &Touched) -> Option<Denied> {
-        self.view.read().stopped(touched)
+    pub fn stopped(&self, touched: &Touched, now: &Now) -> Option<Denied> {
+        if touched.is_nothing() {
+            return None;
+        }
+        let fresh = self.freshness.check(now);
+        self.view.read().stopped(touched).or(fresh.err())
     }
 
     /// Applies the effects of an exchange's own batch.

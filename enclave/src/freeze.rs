@@ -58,6 +58,12 @@ pub struct Touched {
 }
 
 impl Touched {
+    /// Whether nothing is touched that could be frozen.
+    pub(crate) fn is_nothing(&self) -> bool {
+        let Self { tenant, subjects } = self;
+        tenant.is_none() && subjects.is_empty()
+    }
+
     /// Nothing that could be frozen: for answers about the registry itself.
     pub(crate) fn nothing() -> Self {
         Self::default()

@@ -177,6 +177,7 @@ impl Enclave {
             jkt: &jkt,
         };
         let allowed = policy::authorize(&view, origin, &ask)?;
+        self.check_fresh(now)?;
 
         // Mint.
         let lifetime_s = self.config.token_lifetime_s;

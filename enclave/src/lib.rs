@@ -14,6 +14,7 @@ mod core;
 pub mod custody;
 pub mod frame;
 pub mod freeze;
+pub mod freshness;
 pub mod gateway;
 pub mod http_url;
 pub mod ids;

@@ -53,6 +53,14 @@ impl<T> Pending<T> {
         }
     }
 
+    /// Whether the batch changes what the control log records: such a change is
+    /// acknowledged when it is cosigned, if there are witnesses.
+    #[must_use]
+    pub fn is_control(&self) -> bool {
+        let mut leaves = self.batch.leaves.iter();
+        leaves.any(|leaf| leaf.log == crate::store::Log::Control)
+    }
+
     /// Makes the batch durable.
     ///
     /// # Errors

@@ -29,6 +29,10 @@ pub enum Denied {
         /// What is frozen.
         subject: Subject,
     },
+    /// Too few witnesses have lately seen that this enclave goes on from the newest
+    /// state.
+    #[error("the witnesses' word is missing")]
+    NotWitnessed,
     /// The grant's owner revoked it.
     #[error("the grant was revoked")]
     Revoked,

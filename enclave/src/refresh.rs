@@ -137,6 +137,10 @@ pub enum RefreshError {
         /// What is frozen.
         subject: Subject,
     },
+    /// Too few witnesses have lately seen that this enclave goes on from the newest
+    /// state: an old refresh token must not be presented.
+    #[error("the witnesses' word is missing")]
+    NotWitnessed,
     /// The grant's owner revoked it.
     #[error("the grant was revoked")]
     Revoked,

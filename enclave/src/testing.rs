@@ -152,6 +152,7 @@ pub(crate) fn config() -> Config {
         manifest_digest: [8; 32],
         manifest_sequence: 1,
         manifest_signer: [9; 32],
+        witnesses: None,
         client_rate: Rate {
             per_s: 50,
             burst: 100,
@@ -217,7 +218,7 @@ impl World {
 
     pub(crate) fn settle<T>(&self, pending: Pending<T>) -> T {
         let durable = pending.commit(&self.store).now_or_never().unwrap().unwrap();
-        self.enclave.release(durable).unwrap()
+        self.enclave.release(durable, &self.now).unwrap()
     }
 
     pub(crate) fn provider(&self) -> Provider {

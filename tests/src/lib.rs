@@ -10,3 +10,4 @@ pub mod https;
 pub mod process;
 pub mod stack;
 pub mod wait;
+pub mod witnesses;

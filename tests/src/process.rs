@@ -80,6 +80,14 @@ impl Process {
         Some(line.to_owned())
     }
 
+    /// Whether it has not ended.
+    pub fn running(&mut self) -> bool {
+        self.child
+            .try_wait()
+            .expect("a child to wait for")
+            .is_none()
+    }
+
     /// What was written to standard error by all processes of this name.
     #[must_use]
     pub fn stderr(&self) -> String {

@@ -26,12 +26,13 @@ use testkit::provider::{
     Client, ClientAuth, Config, Consent, Granted, LedgerPage, Provider, Rotation,
 };
 use tokenkeep::rpc_error::answer;
-use tokenkeep::{AttestedChannel, DpopKey};
+use tokenkeep::{AttestedChannel, DpopKey, TokenClient, TokenRequest};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::binary::binary;
+use crate::caller::{Refused, refused};
 use crate::process::Process;
 use crate::wait::wait_for;
 
@@ -224,6 +225,38 @@ impl Stack {
     pub async fn grant_state(&self, id: &str) -> (v1::GrantState, String) {
         let grant = self.grant(id).await;
         (grant.state(), grant.cause)
+    }
+
+    /// Ends a grant for good, if that is acknowledged.
+    ///
+    /// # Errors
+    /// The refusal: code and stable reason.
+    pub async fn try_revoke(&self, id: &str) -> Result<(), Refused> {
+        let request = v1::RevokeGrantRequest {
+            id: id.to_owned(),
+            reason: String::new(),
+        };
+        let admin = self.admin().await;
+        let ended = admin.grants().revoke_grant(request).await;
+        ended.map(|_| ()).map_err(refused)
+    }
+
+    /// Whether the service gives a token now; not if it can't be reached.
+    pub async fn try_issue(&self) -> bool {
+        let Ok(config) = self.files.client_config(self.url("grpc_url")) else {
+            return false;
+        };
+        let Ok(channel) = Box::pin(AttestedChannel::connect(&config)).await else {
+            return false;
+        };
+        let client = TokenClient::new(&channel, self.dpop_key() as _);
+        let request = TokenRequest::new(names::GRANT.to_owned(), self.resource());
+        client.token(&request).await.is_ok()
+    }
+
+    /// Whether the service's process runs.
+    pub fn running(&mut self) -> bool {
+        self.service.running()
     }
 
     /// Stops a subject.

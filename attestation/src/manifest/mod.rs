@@ -3,9 +3,11 @@
 mod origin;
 mod read;
 mod signature;
+mod witnesses;
 
 pub use origin::{Origin, OriginError, Scheme};
 pub use signature::{ManifestSignature, SignManifestError, SignatureFault, sign_manifest};
+pub use witnesses::{MAX_LEASE_S, MAX_WITNESSES, Witness, Witnesses};
 
 use std::fmt;
 use std::str::FromStr;
@@ -52,6 +54,7 @@ pub struct Manifest {
     upstream: Upstream,
     token: TokenLimits,
     rates: Rates,
+    witnesses: Option<Witnesses>,
 }
 
 /// Where the three listeners are reached.
@@ -228,6 +231,12 @@ impl Manifest {
     #[must_use]
     pub const fn token(&self) -> TokenLimits {
         self.token
+    }
+
+    /// Who must have seen the control log; none if nobody watches over the state.
+    #[must_use]
+    pub const fn witnesses(&self) -> Option<&Witnesses> {
+        self.witnesses.as_ref()
     }
 
     /// The rates.

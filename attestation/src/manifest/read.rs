@@ -6,6 +6,7 @@ use toml::Value;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
 
+use super::witnesses::witnesses;
 use super::{
     Administrator, DEFAULT_TOKEN_LIFETIME_S, EnclaveKind, MAX_MANIFEST_BYTES, MAX_RATE_PER_S,
     MAX_TOKEN_LIFETIME_S, Manifest, Origin, Origins, Rates, Role, TlsRoots, TokenLimits, Upstream,
@@ -47,6 +48,9 @@ pub(super) fn manifest(
         let rates = top
             .optional("rates", &mut faults)
             .map(|fields| rates(fields, &mut faults));
+        let witnesses = top
+            .optional("witnesses", &mut faults)
+            .map(|fields| witnesses(fields, &mut faults));
         top.finish(&mut faults);
         Some(Manifest {
             digest: manifest_digest(toml),
@@ -66,6 +70,11 @@ pub(super) fn manifest(
                 max_lifetime_s: DEFAULT_TOKEN_LIFETIME_S,
             }),
             rates: rates.unwrap_or_default(),
+            // A table that is not read whole is a fault, never no witnesses.
+            witnesses: match witnesses {
+                None => None,
+                Some(read) => Some(read?),
+            },
         })
     });
     faults.settle(manifest)

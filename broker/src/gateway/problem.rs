@@ -208,6 +208,12 @@ fn denied_problem(denied: &Denied) -> Problem {
             "FROZEN",
             "stopped by an administrator: ask the owner of the grant",
         ),
+        Denied::NotWitnessed => Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "NOT_WITNESSED",
+            "too few witnesses vouch for the service's state at the moment",
+        )
+        .retry(5),
         Denied::Revoked => Problem::new(
             StatusCode::FORBIDDEN,
             "GRANT_REVOKED",
@@ -240,6 +246,7 @@ fn refresh(error: &RefreshError) -> Problem {
         RefreshError::Frozen { subject } => denied_problem(&Denied::Frozen {
             subject: subject.clone(),
         }),
+        RefreshError::NotWitnessed => denied_problem(&Denied::NotWitnessed),
         RefreshError::Revoked => denied_problem(&Denied::Revoked),
         RefreshError::NeedsConsent { cause } => needs_consent(cause.word()),
         RefreshError::ProviderUnreachable => {

@@ -112,6 +112,7 @@ pub(crate) fn config() -> Config {
         manifest_digest: [8; 32],
         manifest_sequence: 1,
         manifest_signer: [9; 32],
+        witnesses: None,
         client_rate: rate,
         grant_upstream_rate: rate,
         replay_capacity: 10_000,
@@ -137,6 +138,7 @@ impl Door {
             enclave: boot.finish().unwrap(),
             store: Arc::new(store),
             clock,
+            witnessing: None,
             changes: tokio::sync::watch::Sender::new(0),
             afterwards: tokio_util::task::TaskTracker::new(),
         });

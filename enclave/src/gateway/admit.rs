@@ -78,6 +78,7 @@ impl Enclave {
             jkt: &claims.cnf.jkt,
         };
         let allowed = policy::authorize(&view, origin, &ask)?;
+        self.check_fresh(now)?;
         let provider = view
             .apps
             .get(&grant.value.app)
@@ -146,8 +147,9 @@ impl Enclave {
         &self,
         admitted: &Admitted,
         access: &UpstreamAccess,
+        now: &Now,
     ) -> Result<UpstreamCall, Denied> {
-        if let Some(denied) = self.view.read().stopped(&admitted.touched) {
+        if let Some(denied) = self.stopped(&admitted.touched, now) {
             return Err(denied);
         }
         let mut bearer = b"Bearer ".to_vec();

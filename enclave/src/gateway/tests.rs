@@ -128,7 +128,10 @@ fn a_good_call_is_rebuilt_with_the_bearer_injected_last() {
     // One for the token, one for the call.
     assert_eq!(world.store.leaves.lock().len(), leaves + 2);
     let access = access(&world, &admitted);
-    let forwarded = world.enclave.forward(&admitted, &access).unwrap();
+    let forwarded = world
+        .enclave
+        .forward(&admitted, &access, &world.now)
+        .unwrap();
     assert_eq!(forwarded.method, Method::GET);
     assert_eq!(forwarded.base_url.as_str(), "http://127.0.0.1:1/api");
     assert_eq!(forwarded.path_and_query, "/api/v1/people?a=1");
@@ -331,7 +334,10 @@ fn a_freeze_stops_a_token_that_was_issued_before() {
     };
     assert_eq!(late.map(|_| ()), Err(frozen.clone().into()));
     // Even one that was admitted is not forwarded any more.
-    let found = world.enclave.forward(&admitted, &access).map(|_| ());
+    let found = world
+        .enclave
+        .forward(&admitted, &access, &world.now)
+        .map(|_| ());
     assert_eq!(found, Err(frozen));
 }
 
@@ -340,7 +346,10 @@ fn an_answer_passes_its_rules() {
     let world = World::new(Rotation::Strict);
     let admitted = call(&world, |_| {}).unwrap();
     let access = access(&world, &admitted);
-    let forwarded = world.enclave.forward(&admitted, &access).unwrap();
+    let forwarded = world
+        .enclave
+        .forward(&admitted, &access, &world.now)
+        .unwrap();
     let mut headers = HeaderMap::new();
     header(&mut headers, "location", "/api/v1/people/7");
     let (headers, mut echo) = forwarded.answer.accept(&headers).unwrap();
@@ -348,7 +357,10 @@ fn an_answer_passes_its_rules() {
     assert_eq!(headers["location"], expected.as_str());
     assert_eq!(echo.push("you sent bearer-canary".into()), Err(Echoed));
 
-    let forwarded = world.enclave.forward(&admitted, &access).unwrap();
+    let forwarded = world
+        .enclave
+        .forward(&admitted, &access, &world.now)
+        .unwrap();
     let mut headers = HeaderMap::new();
     header(&mut headers, "x-debug", "Bearer bearer-canary");
     let found = forwarded.answer.accept(&headers).map(|_| ());

@@ -280,7 +280,7 @@ fn a_freeze_between_decision_and_release_holds_the_token_back() {
         .unwrap();
     let subject = Subject::Client(id("worker"));
     world.freeze(subject.clone());
-    let found = world.enclave.release(durable).map(|_| ());
+    let found = world.enclave.release(durable, &world.now).map(|_| ());
     assert_eq!(found, Err(Denied::Frozen { subject }));
 }
 

@@ -128,7 +128,7 @@ fn exchange_ended_at(at: usize, when: When, how: End, rotation: Rotation) -> boo
                         if let Ok(durable) =
                             early.unwrap().commit(&world.store).now_or_never().unwrap()
                         {
-                            world.enclave.release(durable).unwrap();
+                            world.enclave.release(durable, &world.now).unwrap();
                         }
                         action = world.enclave.step_refresh(&mut exchange, event, &world.now);
                         end(&world, how);
@@ -141,7 +141,7 @@ fn exchange_ended_at(at: usize, when: When, how: End, rotation: Rotation) -> boo
                         if let Ok(durable) =
                             early.unwrap().commit(&world.store).now_or_never().unwrap()
                         {
-                            world.enclave.release(durable).unwrap();
+                            world.enclave.release(durable, &world.now).unwrap();
                         }
                         action = world.enclave.step_refresh(&mut exchange, event, &world.now);
                         end(&world, how);

@@ -67,6 +67,8 @@ impl Enclave {
         if let Some(subject) = view.frozen(&touched) {
             return Err(RefreshError::Frozen { subject });
         }
+        self.check_fresh(now)
+            .map_err(|_| RefreshError::NotWitnessed)?;
         let (before, presented) = match held.value.phase {
             Phase::Idle => (Phase::Idle, 0),
             // Only one exchange runs at a time, so this one was cut off.

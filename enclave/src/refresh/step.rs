@@ -30,7 +30,7 @@ impl Enclave {
         let next = match (state, event) {
             (State::Intending, Event::Committed(intent)) => {
                 self.apply(intent);
-                self.send(exchange)
+                self.send(exchange, now)
             }
             // Nothing was sent: the next request simply tries again.
             (State::Intending, Event::CommitFailed(error)) => Ok(finish(Err(error.into()))),
@@ -71,8 +71,12 @@ impl Enclave {
     }
 
     /// The intent is durable: look at the freezes once more, then send.
-    fn send(&self, exchange: &mut Exchange) -> Result<Action, RefreshError> {
+    fn send(&self, exchange: &mut Exchange, now: &Now) -> Result<Action, RefreshError> {
         let view = self.view.read();
+        if self.check_fresh(now).is_err() {
+            let before = exchange.before;
+            return self.settle(&view, exchange, before, RefreshError::NotWitnessed);
+        }
         let material = material(&view, &exchange.grant)?;
         let touched = view.touched(&material.grant, None, None);
         if let Some(subject) = view.frozen(&touched) {

@@ -8,5 +8,6 @@ mod drain;
 mod judge;
 mod providers;
 mod real_provider;
+mod rollback;
 mod single_flight;
 mod stop;

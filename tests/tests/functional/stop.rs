@@ -53,7 +53,7 @@ async fn cut(mut answer: Streaming) {
     assert_eq!(ended.await, Ok(true), "the stream must be cut");
 }
 
-async fn revoke(stack: &Stack, id: &str) -> v1::Grant {
+pub(crate) async fn revoke(stack: &Stack, id: &str) -> v1::Grant {
     let request = v1::RevokeGrantRequest {
         id: id.to_owned(),
         reason: "a test".to_owned(),
