@@ -14,6 +14,7 @@
 //! | [`registration`] | what a user would register and deposit |
 //! | [`stack`] | provider, service and registration together |
 //! | [`demo`], [`thief`], [`screen`] | the guided tour |
+//! | [`rollback`] | a disk that is put back, and found out |
 //! | [`up`] | the stack, kept running |
 //! | [`stop`] | SIGTERM and SIGINT |
 
@@ -24,6 +25,7 @@ pub mod names;
 pub mod ports;
 pub mod provider;
 pub mod registration;
+pub mod rollback;
 pub mod screen;
 pub mod serve;
 pub mod stack;

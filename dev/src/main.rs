@@ -18,6 +18,7 @@ use dev::serve::{Emulation, Signer, Source};
     version,
     after_help = "Examples:
   tokenkeep-dev demo                      a guided tour
+  tokenkeep-dev rollback                  a disk that is put back, and found out
   tokenkeep-dev up                        everything running, with commands to try
   tokenkeep-dev up --state lab            the same, kept between runs
   tokenkeep-dev up --json                 the same, for programs
@@ -35,6 +36,11 @@ enum Command {
     /// Each outcome is checked; the first wrong one ends the demo with exit code 1 and leaves the service's log.
     #[command(after_help = "Examples:\n  tokenkeep-dev demo\n  tokenkeep-dev demo | cat")]
     Demo(Demo),
+    /// Snapshot the disk, revoke a grant, put the old disk back, start: refused, with a witness's proof
+    ///
+    /// Exit code 0 only if the old disk was refused and the newest one serves.
+    #[command(after_help = "Examples:\n  tokenkeep-dev rollback\n  tokenkeep-dev rollback | cat")]
+    Rollback(Demo),
     /// Run provider, API and service, furnished with an example, until Ctrl-C
     #[command(after_help = "Examples:
   tokenkeep-dev up
@@ -162,6 +168,10 @@ fn run(command: Command) -> anyhow::Result<()> {
             Command::Demo(Demo { no_color }) => {
                 let colour = !no_color && io::stdout().is_terminal();
                 dev::demo::demo(colour, &sibling("tokenkeep-dev")).await?;
+            }
+            Command::Rollback(Demo { no_color }) => {
+                let colour = !no_color && io::stdout().is_terminal();
+                dev::rollback::rollback(colour).await?;
             }
             Command::Up(Up { state, json }) => {
                 dev::up::up(state.as_deref(), json, &sibling("tokenkeep")).await?;

@@ -256,3 +256,21 @@ async fn a_twin_on_a_copy_of_the_disk_ends_the_other() {
 fn now() -> Instant {
     Instant::now()
 }
+
+/// The walk for newcomers ends well only if the old disk was refused.
+#[tokio::test]
+async fn the_walk_through_a_rollback_ends_with_the_proof() {
+    let walked = tokio::process::Command::new(binary("tokenkeep-dev"))
+        .arg("rollback")
+        .output()
+        .await
+        .unwrap();
+    let said = String::from_utf8(walked.stdout).unwrap();
+    let failed = String::from_utf8(walked.stderr).unwrap();
+    assert!(walked.status.success(), "{said}{failed}");
+    assert!(said.contains("refused   the disk was put back"), "{said}");
+    assert!(
+        said.contains("signed by this state's own log key"),
+        "{said}"
+    );
+}
