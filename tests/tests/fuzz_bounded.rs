@@ -96,4 +96,5 @@ each![
     tlog_note,
     tlog_proof,
     tlog_tile,
+    tlog_witness,
 ];

@@ -39,7 +39,7 @@ impl std::fmt::Debug for Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 23] = [
+pub const TARGETS: [Target; 24] = [
     attestation::BUNDLE,
     attestation::DEPOSIT,
     attestation::EVIDENCE,
@@ -63,6 +63,7 @@ pub const TARGETS: [Target; 23] = [
     tlog::NOTE,
     tlog::PROOF,
     tlog::TILE,
+    tlog::WITNESS,
 ];
 
 /// The target of a name.

@@ -5,6 +5,7 @@ use std::sync::LazyLock;
 
 use ::tlog::note::{KeyName, NoteSigner, VerifierKey};
 use ::tlog::tile::{BundleId, EntryBundle, HashTile, Resource, TileId};
+use ::tlog::witness::AddCheckpoint;
 use ::tlog::{
     Checkpoint, ConsistencyProof, Cosigner, CosignerKey, Frontier, Hash, InclusionProof,
     MemoryTree, Note, Origin, TreeHead, VerifiedCheckpoint, leaf_hash,
@@ -27,6 +28,11 @@ pub(super) const PROOF: Target = Target {
     name: "tlog_proof",
     run: proof,
     seeds: proof_seeds,
+};
+pub(super) const WITNESS: Target = Target {
+    name: "tlog_witness",
+    run: witness,
+    seeds: witness_seeds,
 };
 
 const ORIGIN: &str = "tokenkeep.test/control";
@@ -114,6 +120,41 @@ fn note_seeds() -> Vec<Vec<u8>> {
     ]
     .map(String::into_bytes)
     .to_vec()
+}
+
+/// The size from which the request of the seeds begins.
+const OLD: u8 = 5;
+
+/// A request to cosign, by a witness that saw a smaller tree. Whatever is accepted is that very tree.
+fn witness(input: &[u8]) -> bool {
+    let Ok(request) = AddCheckpoint::parse(input) else {
+        return false;
+    };
+    assert_eq!(request.to_string().as_bytes(), input, "one spelling only");
+    let keys = [signer().verifier_key().clone()];
+    for latest in [None, Some(tree(OLD).head()), Some(TREE.head())] {
+        match request.judge(&keys, latest) {
+            Ok(witnessable) => {
+                assert_eq!(*witnessable.checkpoint().checkpoint(), checkpoint());
+            }
+            Err(refused) => assert!([400, 403, 404, 409, 422].contains(&refused.status())),
+        }
+    }
+    true
+}
+
+fn witness_seeds() -> Vec<Vec<u8>> {
+    let keys = [signer().verifier_key().clone()];
+    let signed = checkpoint().sign(&signer()).unwrap().to_string();
+    let opened =
+        VerifiedCheckpoint::open(signed.as_bytes(), &ORIGIN.parse().unwrap(), &keys).unwrap();
+    [0, u64::from(OLD), u64::from(LEAVES)]
+        .map(|old| {
+            let proof = ConsistencyProof::prove(&*TREE, old, u64::from(LEAVES)).unwrap();
+            let request = AddCheckpoint::new(old, proof, &opened);
+            request.to_string().into_bytes()
+        })
+        .to_vec()
 }
 
 /// A path, a line end, and what is served there; or a stored frontier.

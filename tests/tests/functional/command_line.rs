@@ -393,3 +393,25 @@ async fn the_main_job_works_as_typed() {
     let gone = up.client.run(&[&ask[..], &["--json"]].concat()).await;
     assert_eq!(gone.refusal(), (4, String::new()));
 }
+
+#[tokio::test]
+async fn a_grant_is_revoked_and_deleted_from_the_command_line() {
+    let up = Up::start().await;
+    let grant = dev::names::GRANT;
+    let revoked = up
+        .admin
+        .run(&["--json", "grant", "revoke", grant, "--reason", "ended"])
+        .await
+        .json();
+    let told = (&revoked["state"], &revoked["revocation_pending"]);
+    assert_eq!(told, (&json!("revoked"), &json!(true)));
+    let shown = up.admin.run(&["--json", "grant", "show", grant]).await;
+    assert_eq!(shown.json()["state"], "revoked");
+    // It is the tenant's to end.
+    let stranger = up.client.run(&["--json", "grant", "delete", grant]).await;
+    assert_eq!(stranger.refusal().0, 1);
+    let deleted = up.admin.run(&["--json", "grant", "delete", grant]).await;
+    assert_eq!(deleted.json(), json!({"id": grant, "deleted": true}));
+    let gone = up.admin.run(&["--json", "grant", "revoke", grant]).await;
+    assert_eq!(gone.refusal(), (1, "NOT_FOUND".to_owned()));
+}

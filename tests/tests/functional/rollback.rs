@@ -2,6 +2,7 @@
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
+    clippy::indexing_slicing,
     clippy::arithmetic_side_effects,
     reason = "a failed test may panic"
 )]
@@ -16,7 +17,7 @@ use tests::binary::binary;
 use tests::caller::{Caller, refused};
 use tests::effort;
 use tests::process::Process;
-use tests::stack::{Blueprint, Stack};
+use tests::stack::{Blueprint, Stack, sign};
 use tests::wait::wait_for;
 use tests::witnesses::{Witnesses, copy, put_back};
 use tonic::Code;
@@ -273,4 +274,71 @@ async fn the_walk_through_a_rollback_ends_with_the_proof() {
         said.contains("signed by this state's own log key"),
         "{said}"
     );
+}
+
+/// Runs `tokenkeep witness` and reads its one line of JSON.
+async fn witness_told(arguments: &[&str]) -> serde_json::Value {
+    let ran = tokio::process::Command::new(binary("tokenkeep"))
+        .args(["--json", "witness"])
+        .args(arguments)
+        .output()
+        .await
+        .unwrap();
+    let failed = String::from_utf8_lossy(&ran.stderr);
+    assert!(ran.status.success(), "{arguments:?}: {failed}");
+    serde_json::from_slice(&ran.stdout).unwrap()
+}
+
+/// The program, set up as the manual says, killed, and started again with what it remembers.
+#[tokio::test]
+async fn a_service_starts_when_its_witness_lets_it_in_and_not_before() {
+    let mut stack = Stack::with_grant(Blueprint::default()).await;
+    let log = stack.control_log().await.to_string();
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("w").to_str().unwrap().to_owned();
+    let made = witness_told(&["init", &dir, "--name", "bank.test/w"]).await;
+    let key = made["key"].as_str().unwrap().to_owned();
+    let serve = |listen: String| {
+        let arguments = ["--json", "witness", "serve", &dir, "--listen", &listen];
+        Process::start(&binary("tokenkeep"), &arguments, folder.path(), "witness")
+    };
+    let mut witness = serve("127.0.0.1:0".to_owned());
+    let ready = witness.ready().await.unwrap();
+    assert_eq!((&ready["key"], &ready["logs"]), (&made["key"], &0.into()));
+    let url = ready["url"].as_str().unwrap().to_owned();
+
+    stack.kill().await;
+    let more = format!(
+        "\n[witnesses]\nquorum = 1\nlease_s = 6\n[[witnesses.witness]]\nname = \"bank\"\nurl = \"{url}\"\nkey = \"{key}\"\n"
+    );
+    sign(stack.files(), |manifest| format!("{manifest}{more}"));
+    // The log tells what to do; nobody is served until it is done.
+    let lab = stack.files().dir().to_str().unwrap().to_owned();
+    let arguments = ["serve", "--state", lab.as_str()];
+    let logs = folder.path();
+    let mut service = Process::start(&binary("tokenkeep-dev"), &arguments, logs, "waiting");
+    let told = format!("tokenkeep witness add-log DIR '{log}'");
+    wait_for("the service tells its log's key", async || {
+        service.stderr().contains(&told).then_some(())
+    })
+    .await;
+    assert!(!service.stderr().contains("listener_started"));
+    witness_told(&["add-log", &dir, &log]).await;
+    service.ready().await.unwrap();
+    assert!(stack.try_issue().await);
+    let seen = witness_told(&["show", &dir]).await;
+    let before = seen["logs"][0]["size"].as_u64().unwrap();
+    assert!(before > 0, "{seen}");
+
+    // Killed at any moment: what it cosigned it knows again.
+    witness.kill().await;
+    let address = url.trim_start_matches("http://").to_owned();
+    let mut witness = serve(address);
+    witness.ready().await.unwrap();
+    stack
+        .freeze(Subject::Client(names::CLIENT.to_owned()))
+        .await;
+    let seen = witness_told(&["show", &dir]).await;
+    assert!(seen["logs"][0]["size"].as_u64().unwrap() > before, "{seen}");
+    assert!(service.stop().await.success());
 }
