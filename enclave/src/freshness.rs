@@ -189,3 +189,6 @@ impl Enclave {
         self.freshness.until_ms.store(0, Ordering::SeqCst);
     }
 }
+
+#[cfg(test)]
+mod tests;
