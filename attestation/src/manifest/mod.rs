@@ -1,10 +1,14 @@
 //! The manifest: what the enclave is configured to be, signed by the one whose digest was bound at launch.
 
+mod keyholders;
 mod origin;
 mod read;
 mod signature;
 mod witnesses;
 
+pub use keyholders::{
+    Images, Keyholder, Keyholders, MAX_KEYHOLDERS, Recovery, RunBy, recovery_set,
+};
 pub use origin::{Origin, OriginError, Scheme};
 pub use signature::{ManifestSignature, SignManifestError, SignatureFault, sign_manifest};
 pub use witnesses::{MAX_LEASE_S, MAX_WITNESSES, Witness, Witnesses};
@@ -55,6 +59,9 @@ pub struct Manifest {
     token: TokenLimits,
     rates: Rates,
     witnesses: Option<Witnesses>,
+    keyholders: Option<Keyholders>,
+    images: Option<Images>,
+    recovery: Option<Recovery>,
 }
 
 /// Where the three listeners are reached.
@@ -237,6 +244,24 @@ impl Manifest {
     #[must_use]
     pub const fn witnesses(&self) -> Option<&Witnesses> {
         self.witnesses.as_ref()
+    }
+
+    /// Who holds the shares that open the root key; none for an emulated enclave with a share file.
+    #[must_use]
+    pub const fn keyholders(&self) -> Option<&Keyholders> {
+        self.keyholders.as_ref()
+    }
+
+    /// Which images may open the state; none if the keyholders alone decide.
+    #[must_use]
+    pub const fn images(&self) -> Option<&Images> {
+        self.images.as_ref()
+    }
+
+    /// Whom the root key is wrapped for besides the keyholders, if anyone.
+    #[must_use]
+    pub const fn recovery(&self) -> Option<&Recovery> {
+        self.recovery.as_ref()
     }
 
     /// The rates.

@@ -6,6 +6,7 @@ use toml::Value;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
 
+use super::keyholders::{images, keyholders, recovery};
 use super::witnesses::witnesses;
 use super::{
     Administrator, DEFAULT_TOKEN_LIFETIME_S, EnclaveKind, MAX_MANIFEST_BYTES, MAX_RATE_PER_S,
@@ -51,6 +52,15 @@ pub(super) fn manifest(
         let witnesses = top
             .optional("witnesses", &mut faults)
             .map(|fields| witnesses(fields, &mut faults));
+        let keyholders = top
+            .optional("keyholders", &mut faults)
+            .map(|fields| keyholders(fields, &mut faults));
+        let images = top
+            .optional("images", &mut faults)
+            .map(|fields| images(fields, &mut faults));
+        let recovery = top
+            .optional("recovery", &mut faults)
+            .map(|fields| recovery(fields, &mut faults));
         top.finish(&mut faults);
         Some(Manifest {
             digest: manifest_digest(toml),
@@ -70,14 +80,21 @@ pub(super) fn manifest(
                 max_lifetime_s: DEFAULT_TOKEN_LIFETIME_S,
             }),
             rates: rates.unwrap_or_default(),
-            // A table that is not read whole is a fault, never no witnesses.
-            witnesses: match witnesses {
-                None => None,
-                Some(read) => Some(read?),
-            },
+            witnesses: whole(witnesses)?,
+            keyholders: whole(keyholders)?,
+            images: whole(images)?,
+            recovery: whole(recovery)?,
         })
     });
     faults.settle(manifest)
+}
+
+/// A table that may be absent; one that is there but was not read whole is a fault, never an absent one.
+fn whole<T>(table: Option<Option<T>>) -> Option<Option<T>> {
+    match table {
+        None => Some(None),
+        Some(read) => read.map(Some),
+    }
 }
 
 /// An origin that this kind of enclave may serve.
