@@ -142,8 +142,21 @@ impl Refresher {
         match self.egress.token_request(request).await {
             Ok(TokenAnswer {
                 status,
+                body,
+                cut: Some(why),
+                ..
+            }) => {
+                events::provider_failed(&why.into());
+                UpstreamAnswer::Cut {
+                    status: status.as_u16(),
+                    body,
+                }
+            }
+            Ok(TokenAnswer {
+                status,
                 headers,
                 body,
+                cut: None,
             }) => UpstreamAnswer::Response {
                 status: status.as_u16(),
                 retry_after_s: headers

@@ -13,6 +13,7 @@
 mod answer;
 mod journal;
 mod request;
+mod salvage;
 mod start;
 mod step;
 
@@ -63,6 +64,13 @@ pub enum UpstreamAnswer {
     NotSent,
     /// It was sent, or may have been, and no whole answer came back.
     Ambiguous,
+    /// An answer whose body did not arrive whole.
+    Cut {
+        /// The HTTP status.
+        status: u16,
+        /// What arrived of the body.
+        body: RawResponse,
+    },
     /// A whole answer.
     Response {
         /// The HTTP status.

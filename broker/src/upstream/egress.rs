@@ -5,15 +5,16 @@ use enclave::secret::{CredentialHeader, RawResponse, UpstreamBody};
 use http::header::{ACCEPT, AUTHORIZATION, CONNECTION, CONTENT_TYPE, HOST, HeaderName};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::BodyExt;
-use hyper::body::{Body, Incoming};
+use hyper::body::{Body, Frame, Incoming};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use rustls::{ClientConfig, RootCertStore};
 use std::error::Error as StdError;
 use std::fmt;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::timeout;
+use tokio::time::{Sleep, sleep, timeout};
 use url::Url;
 
 use super::connect::connect;
@@ -79,14 +80,17 @@ pub struct TokenAnswer {
     pub status: StatusCode,
     /// Its headers.
     pub headers: HeaderMap,
-    /// Its body, whole.
+    /// Its body, as far as it arrived.
     pub body: RawResponse,
+    /// Why the body is not whole, if so.
+    pub cut: Option<Ambiguous>,
 }
 
 impl fmt::Debug for TokenAnswer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TokenAnswer")
             .field("status", &self.status)
+            .field("cut", &self.cut)
             .finish_non_exhaustive()
     }
 }
@@ -116,7 +120,7 @@ impl Egress {
         })
     }
 
-    /// Posts a form and gives back the whole answer.
+    /// Posts a form and gives back the answer, or as much of it as came in time.
     ///
     /// # Errors
     /// [`UpstreamError::NotSent`] when the provider can't have seen it; else
@@ -144,22 +148,19 @@ impl Egress {
         *request.headers_mut() = headers;
 
         // Which side of the sending the deadline falls on decides what it means.
-        let mut sent = false;
-        let whole = async {
-            let mut stage = self.open(&origin, &mut request).await?;
-            sent = true;
-            let answer = stage
-                .sender
-                .send_request(request)
-                .await
-                .map_err(|_broken| Ambiguous::NoAnswer)?;
-            self.collect(answer).await
+        let deadline = sleep(self.limits.deadline);
+        tokio::pin!(deadline);
+        let mut stage = tokio::select! {
+            opened = self.open(&origin, &mut request) => opened?,
+            () = &mut deadline => return Err(NotSent::Deadline.into()),
         };
-        match timeout(self.limits.deadline, whole).await {
-            Ok(outcome) => outcome,
-            Err(_elapsed) if sent => Err(Ambiguous::Deadline.into()),
-            Err(_elapsed) => Err(NotSent::Deadline.into()),
-        }
+        let answer = tokio::select! {
+            answer = stage.sender.send_request(request) => {
+                answer.map_err(|_broken| Ambiguous::NoAnswer)?
+            }
+            () = &mut deadline => return Err(Ambiguous::Deadline.into()),
+        };
+        Ok(self.collect(answer, deadline).await)
     }
 
     /// Forwards a request to an API and streams its answer back. Of the request's
@@ -224,25 +225,40 @@ impl Egress {
         })
     }
 
-    async fn collect(&self, answer: Response<Incoming>) -> Result<TokenAnswer, UpstreamError> {
+    /// Reads the body until its end, its bound, its breaking off or the deadline.
+    async fn collect(
+        &self,
+        answer: Response<Incoming>,
+        mut deadline: Pin<&mut Sleep>,
+    ) -> TokenAnswer {
         let (head, mut body) = answer.into_parts();
         let status = head.status;
         // Of its full size from the start: growing would leave copies behind.
         let mut bytes = Vec::with_capacity(self.limits.token_answer_bytes);
-        while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|_broken| Ambiguous::Truncated { status })?;
-            if let Ok(data) = frame.into_data() {
-                if data.len() > self.limits.token_answer_bytes.saturating_sub(bytes.len()) {
-                    return Err(Ambiguous::TooLarge { status }.into());
-                }
-                bytes.extend_from_slice(&data);
+        let cut = loop {
+            let frame = tokio::select! {
+                frame = body.frame() => frame,
+                () = &mut deadline => break Some(Ambiguous::Deadline),
+            };
+            let data = match frame.map(|frame| frame.map(Frame::into_data)) {
+                None => break None,
+                Some(Err(_broken)) => break Some(Ambiguous::Truncated { status }),
+                Some(Ok(Err(_trailers))) => continue,
+                Some(Ok(Ok(data))) => data,
+            };
+            let room = self.limits.token_answer_bytes.saturating_sub(bytes.len());
+            if data.len() > room {
+                bytes.extend_from_slice(data.get(..room).unwrap_or_default());
+                break Some(Ambiguous::TooLarge { status });
             }
-        }
-        Ok(TokenAnswer {
+            bytes.extend_from_slice(&data);
+        };
+        TokenAnswer {
             status,
             headers: head.headers,
             body: RawResponse::new(bytes),
-        })
+            cut,
+        }
     }
 }
 

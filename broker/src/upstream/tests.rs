@@ -181,24 +181,30 @@ async fn what_comes_back_broken_is_ambiguous() {
             format!("HTTP/1.1 200 OK\r\nx: {}", "a".repeat(1_000_000)),
             Ambiguous::NoAnswer,
         ),
+    ];
+    let cut = [
         (
             "half a body",
             "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf".to_owned(),
+            "half",
             Ambiguous::Truncated { status },
         ),
         (
             "half a chunked body",
             "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\nhalf\r\n".to_owned(),
+            "half",
             Ambiguous::Truncated { status },
         ),
         (
             "a large body",
             answer("200 OK", "", &large),
+            &largest,
             Ambiguous::TooLarge { status },
         ),
         (
             "a large body of no stated length",
             format!("HTTP/1.1 200 OK\r\n\r\n{large}"),
+            &largest,
             Ambiguous::TooLarge { status },
         ),
     ];
@@ -211,6 +217,15 @@ async fn what_comes_back_broken_is_ambiguous() {
             .unwrap_err();
         assert_eq!(error, expected.into(), "{name}");
         assert!(!format!("{error:?} {error}").contains(CANARY));
+    }
+    for (name, bytes, arrived, why) in cut {
+        let server = scripted(bytes).await;
+        let answer = egress
+            .token_request(post(&format!("http://{}/", server.addr)))
+            .await
+            .unwrap();
+        assert_eq!(answer.cut, Some(why), "{name}");
+        assert_eq!(answer.body.expose(), arrived.as_bytes(), "{name}");
     }
     let server = scripted(answer("200 OK", "", &largest)).await;
     let got = egress

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer};
 
-use super::{Adoption, RefreshError, UpstreamAccess};
+use super::{Adoption, RefreshError, UpstreamAccess, salvage};
 use crate::scope::Scopes;
 use crate::secret::{RawResponse, RefreshToken, UpstreamAccessToken};
 use crate::time::Now;
@@ -66,20 +66,33 @@ fn token_bytes(text: &SecretString) -> Option<&[u8]> {
 /// Reads the body of a 200. `None` if it can't be read at all: then what became
 /// of the refresh token is not known.
 ///
-/// A new refresh token is kept whatever is wrong with the rest.
+/// A new refresh token is kept whatever is wrong with the rest, and although the
+/// rest is cut off.
 pub(super) fn success(raw: &RawResponse, granted: &Scopes, now: &Now) -> Option<Adoption> {
-    let body: Body = serde_json::from_slice(raw.expose()).ok()?;
-    let successor = body
-        .refresh_token
-        .as_ref()
-        .and_then(|token| token_bytes(&token.0))
-        .map(|bytes| RefreshToken::new(bytes.to_vec()));
+    let Ok(body) = serde_json::from_slice::<Body>(raw.expose()) else {
+        return salvaged(raw);
+    };
+    let successor = body.refresh_token.as_ref();
+    let successor = successor.and_then(|token| refresh_token(&token.0));
     let access = access(&body, granted, now);
     // Without either token this is no answer to our request.
     if successor.is_none() && body.access_token.is_none() {
         return None;
     }
     Some(Adoption { successor, access })
+}
+
+/// The new refresh token alone, out of a body that is no JSON as a whole.
+pub(super) fn salvaged(raw: &RawResponse) -> Option<Adoption> {
+    let token = salvage::refresh_token(raw.expose())?;
+    Some(Adoption {
+        successor: Some(refresh_token(&token)?),
+        access: Err(RefreshError::ProviderUnclear),
+    })
+}
+
+fn refresh_token(text: &SecretString) -> Option<RefreshToken> {
+    token_bytes(text).map(|bytes| RefreshToken::new(bytes.to_vec()))
 }
 
 fn access(body: &Body, granted: &Scopes, now: &Now) -> Result<Arc<UpstreamAccess>, RefreshError> {

@@ -111,6 +111,14 @@ impl Enclave {
                 return self.settle(&view, exchange, before, RefreshError::ProviderUnreachable);
             }
             UpstreamAnswer::Ambiguous => return self.unclear(exchange),
+            UpstreamAnswer::Cut { status, body } => {
+                let salvageable = status == 200 && answer::salvaged(&body).is_some();
+                return if salvageable {
+                    self.journal(exchange, body)
+                } else {
+                    self.unclear(exchange)
+                };
+            }
             UpstreamAnswer::Response {
                 status,
                 retry_after_s,

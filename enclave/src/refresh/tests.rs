@@ -179,7 +179,9 @@ fn each_bad_answer_has_its_error_and_loses_nothing() {
             let mut provider = Provider::new(rotation);
             let expected = match unsent {
                 UpstreamAnswer::NotSent => RefreshError::ProviderUnreachable,
-                UpstreamAnswer::Ambiguous | UpstreamAnswer::Response { .. } => {
+                UpstreamAnswer::Ambiguous
+                | UpstreamAnswer::Cut { .. }
+                | UpstreamAnswer::Response { .. } => {
                     RefreshError::ProviderUnclear
                 }
             };
