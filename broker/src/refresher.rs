@@ -3,13 +3,16 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use enclave::ids::GrantId;
 use enclave::refresh::{
-    Action, Begin, Event, Exchange, RefreshError, UpstreamAccess, UpstreamAnswer, UpstreamRequest,
+    Action, Begin, Cached, Event, Exchange, RefreshError, UpstreamAccess, UpstreamAnswer,
+    UpstreamRequest,
 };
 use enclave::scope::Scopes;
+use futures_util::StreamExt;
+use http::HeaderMap;
 use http::header::RETRY_AFTER;
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -21,6 +24,15 @@ use crate::upstream::{Egress, TokenAnswer, TokenRequest, UpstreamError};
 
 /// How many exchanges for other scopes a caller waits for before its own.
 const TURNS: usize = 8;
+
+/// How often grants are looked through for those that need use.
+const KEEP_ALIVE: Duration = Duration::from_secs(60);
+
+/// How many are used in one round; the others wait for the next.
+const KEPT_A_ROUND: usize = 1_024;
+
+/// How many are used at a time.
+const KEPT_AT_ONCE: usize = 8;
 
 type Outcome = Result<Arc<UpstreamAccess>, RefreshError>;
 
@@ -56,8 +68,14 @@ impl Refresher {
     pub async fn access(self: &Arc<Self>, grant: &GrantId, scopes: &Scopes) -> Outcome {
         for _ in 0..TURNS {
             let now = self.shell.clock.now();
-            if let Some(access) = self.shell.enclave.cached_upstream(grant, scopes, &now) {
-                return Ok(access);
+            match self.shell.enclave.cached_upstream(grant, scopes, &now) {
+                Some(Cached::Fresh(access)) => return Ok(access),
+                Some(Cached::Ageing(access)) => {
+                    // The next one is asked for while this one serves.
+                    drop(self.join(grant, scopes));
+                    return Ok(access);
+                }
+                None => {}
             }
             let (of, mut flight) = self.join(grant, scopes);
             let outcome = match flight.wait_for(Option::is_some).await {
@@ -129,15 +147,17 @@ impl Refresher {
             url,
             authorization,
             body,
+            deadline_ms,
         } = request;
         let Ok(url) = url.as_str().parse() else {
             return UpstreamAnswer::NotSent;
         };
         let request = TokenRequest {
             url,
-            headers: http::HeaderMap::new(),
+            headers: HeaderMap::new(),
             authorization,
             body,
+            deadline: Some(Duration::from_millis(deadline_ms)),
         };
         match self.egress.token_request(request).await {
             Ok(TokenAnswer {
@@ -159,10 +179,7 @@ impl Refresher {
                 cut: None,
             }) => UpstreamAnswer::Response {
                 status: status.as_u16(),
-                retry_after_s: headers
-                    .get(RETRY_AFTER)
-                    .and_then(|value| value.to_str().ok())
-                    .and_then(|value| value.parse().ok()),
+                retry_after_s: self.retry_after_s(&headers),
                 body,
             },
             Err(error) => {
@@ -172,6 +189,35 @@ impl Refresher {
                     UpstreamError::Ambiguous { .. } => UpstreamAnswer::Ambiguous,
                 }
             }
+        }
+    }
+
+    /// `Retry-After`, as a number of seconds or as a date [RFC 9110 §10.2.3].
+    fn retry_after_s(&self, headers: &HeaderMap) -> Option<u64> {
+        let text = headers.get(RETRY_AFTER)?.to_str().ok()?;
+        if let Ok(seconds) = text.parse() {
+            return Some(seconds);
+        }
+        let date = httpdate::parse_http_date(text).ok()?;
+        let at_s = date.duration_since(UNIX_EPOCH).ok()?.as_secs();
+        Some(at_s.saturating_sub(self.shell.clock.now().lo_s))
+    }
+
+    /// Uses refresh tokens that their providers would drop for want of use, until
+    /// it is stopped.
+    pub async fn keep_alive(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(KEEP_ALIVE).await;
+            let now = self.shell.clock.now();
+            let due = self.shell.enclave.due_for_keep_alive(&now, KEPT_A_ROUND);
+            let use_one = |(grant, scopes)| {
+                let this = &self;
+                // The outcome is written down and logged; nobody waits for it.
+                async move { drop(this.access(&grant, &scopes).await) }
+            };
+            futures_util::stream::iter(due)
+                .for_each_concurrent(KEPT_AT_ONCE, use_one)
+                .await;
         }
     }
 

@@ -233,6 +233,7 @@ pub async fn run(
     events::service_ready(&config.issuer, &config.tier);
     ready();
 
+    let keep_alive = tokio::spawn(Arc::clone(&refresher).keep_alive());
     let renewal = tokio::spawn(renew(Arc::clone(&shell), certificate));
     let (grpc_limits, public_limits) = (limits.clone(), limits.clone());
     let mut asked = stop.clone();
@@ -275,6 +276,7 @@ pub async fn run(
     }
     told.abort();
     renewal.abort();
+    keep_alive.abort();
     let drain = Duration::from_secs(host.limits.drain_s);
     // An exchange that outlasts the drain has its intent in the store.
     shell.afterwards.close();

@@ -112,6 +112,11 @@ pub async fn register(
                     "{provider_url}/api"
                 ))),
             }],
+            // A lab is in a hurry, and its provider answers at once.
+            profile: Some(v1::ProviderProfile {
+                quiet_ms: Some(200),
+                ..v1::ProviderProfile::default()
+            }),
         }),
     };
     new_or_there(

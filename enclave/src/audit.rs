@@ -55,6 +55,9 @@ pub(crate) enum Event<'a> {
         grant: &'a GrantId,
         refresh_generation: u64,
         rotated: bool,
+        /// What of the provider's answer was of no use, if anything.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        refused: Option<&'a str>,
     },
     NeedsConsent {
         grant: &'a GrantId,

@@ -23,6 +23,7 @@ use crate::log::{BootId, LogError, Logs, Recovery};
 use crate::nonce::Nonces;
 use crate::rate::RateLimiter;
 use crate::record::{Cabinet, Place, Realm, RecordError, Table};
+use crate::refresh::{Pace, parse_orphan};
 use crate::replay::ReplayCache;
 use crate::seal::{SealError, SealingKey};
 use crate::store::{Batch, Log, Record};
@@ -63,6 +64,7 @@ pub struct Boot {
     view: View,
     stored_keys: Vec<StoredKey>,
     began_s: u64,
+    began_ms: u64,
     /// Records of tenants, until all tenants' keys are read.
     waiting: Vec<(Place, Record)>,
     recovery: Recovery,
@@ -89,6 +91,7 @@ impl Boot {
             stored_keys: Vec::new(),
             // Until it is known, no assertion is new enough.
             began_s: u64::MAX,
+            began_ms: 0,
             waiting: Vec::new(),
             recovery: Recovery::default(),
         })
@@ -154,7 +157,11 @@ impl Boot {
             }
             Table::Freezes => Effect::Freeze(Held::new(generation, json(&body)?)),
             Table::RevokedTokens => Effect::Revoked(Held::new(generation, json(&body)?)),
-            Table::Grants | Table::Custody | Table::Journal | Table::Revocations => {
+            Table::Grants
+            | Table::Custody
+            | Table::Journal
+            | Table::Orphans
+            | Table::Revocations => {
                 return Err(RecordError::Schema.into());
             }
         };
@@ -172,11 +179,12 @@ impl Boot {
         let effect = match place.table {
             Table::Grants => Effect::Grant(Held::new(generation, json(&body)?)),
             Table::Custody => {
-                let (refresh_generation, phase, _token) = custody::decode(&body)?;
+                let (head, _token) = custody::decode(&body)?;
                 let custody = Custody {
                     tenant: tenant.clone(),
-                    refresh_generation,
-                    phase,
+                    refresh_generation: head.refresh_generation,
+                    refreshed_at_s: head.refreshed_at_s,
+                    phase: head.phase,
                     sealed: record.sealed.clone(),
                 };
                 Effect::Custody(name(&place.name)?, Held::new(generation, custody))
@@ -187,6 +195,14 @@ impl Boot {
                     sealed: record.sealed.as_slice().into(),
                 };
                 Effect::Journal(name(&place.name)?, sealed)
+            }
+            Table::Orphans => {
+                let (grant, replaces) = parse_orphan(&place.name).ok_or(RecordError::Schema)?;
+                let sealed = HeldSealed {
+                    generation,
+                    sealed: record.sealed.as_slice().into(),
+                };
+                Effect::Orphan(grant, replaces, sealed)
             }
             Table::Revocations => {
                 let sealed = HeldSealed {
@@ -217,6 +233,7 @@ impl Boot {
     /// [`BootError`].
     pub fn create_keys(&mut self, now: &Now) -> Result<Option<Batch>, BootError> {
         self.began_s = now.lo_s;
+        self.began_ms = now.mono_ms;
         if !self.stored_keys.is_empty() || !self.waiting.is_empty() {
             return Ok(None);
         }
@@ -271,6 +288,7 @@ impl Boot {
             scribe: Scribe { boot },
             sequences: Arc::new(sequences),
             logs,
+            pace: Pace::new(self.began_ms),
             upstream: Mutex::new(HashMap::new()),
             view: RwLock::new(self.view),
             bundle,

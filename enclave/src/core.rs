@@ -10,7 +10,7 @@ use crate::audit::{Event, Reader, Scribe};
 use crate::authenticate::SpentAssertions;
 use crate::boot::Randomness;
 use crate::config::Config;
-use crate::custody::{self, Custody, Phase};
+use crate::custody::{self, Custody, Head};
 use crate::freeze::Touched;
 use crate::freshness::Freshness;
 use crate::ids::{ClientId, GrantId, TenantId};
@@ -21,7 +21,7 @@ use crate::pending::Durable;
 use crate::policy::Denied;
 use crate::rate::RateLimiter;
 use crate::record::{Cabinet, Place, RecordError};
-use crate::refresh::UpstreamAccess;
+use crate::refresh::{Pace, UpstreamAccess};
 use crate::replay::ReplayCache;
 use crate::scope::Scopes;
 use crate::seal::{SealError, SealingKey};
@@ -61,6 +61,7 @@ pub struct Enclave {
     pub(crate) sequences: Arc<Sequences>,
     pub(crate) logs: Logs,
     pub(crate) freshness: Freshness,
+    pub(crate) pace: Pace,
     pub(crate) upstream: Mutex<HashMap<GrantId, HashMap<Scopes, Arc<UpstreamAccess>>>>,
     pub(crate) view: RwLock<View>,
     pub(crate) bundle: Bundle,
@@ -132,6 +133,7 @@ impl Enclave {
             if let Effect::Custody(grant, _) = &effect {
                 // Another refresh token means another consent, or none.
                 self.upstream.lock().remove(grant);
+                self.pace.forget(grant);
             }
             view.apply(effect);
         }
@@ -203,21 +205,22 @@ impl Enclave {
         place: &Place,
         grant: &GrantId,
         expected_generation: u64,
-        (refresh_generation, phase, token): (u64, Phase, &RefreshToken),
+        (head, token): (Head, &RefreshToken),
     ) -> Result<(Batch, Effect), RecordError> {
         let tenant = match &place.realm {
             crate::record::Realm::Tenant(tenant) => tenant,
             crate::record::Realm::System => return Err(RecordError::Schema),
         };
         let key = view.realm_key(tenant)?;
-        let body = custody::encode(refresh_generation, phase, token)?;
+        let body = custody::encode(&head, token)?;
         let write = self
             .cabinet
             .seal(&*self.rng, &key, place, expected_generation, &body)?;
         let custody = Custody {
             tenant: tenant.clone(),
-            refresh_generation,
-            phase,
+            refresh_generation: head.refresh_generation,
+            refreshed_at_s: head.refreshed_at_s,
+            phase: head.phase,
             sealed: write.sealed.clone().unwrap_or_default(),
         };
         let held = Held::new(expected_generation.saturating_add(1), custody);

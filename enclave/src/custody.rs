@@ -17,6 +17,8 @@ pub enum Cause {
     /// The process died, or the connection broke, between the provider's answer
     /// and its arrival here; the next try was refused.
     LostInExchange,
+    /// The provider answered with an id token of another user.
+    AnotherUser,
 }
 
 impl Cause {
@@ -26,6 +28,7 @@ impl Cause {
         match self {
             Self::RefusedByProvider => "refused_by_provider",
             Self::LostInExchange => "lost_in_exchange",
+            Self::AnotherUser => "another_user",
         }
     }
 }
@@ -66,30 +69,53 @@ pub struct Custody {
     pub(crate) tenant: TenantId,
     /// Rises by one with each refresh token that the provider gave.
     pub refresh_generation: u64,
+    /// When the provider gave it, or last let it serve, Unix time in seconds.
+    pub refreshed_at_s: u64,
     /// Where its exchange stands.
     pub phase: Phase,
     /// The whole record as it is stored, to be opened for use.
     pub(crate) sealed: Vec<u8>,
 }
 
-#[derive(Serialize, Deserialize)]
-struct Head {
-    refresh_generation: u64,
-    phase: Phase,
+/// What a custody record says beside the token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Head {
+    /// Rises by one with each refresh token that the provider gave.
+    pub(crate) refresh_generation: u64,
+    /// Where the exchange stands.
+    pub(crate) phase: Phase,
+    /// When the provider gave the token, or last let it serve.
+    #[serde(default)]
+    pub(crate) refreshed_at_s: u64,
+    /// Who consented, once an id token said so: SHA-256 over issuer and subject.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) subject_sha256: Option<[u8; 32]>,
+}
+
+impl Head {
+    /// Of a token that was just deposited.
+    pub(crate) fn deposited(refresh_generation: u64, at_s: u64) -> Self {
+        Self {
+            refresh_generation,
+            phase: Phase::Idle,
+            refreshed_at_s: at_s,
+            subject_sha256: None,
+        }
+    }
+
+    /// Of a grant that came to its end.
+    pub(crate) fn ended(refresh_generation: u64) -> Self {
+        Self {
+            phase: Phase::Revoked,
+            ..Self::deposited(refresh_generation, 0)
+        }
+    }
 }
 
 /// Encodes the body of a custody record: the length of the head (u16), the
 /// head, the token's bytes.
-pub(crate) fn encode(
-    refresh_generation: u64,
-    phase: Phase,
-    token: &RefreshToken,
-) -> Result<Zeroizing<Vec<u8>>, RecordError> {
-    let head = Head {
-        refresh_generation,
-        phase,
-    };
-    let head = serde_json::to_vec(&head).map_err(|_| RecordError::Schema)?;
+pub(crate) fn encode(head: &Head, token: &RefreshToken) -> Result<Zeroizing<Vec<u8>>, RecordError> {
+    let head = serde_json::to_vec(head).map_err(|_| RecordError::Schema)?;
     let head_len = u16::try_from(head.len()).map_err(|_| RecordError::Schema)?;
     let capacity = head
         .len()
@@ -103,14 +129,14 @@ pub(crate) fn encode(
 }
 
 /// Decodes the body of a custody record.
-pub(crate) fn decode(body: &[u8]) -> Result<(u64, Phase, RefreshToken), RecordError> {
+pub(crate) fn decode(body: &[u8]) -> Result<(Head, RefreshToken), RecordError> {
     let (len, rest) = body.split_first_chunk::<2>().ok_or(RecordError::Schema)?;
     let (head, token) = rest
         .split_at_checked(usize::from(u16::from_be_bytes(*len)))
         .ok_or(RecordError::Schema)?;
     let head: Head = serde_json::from_slice(head).map_err(|_| RecordError::Schema)?;
     let token = RefreshToken::new(token.to_vec());
-    Ok((head.refresh_generation, head.phase, token))
+    Ok((head, token))
 }
 
 #[cfg(test)]
@@ -130,13 +156,22 @@ mod tests {
             Phase::Revoked,
         ];
         for phase in phases {
-            let body = encode(9, phase, &token).unwrap();
-            let (generation, found, back) = decode(&body).unwrap();
-            assert_eq!(
-                (generation, found, back.expose()),
-                (9, phase, token.expose())
-            );
+            for subject_sha256 in [None, Some([7; 32])] {
+                let head = Head {
+                    refresh_generation: 9,
+                    phase,
+                    refreshed_at_s: 5,
+                    subject_sha256,
+                };
+                let body = encode(&head, &token).unwrap();
+                let (found, back) = decode(&body).unwrap();
+                assert_eq!((found, back.expose()), (head, token.expose()));
+            }
         }
+        // As it was written before there were times and subjects.
+        let (found, _) =
+            decode(b"\0\x2a{\"refresh_generation\":9,\"phase\":\"idle\"}    r").unwrap();
+        assert_eq!(found, Head::deposited(9, 0));
         for bad in [&b""[..], b"\0", b"\0\x09{}", b"\0\x02{}r"] {
             assert_eq!(decode(bad).map(|_| ()), Err(RecordError::Schema), "{bad:?}");
         }

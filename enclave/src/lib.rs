@@ -26,6 +26,7 @@ pub mod mint;
 pub mod nonce;
 pub mod pending;
 pub mod policy;
+pub mod profile;
 pub mod proof;
 pub mod rate;
 pub mod record;

@@ -32,49 +32,69 @@ pub struct Rate {
     pub burst: u32,
 }
 
-/// Counts by key.
-#[derive(Debug)]
-pub(crate) struct RateLimiter<K> {
-    interval_us: u64,
-    tolerance_us: u64,
-    /// When each key's bucket is empty again, in microseconds.
-    empty_at_us: Mutex<HashMap<K, u64>>,
-}
+/// One bucket: when it is empty again, in microseconds.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Meter(u64);
 
-impl<K: Hash + Eq + Clone> RateLimiter<K> {
-    pub(crate) fn new(rate: Rate) -> Self {
+impl Meter {
+    /// Takes one from the bucket.
+    pub(crate) fn take(&mut self, rate: Rate, now: &Now) -> Result<(), RateExceeded> {
         let interval_us = 1_000_000_u64
             .checked_div(u64::from(rate.per_s))
             .unwrap_or(1_000_000);
         let more = u64::from(rate.burst.saturating_sub(1));
+        let tolerance_us = interval_us.saturating_mul(more);
+        let now_us = now.mono_ms.saturating_mul(1_000);
+        let at = self.0.max(now_us);
+        let ahead_us = at.saturating_sub(now_us);
+        if ahead_us > tolerance_us {
+            let wait_us = ahead_us.saturating_sub(tolerance_us);
+            return Err(RateExceeded {
+                retry_after_ms: wait_us.div_ceil(1_000),
+            });
+        }
+        self.0 = at.saturating_add(interval_us);
+        Ok(())
+    }
+
+    /// Whether it is empty, so that it need not be remembered.
+    fn is_empty(self, now: &Now) -> bool {
+        self.0 <= now.mono_ms.saturating_mul(1_000)
+    }
+}
+
+/// Counts by key.
+#[derive(Debug)]
+pub(crate) struct RateLimiter<K> {
+    rate: Rate,
+    meters: Mutex<HashMap<K, Meter>>,
+}
+
+impl<K: Hash + Eq + Clone> RateLimiter<K> {
+    pub(crate) fn new(rate: Rate) -> Self {
         Self {
-            interval_us,
-            tolerance_us: interval_us.saturating_mul(more),
-            empty_at_us: Mutex::new(HashMap::new()),
+            rate,
+            meters: Mutex::new(HashMap::new()),
         }
     }
 
     /// Takes one from the key's bucket.
     pub(crate) fn take(&self, key: &K, now: &Now) -> Result<(), RateExceeded> {
-        let now_us = now.mono_ms.saturating_mul(1_000);
-        let mut empty_at_us = self.empty_at_us.lock();
-        let at = empty_at_us.get(key).copied().unwrap_or(0).max(now_us);
-        let ahead_us = at.saturating_sub(now_us);
-        if ahead_us > self.tolerance_us {
-            let wait_us = ahead_us.saturating_sub(self.tolerance_us);
-            return Err(RateExceeded {
-                retry_after_ms: wait_us.div_ceil(1_000),
-            });
+        let mut meters = self.meters.lock();
+        if let Some(meter) = meters.get_mut(key) {
+            return meter.take(self.rate, now);
         }
-        if empty_at_us.len() >= MAX_KEYS && !empty_at_us.contains_key(key) {
-            empty_at_us.retain(|_, at| *at > now_us);
-            if empty_at_us.len() >= MAX_KEYS {
+        if meters.len() >= MAX_KEYS {
+            meters.retain(|_, meter| !meter.is_empty(now));
+            if meters.len() >= MAX_KEYS {
                 return Err(RateExceeded {
                     retry_after_ms: 1_000,
                 });
             }
         }
-        empty_at_us.insert(key.clone(), at.saturating_add(self.interval_us));
+        let mut meter = Meter::default();
+        meter.take(self.rate, now)?;
+        meters.insert(key.clone(), meter);
         Ok(())
     }
 }

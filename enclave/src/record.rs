@@ -49,6 +49,8 @@ pub enum Table {
     Custody,
     /// Providers' answers that are not yet adopted.
     Journal,
+    /// Refresh tokens that a grant's former owner left for the new one.
+    Orphans,
     /// Refresh tokens of revoked grants, until their providers are told.
     Revocations,
     /// Freezes.
@@ -71,6 +73,7 @@ impl Table {
             Self::Grants => "grants",
             Self::Custody => "custody",
             Self::Journal => "journal",
+            Self::Orphans => "orphans",
             Self::Revocations => "revocations",
             Self::Freezes => "freezes",
             Self::RevokedTokens => "revoked_tokens",

@@ -12,6 +12,9 @@
 
 mod answer;
 mod journal;
+mod keep_alive;
+mod orphan;
+mod pace;
 mod request;
 mod salvage;
 mod start;
@@ -28,14 +31,16 @@ use crate::http_url::HttpUrl;
 use crate::ids::{GrantId, TenantId};
 use crate::pending::{Durable, Pending};
 use crate::record::RecordError;
-use crate::registry::Rotation;
+use crate::registry::Provider;
 use crate::scope::Scopes;
 use crate::secret::{
     CredentialHeader, RawResponse, RefreshToken, UpstreamAccessToken, UpstreamBody,
 };
 use crate::store::StoreError;
 
-pub use start::Begin;
+pub(crate) use orphan::parse as parse_orphan;
+pub(crate) use pace::Pace;
+pub use start::{Begin, Cached};
 
 /// How long to wait before a commit is tried again that must not be given up.
 pub const PAUSE_MS: u64 = 250;
@@ -49,6 +54,9 @@ pub struct UpstreamRequest {
     pub authorization: Option<CredentialHeader>,
     /// The form.
     pub body: UpstreamBody,
+    /// How long it may take in milliseconds, from the connection to the answer's
+    /// last byte.
+    pub deadline_ms: u64,
 }
 
 impl std::fmt::Debug for UpstreamRequest {
@@ -111,8 +119,10 @@ pub enum Event {
 /// A provider's access token, inside the enclave.
 pub struct UpstreamAccess {
     pub(crate) token: UpstreamAccessToken,
-    /// Until when it is used, on the monotonic clock.
+    /// Until when no other is asked for, on the monotonic clock.
     pub(crate) fresh_until_ms: u64,
+    /// Until when it is used, on the monotonic clock.
+    pub(crate) usable_until_ms: u64,
     /// Since when it is held, on the monotonic clock.
     pub(crate) obtained_ms: u64,
     /// What an echo of it looks like; made when it is first used at an API.
@@ -171,6 +181,19 @@ pub enum RefreshError {
         /// The OAuth error code, if it is one of RFC 6749's; else `other`.
         code: &'static str,
     },
+    /// An exchange without an answer may still be at work at the provider; until it
+    /// can't be, nothing more is presented.
+    #[error("an earlier exchange may still be under way")]
+    Quiet {
+        /// When to come back, in seconds.
+        retry_after_s: u64,
+    },
+    /// The provider failed so often lately that it is left alone for a while.
+    #[error("the provider is left alone for a while")]
+    ProviderPaused {
+        /// When to come back, in seconds.
+        retry_after_s: u64,
+    },
     /// The provider asks for patience, or the grant's own rate is used up.
     #[error("the rate of exchanges is limited")]
     RateLimited {
@@ -195,7 +218,7 @@ pub struct Exchange {
     tenant: TenantId,
     scopes: Scopes,
     granted: Scopes,
-    rotation: Rotation,
+    provider: Arc<Provider>,
     /// The phase to fall back to if nothing was sent.
     before: Phase,
     attempt: u32,
@@ -203,6 +226,10 @@ pub struct Exchange {
     /// its intent. Nothing but this exchange may write a record of this generation
     /// on, so a grant that was revoked or made anew meanwhile is left alone.
     intent_generation: u64,
+    /// The generation of the refresh token that is presented.
+    presented_generation: u64,
+    /// How often the store refused the adoption because the record is another's.
+    conflicts: u8,
     state: State,
 }
 
@@ -211,6 +238,10 @@ impl Exchange {
     #[must_use]
     pub fn grant(&self) -> &GrantId {
         &self.grant
+    }
+
+    fn whom(&self) -> pace::Whom {
+        (self.provider.id.clone(), self.tenant.clone())
     }
 }
 
@@ -224,6 +255,9 @@ enum State {
     Journaling { answer: RawResponse },
     /// The new refresh token is being committed, or will be after a pause.
     Adopting { adoption: Adoption },
+    /// The store knows a later owner of the grant: the new refresh token is being
+    /// put where that one finds it.
+    Orphaning { successor: RefreshToken },
     /// A phase is being committed; then the exchange ends.
     Settling { phase: Phase, result: RefreshError },
     /// Nothing is left to do.
@@ -235,6 +269,8 @@ enum State {
 struct Adoption {
     /// The token that replaces the old one, if there is a new one.
     successor: Option<RefreshToken>,
+    /// Whose consent it is, if an id token says so.
+    subject_sha256: Option<[u8; 32]>,
     /// The access token, or why it is of no use.
     access: Result<Arc<UpstreamAccess>, RefreshError>,
 }

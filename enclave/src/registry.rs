@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::http_url::HttpUrl;
 use crate::ids::{AppId, ClientId, GrantId, ProviderId, TargetName, TenantId, VendorId};
+use crate::profile::Profile;
 use crate::scope::Scopes;
 
 /// The organisation whose data is at stake.
@@ -105,6 +106,9 @@ pub struct Provider {
     pub rotation: Rotation,
     /// Its named API hosts.
     pub targets: Vec<Target>,
+    /// How else its token endpoint behaves.
+    #[serde(default)]
+    pub profile: Profile,
 }
 
 impl Provider {

@@ -29,6 +29,7 @@ use crate::keys::authority::HostName;
 use crate::keys::root::RootKey;
 use crate::nonce::Role as NonceRole;
 use crate::pending::Pending;
+use crate::profile::Profile;
 use crate::rate::Rate;
 use crate::registry::{
     Api, App, AuthMethod, Client, ClientKey, Grant, Provider, Rotation, Target, Tenant, Vendor,
@@ -116,6 +117,7 @@ pub(crate) struct World {
     pub(crate) assertion_key: SigningKey,
     root: RootKey,
     rotation: Rotation,
+    profile: Profile,
 }
 
 pub(crate) fn id<T: TryFrom<String>>(text: &str) -> T {
@@ -182,6 +184,17 @@ fn boot(root: &RootKey, store: &MemoryStore, now: &Now) -> Enclave {
 impl World {
     /// With one of each registered and a grant deposited.
     pub(crate) fn new(rotation: Rotation) -> Self {
+        let profile = Profile {
+            quiet_ms: 0,
+            requests_per_s: 1_000,
+            requests_burst: 1_000,
+            ..Profile::default()
+        };
+        Self::with_profile(rotation, profile)
+    }
+
+    /// As [`new`](Self::new), at a provider of this profile.
+    pub(crate) fn with_profile(rotation: Rotation, profile: Profile) -> Self {
         let now = Now {
             lo_s: 1_800_000_000,
             hi_s: 1_800_000_005,
@@ -198,6 +211,7 @@ impl World {
             assertion_key: key(),
             root,
             rotation,
+            profile,
         };
         world.register();
         world.deposit(REFRESH_TOKEN).unwrap();
@@ -230,6 +244,7 @@ impl World {
             id: id::<ProviderId>("crm"),
             token_endpoint: HttpUrl::parse("http://127.0.0.1:1/token").unwrap(),
             rotation: self.rotation,
+            profile: self.profile.clone(),
             targets: vec![
                 target(
                     "api",

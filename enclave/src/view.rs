@@ -53,6 +53,9 @@ pub(crate) enum Effect {
     Custody(GrantId, Held<Custody>),
     Journal(GrantId, HeldSealed),
     JournalGone(GrantId),
+    /// The successor of a generation of a grant's refresh token.
+    Orphan(GrantId, u64, HeldSealed),
+    OrphanGone(GrantId, u64),
     Revocation(GrantId, HeldSealed),
     GrantGone(GrantId),
     Freeze(Held<Freeze>),
@@ -76,6 +79,8 @@ pub(crate) struct View {
     pub(crate) grants_by_client: HashMap<ClientId, BTreeSet<GrantId>>,
     pub(crate) custody: HashMap<GrantId, Held<Custody>>,
     pub(crate) journal: HashMap<GrantId, HeldSealed>,
+    /// Refresh tokens that a former owner left, by the generation they replace.
+    pub(crate) orphans: BTreeMap<(GrantId, u64), HeldSealed>,
     /// The refresh tokens that providers are to be told to revoke.
     pub(crate) revocations: HashMap<GrantId, HeldSealed>,
     pub(crate) freezes: HashMap<FreezeName, Held<Freeze>>,
@@ -136,6 +141,12 @@ impl View {
             }
             Effect::JournalGone(id) => {
                 self.journal.remove(&id);
+            }
+            Effect::Orphan(id, replaces, held) => {
+                self.orphans.insert((id, replaces), held);
+            }
+            Effect::OrphanGone(id, replaces) => {
+                self.orphans.remove(&(id, replaces));
             }
             Effect::Revocation(id, held) => {
                 self.revocations.insert(id, held);

@@ -262,6 +262,18 @@ fn refresh(error: &RefreshError) -> Problem {
             "PROVIDER_REFUSED",
             format!("the provider refused to refresh: {code}"),
         ),
+        RefreshError::Quiet { retry_after_s } => Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "PROVIDER_QUIET_TIME",
+            "an earlier refresh of this grant got no answer and may still be under way",
+        )
+        .retry(*retry_after_s),
+        RefreshError::ProviderPaused { retry_after_s } => Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "PROVIDER_PAUSED",
+            "the provider failed repeatedly and is left alone for a while",
+        )
+        .retry(*retry_after_s),
         RefreshError::RateLimited { retry_after_s } => Problem::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "PROVIDER_RATE_LIMITED",

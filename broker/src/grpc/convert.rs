@@ -5,6 +5,7 @@ use enclave::authenticate::Peer;
 use enclave::freeze::{Freeze, Subject};
 use enclave::http_url::HttpUrl;
 use enclave::ids::{AppId, ClientId, GrantId, ProviderId, TargetName, TenantId, VendorId};
+use enclave::profile::Profile;
 use enclave::registry::{
     Api, App, AuthMethod, Client, ClientKey, Grant, Provider, Rotation, Target, Tenant, Vendor,
 };
@@ -187,7 +188,48 @@ pub fn provider(message: v1::Provider) -> Result<Provider, AdminError> {
         token_endpoint: url("provider.token_endpoint", &message.token_endpoint)?,
         rotation,
         targets: targets.collect::<Result<_, _>>()?,
+        profile: message.profile.map(profile).unwrap_or_default(),
     })
+}
+
+/// What is not given is as it is by default; the bounds are the enclave's to check.
+fn profile(message: v1::ProviderProfile) -> Profile {
+    let v1::ProviderProfile {
+        quiet_ms,
+        deadline_ms,
+        idle_lifetime_s,
+        requests_per_s,
+        requests_burst,
+        dead_codes,
+    } = message;
+    let default = Profile::default();
+    Profile {
+        quiet_ms: quiet_ms.unwrap_or(default.quiet_ms),
+        deadline_ms: deadline_ms.unwrap_or(default.deadline_ms),
+        idle_lifetime_s: idle_lifetime_s.or(default.idle_lifetime_s),
+        requests_per_s: requests_per_s.unwrap_or(default.requests_per_s),
+        requests_burst: requests_burst.unwrap_or(default.requests_burst),
+        dead_codes,
+    }
+}
+
+fn profile_message(profile: Profile) -> v1::ProviderProfile {
+    let Profile {
+        quiet_ms,
+        deadline_ms,
+        idle_lifetime_s,
+        requests_per_s,
+        requests_burst,
+        dead_codes,
+    } = profile;
+    v1::ProviderProfile {
+        quiet_ms: Some(quiet_ms),
+        deadline_ms: Some(deadline_ms),
+        idle_lifetime_s,
+        requests_per_s: Some(requests_per_s),
+        requests_burst: Some(requests_burst),
+        dead_codes,
+    }
 }
 
 fn target(message: v1::Target) -> Result<Target, AdminError> {
@@ -225,6 +267,7 @@ pub fn provider_message(provider: Provider) -> v1::Provider {
         token_endpoint: provider.token_endpoint.as_str().to_owned(),
         rotation: rotation.into(),
         targets: targets.collect(),
+        profile: Some(profile_message(provider.profile)),
     }
 }
 

@@ -14,6 +14,7 @@ use enclave::frame::FrameCipher;
 use enclave::http_url::HttpUrl;
 use enclave::keys::authority::HostName;
 use enclave::keys::root::RootKey;
+use enclave::profile::Profile;
 use enclave::rate::Rate;
 use enclave::registry::{
     Api, App, AuthMethod, Client, ClientKey, Grant, Provider, Rotation, Target, Tenant, Vendor,
@@ -208,6 +209,7 @@ impl Door {
             token_endpoint: HttpUrl::parse("http://127.0.0.1:1/token").unwrap(),
             rotation: Rotation::Strict,
             targets: vec![api, direct("direct", DIRECT), direct("shared", SHARED)],
+            profile: Profile::default(),
         };
         let pending = e.create_provider(by, provider, &now).unwrap();
         shell.settle(pending).await.unwrap();

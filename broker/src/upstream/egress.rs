@@ -71,6 +71,8 @@ pub struct TokenRequest {
     pub authorization: Option<CredentialHeader>,
     /// The form, `application/x-www-form-urlencoded`.
     pub body: UpstreamBody,
+    /// The deadline, instead of [`EgressLimits::deadline`].
+    pub deadline: Option<Duration>,
 }
 
 /// A token endpoint's answer, whatever its status: redirects too, which are not
@@ -131,6 +133,7 @@ impl Egress {
             mut headers,
             authorization,
             body,
+            deadline,
         } = request;
         let origin = Origin::of(&url).map_err(|source| NotSent::Origin { source })?;
         let form = HeaderValue::from_static("application/x-www-form-urlencoded");
@@ -148,7 +151,7 @@ impl Egress {
         *request.headers_mut() = headers;
 
         // Which side of the sending the deadline falls on decides what it means.
-        let deadline = sleep(self.limits.deadline);
+        let deadline = sleep(deadline.unwrap_or(self.limits.deadline));
         tokio::pin!(deadline);
         let mut stage = tokio::select! {
             opened = self.open(&origin, &mut request) => opened?,

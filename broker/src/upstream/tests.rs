@@ -48,6 +48,7 @@ fn post(url: &str) -> TokenRequest {
             format!("Basic {CANARY}").into_bytes(),
         )),
         body: UpstreamBody::new(format!("refresh_token={CANARY}").into_bytes()),
+        deadline: None,
     }
 }
 

@@ -8,7 +8,7 @@ use super::register::known_tenant;
 use super::{AdminError, Administrator, GrantView, forbid_unless};
 use crate::Enclave;
 use crate::audit::Event;
-use crate::custody::Phase;
+use crate::custody::{Head, Phase};
 use crate::freeze::Touched;
 use crate::pending::Pending;
 use crate::record::{Place, Table};
@@ -90,10 +90,11 @@ impl Enclave {
             &place,
             &grant.id,
             custody.map_or(0, |held| held.generation),
-            (refresh_generation, Phase::Idle, &token),
+            (Head::deposited(refresh_generation, now.lo_s), &token),
         )?;
         batch.writes.extend(custody_batch.writes);
         effects.push(effect);
+        self.clear_orphans(&view, &grant.tenant, &grant.id, &mut batch, &mut effects);
 
         let event = Event::Deposited {
             grant: &grant.id,

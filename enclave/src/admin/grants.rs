@@ -4,7 +4,7 @@ use super::freezes::MAX_REASON_BYTES;
 use super::{AdminError, Administrator, GrantView};
 use crate::Enclave;
 use crate::audit::Event;
-use crate::custody::{self, Phase};
+use crate::custody::{self, Head};
 use crate::freeze::Touched;
 use crate::ids::GrantId;
 use crate::pending::Pending;
@@ -56,7 +56,7 @@ impl Enclave {
         let place = custody_place(grant);
         let sealed = &held.value.sealed;
         let body = self.cabinet.open(&key, &place, held.generation, sealed);
-        let (refresh_generation, _, token) = custody::decode(&body?)?;
+        let (head, token) = custody::decode(&body?)?;
 
         // What the provider is to be told about, out of reach of any exchange.
         let revocation = Place::tenant(&grant.tenant, Table::Revocations, id.as_str());
@@ -75,7 +75,7 @@ impl Enclave {
             &place,
             id,
             held.generation,
-            (refresh_generation, Phase::Revoked, &nothing),
+            (Head::ended(head.refresh_generation), &nothing),
         )?;
         batch.writes.push(kept);
         let mut effects = vec![custody, Effect::Revocation(id.clone(), revocation)];
@@ -83,6 +83,7 @@ impl Enclave {
             batch.writes.push(journal);
             effects.push(Effect::JournalGone(id.clone()));
         }
+        self.clear_orphans(&view, &grant.tenant, id, &mut batch, &mut effects);
         let event = Event::GrantRevoked {
             grant: id,
             by: &by.name,
@@ -126,7 +127,7 @@ impl Enclave {
             &custody_place(grant),
             id,
             custody,
-            (0, Phase::Revoked, &nothing),
+            (Head::ended(0), &nothing),
         )?;
         let held = view.grants.get(id).map(|held| held.generation);
         batch.writes.push(of(Table::Grants, generation(held)));
@@ -140,7 +141,8 @@ impl Enclave {
         };
         let leaf = self.leaf(&view, Some(&grant.tenant), &event, now)?;
         batch.leaves.push(leaf);
-        let effects = vec![tombstone, Effect::GrantGone(id.clone())];
+        let mut effects = vec![tombstone, Effect::GrantGone(id.clone())];
+        self.clear_orphans(&view, &grant.tenant, id, &mut batch, &mut effects);
         Ok(Pending::new(batch, effects, Touched::nothing(), ()))
     }
 

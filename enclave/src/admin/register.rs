@@ -254,6 +254,13 @@ impl Enclave {
         if provider.token_endpoint.is_loopback() && !self.config.allow_loopback {
             return Err(loopback_refused("provider.token_endpoint"));
         }
+        provider
+            .profile
+            .check()
+            .map_err(|error| AdminError::Field {
+                field: error.field,
+                rule: error.rule,
+            })?;
         if provider.targets.len() > MAX_TARGETS {
             return Err(AdminError::Field {
                 field: "provider.targets",

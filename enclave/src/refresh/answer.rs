@@ -2,11 +2,16 @@
 
 use std::sync::{Arc, OnceLock};
 
+use base64ct::{Base64UrlUnpadded, Encoding};
+use ring::digest::{SHA256, digest};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer};
+use zeroize::Zeroizing;
 
 use super::{Adoption, RefreshError, UpstreamAccess, salvage};
+use crate::profile::Profile;
 use crate::scope::Scopes;
+use crate::seal::length_prefixed;
 use crate::secret::{RawResponse, RefreshToken, UpstreamAccessToken};
 use crate::time::Now;
 
@@ -18,6 +23,10 @@ const DEFAULT_LIFETIME_S: u64 = 300;
 
 /// The longest time that an access token is used, in seconds.
 const MAX_LIFETIME_S: u64 = 24 * 3_600;
+
+/// So long before its end an access token is not used any more: a request with it
+/// has to arrive. A tenth of a short life at most.
+const MARGIN_MS: u64 = 5_000;
 
 /// The default for `Retry-After` in seconds.
 const DEFAULT_RETRY_AFTER_S: u64 = 5;
@@ -31,6 +40,14 @@ pub(super) enum Refusal {
     Unspent(RefreshError),
     /// The token may have been spent.
     Unclear,
+}
+
+/// What a good answer is held against.
+pub(super) struct Terms<'a> {
+    /// The scopes that the grant has.
+    pub(super) granted: &'a Scopes,
+    /// Where in its span the renewal lies, 0 to 255.
+    pub(super) jitter: u8,
 }
 
 /// A string member that is wiped.
@@ -48,6 +65,7 @@ struct Body {
     token_type: Option<String>,
     expires_in: Option<serde_json::Value>,
     refresh_token: Option<Wiped>,
+    id_token: Option<Wiped>,
     scope: Option<String>,
 }
 
@@ -68,18 +86,26 @@ fn token_bytes(text: &SecretString) -> Option<&[u8]> {
 ///
 /// A new refresh token is kept whatever is wrong with the rest, and although the
 /// rest is cut off.
-pub(super) fn success(raw: &RawResponse, granted: &Scopes, now: &Now) -> Option<Adoption> {
+pub(super) fn success(raw: &RawResponse, terms: &Terms<'_>, now: &Now) -> Option<Adoption> {
     let Ok(body) = serde_json::from_slice::<Body>(raw.expose()) else {
         return salvaged(raw);
     };
     let successor = body.refresh_token.as_ref();
     let successor = successor.and_then(|token| refresh_token(&token.0));
-    let access = access(&body, granted, now);
+    let subject = body.id_token.as_ref().map(|token| subject(&token.0));
+    let mut access = access(&body, terms, now);
+    if subject == Some(None) {
+        access = Err(RefreshError::UnusableToken("its id token is ill-formed"));
+    }
     // Without either token this is no answer to our request.
     if successor.is_none() && body.access_token.is_none() {
         return None;
     }
-    Some(Adoption { successor, access })
+    Some(Adoption {
+        successor,
+        subject_sha256: subject.flatten(),
+        access,
+    })
 }
 
 /// The new refresh token alone, out of a body that is no JSON as a whole.
@@ -87,6 +113,7 @@ pub(super) fn salvaged(raw: &RawResponse) -> Option<Adoption> {
     let token = salvage::refresh_token(raw.expose())?;
     Some(Adoption {
         successor: Some(refresh_token(&token)?),
+        subject_sha256: None,
         access: Err(RefreshError::ProviderUnclear),
     })
 }
@@ -95,7 +122,7 @@ fn refresh_token(text: &SecretString) -> Option<RefreshToken> {
     token_bytes(text).map(|bytes| RefreshToken::new(bytes.to_vec()))
 }
 
-fn access(body: &Body, granted: &Scopes, now: &Now) -> Result<Arc<UpstreamAccess>, RefreshError> {
+fn access(body: &Body, terms: &Terms<'_>, now: &Now) -> Result<Arc<UpstreamAccess>, RefreshError> {
     let refused = RefreshError::UnusableToken;
     let token = body
         .access_token
@@ -112,7 +139,7 @@ fn access(body: &Body, granted: &Scopes, now: &Now) -> Result<Arc<UpstreamAccess
     if let Some(scope) = &body.scope {
         let scopes = Scopes::parse(scope.split(' ').filter(|token| !token.is_empty()))
             .map_err(|_| refused("its scope is ill-formed"))?;
-        if !scopes.within(granted) {
+        if !scopes.within(terms.granted) {
             return Err(refused("its scope is wider than the grant's"));
         }
     }
@@ -123,18 +150,61 @@ fn access(body: &Body, granted: &Scopes, now: &Now) -> Result<Arc<UpstreamAccess
         Some(value) => value.as_u64().unwrap_or(0),
     };
     let lifetime_ms = lifetime_s.min(MAX_LIFETIME_S).saturating_mul(1_000);
-    // Renewed at 80 % of its life, so that no request meets its end.
-    let fresh_ms = lifetime_ms.saturating_mul(8) / 10;
+    // Another is asked for at 75 to 85 % of its life, so that those that came
+    // together do not end together; it serves meanwhile, but not to its very end.
+    let tenth_ms = lifetime_ms / 10;
+    let jitter_ms = tenth_ms.saturating_mul(u64::from(terms.jitter)) / 256;
+    let fresh_ms = (lifetime_ms.saturating_mul(3) / 4).saturating_add(jitter_ms);
+    let usable_ms = lifetime_ms.saturating_sub((tenth_ms / 2).max(MARGIN_MS).min(tenth_ms));
     Ok(Arc::new(UpstreamAccess {
         token: UpstreamAccessToken::new(token.to_vec()),
         fresh_until_ms: now.mono_ms.saturating_add(fresh_ms),
+        usable_until_ms: now.mono_ms.saturating_add(usable_ms),
         obtained_ms: now.mono_ms,
         needles: OnceLock::new(),
     }))
 }
 
+/// Whose consent an id token speaks of: SHA-256 over issuer and subject. `None` if
+/// it is no JWT with both. It came from the token endpoint over TLS, so its signature
+/// adds nothing [OpenID Connect Core §3.1.3.7].
+fn subject(id_token: &SecretString) -> Option<[u8; 32]> {
+    #[derive(Deserialize)]
+    struct Claims {
+        iss: String,
+        sub: String,
+    }
+    let mut parts = id_token.expose_secret().split('.');
+    let (_header, payload, _signature) = (parts.next()?, parts.next()?, parts.next()?);
+    if parts.next().is_some() {
+        return None;
+    }
+    let payload = Zeroizing::new(Base64UrlUnpadded::decode_vec(payload).ok()?);
+    let Claims { iss, sub } = serde_json::from_slice(&payload).ok()?;
+    let named = length_prefixed(&[iss.as_bytes(), sub.as_bytes()]);
+    digest(&SHA256, &named).as_ref().try_into().ok()
+}
+
+/// Reads the error in a body without tokens, as some providers write it into a 200.
+pub(super) fn refusal_in_success(raw: &RawResponse, profile: &Profile) -> Option<Refusal> {
+    let body = serde_json::from_slice::<ErrorBody>(raw.expose()).ok()?;
+    let refused = |code| Refusal::Unspent(RefreshError::ProviderRefused { code });
+    Some(match body.error.as_str() {
+        code if profile.is_dead(code) => Refusal::InvalidGrant,
+        "slow_down" | "ratelimited" => Refusal::Unspent(RefreshError::RateLimited {
+            retry_after_s: DEFAULT_RETRY_AFTER_S,
+        }),
+        _ => refused("other"),
+    })
+}
+
 /// Reads an answer that is not a 200.
-pub(super) fn refusal(status: u16, retry_after_s: Option<u64>, raw: &RawResponse) -> Refusal {
+pub(super) fn refusal(
+    status: u16,
+    retry_after_s: Option<u64>,
+    raw: &RawResponse,
+    profile: &Profile,
+) -> Refusal {
     let rate_limited = || {
         Refusal::Unspent(RefreshError::RateLimited {
             retry_after_s: retry_after_s.unwrap_or(DEFAULT_RETRY_AFTER_S),
@@ -150,7 +220,7 @@ pub(super) fn refusal(status: u16, retry_after_s: Option<u64>, raw: &RawResponse
     let code = error.as_ref().map_or("", |body| body.error.as_str());
     let refused = |code| Refusal::Unspent(RefreshError::ProviderRefused { code });
     match code {
-        "invalid_grant" => Refusal::InvalidGrant,
+        code if profile.is_dead(code) => Refusal::InvalidGrant,
         "slow_down" => rate_limited(),
         "invalid_request" => refused("invalid_request"),
         "invalid_client" => refused("invalid_client"),
@@ -177,7 +247,11 @@ mod tests {
 
     fn read(body: &str) -> Option<Read> {
         let granted = Scopes::parse(["a", "b"]).unwrap();
-        success(&RawResponse::new(body.as_bytes().to_vec()), &granted, &NOW).map(|adoption| {
+        let terms = Terms {
+            granted: &granted,
+            jitter: 128,
+        };
+        success(&RawResponse::new(body.as_bytes().to_vec()), &terms, &NOW).map(|adoption| {
             (
                 adoption.successor.map(|token| token.expose().to_vec()),
                 adoption.access.map(|access| access.fresh_until_ms),
@@ -293,7 +367,7 @@ mod tests {
         for (status, retry_after, body, expected) in rows {
             let raw = RawResponse::new(body.as_bytes().to_vec());
             assert_eq!(
-                refusal(status, retry_after, &raw),
+                refusal(status, retry_after, &raw, &Profile::default()),
                 expected,
                 "{status} {body}"
             );
@@ -304,8 +378,10 @@ mod tests {
         #[test]
         fn no_body_panics(body: Vec<u8>, status: u16) {
             let raw = RawResponse::new(body);
-            let _ = success(&raw, &Scopes::default(), &NOW);
-            let _ = refusal(status, None, &raw);
+            let terms = Terms { granted: &Scopes::default(), jitter: 0 };
+            let _ = success(&raw, &terms, &NOW);
+            let _ = refusal_in_success(&raw, &Profile::default());
+            let _ = refusal(status, None, &raw, &Profile::default());
         }
     }
 }

@@ -14,6 +14,7 @@ use crate::custody;
 use crate::issue::IssueError;
 use crate::policy::Denied;
 use crate::record::{Place, Table};
+use crate::registry::Rotation;
 use crate::store::Store;
 use crate::testing::{World, id};
 
@@ -62,9 +63,9 @@ fn token_in_custody(world: &World) -> (Phase, Vec<u8>) {
         .enclave
         .cabinet
         .open(&key, &place, held.generation, sealed);
-    let (_, phase, token) = custody::decode(&body.unwrap()).unwrap();
-    assert_eq!(phase, held.value.phase);
-    (phase, token.expose().to_vec())
+    let (head, token) = custody::decode(&body.unwrap()).unwrap();
+    assert_eq!(head.phase, held.value.phase);
+    (head.phase, token.expose().to_vec())
 }
 
 /// What is true of a grant that came to its end, also after a restart.

@@ -69,6 +69,7 @@ pub(super) fn refresh(
         url: provider.token_endpoint.clone(),
         authorization,
         body: UpstreamBody::new(std::mem::take(&mut *form.0)),
+        deadline_ms: provider.profile.deadline_ms,
     }
 }
 
@@ -89,6 +90,7 @@ mod tests {
     use super::*;
     use crate::http_url::HttpUrl;
     use crate::ids::{AppId, ProviderId, VendorId};
+    use crate::profile::Profile;
     use crate::registry::Rotation;
 
     fn provider() -> Provider {
@@ -97,6 +99,7 @@ mod tests {
             token_endpoint: HttpUrl::parse("https://p.example/token").unwrap(),
             rotation: Rotation::Strict,
             targets: Vec::new(),
+            profile: Profile::default(),
         }
     }
 

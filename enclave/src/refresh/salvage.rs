@@ -176,7 +176,11 @@ mod tests {
             let complete = open + body[open..].find('"').unwrap() + 1;
             for cut in 0..=body.len() {
                 let expected = (cut >= complete).then(|| "rt-2".to_owned());
-                assert_eq!(found(&body.as_bytes()[..cut]), expected, "{body} cut at {cut}");
+                assert_eq!(
+                    found(&body.as_bytes()[..cut]),
+                    expected,
+                    "{body} cut at {cut}"
+                );
             }
         }
     }

@@ -2,19 +2,20 @@
 
 use std::sync::Arc;
 
-use super::{Action, Exchange, RefreshError, State, UpstreamAccess};
+use super::pace::Whom;
+use super::{Action, Adoption, Exchange, RefreshError, State, UpstreamAccess};
 use crate::Enclave;
-use crate::custody::{self, Custody, Phase};
+use crate::custody::{self, Custody, Head, Phase};
 use crate::freeze::Touched;
 use crate::ids::GrantId;
 use crate::pending::Pending;
 use crate::record::{Place, Table};
-use crate::registry::{App, Grant, Provider};
+use crate::registry::{App, Grant, Provider, Rotation};
 use crate::scope::Scopes;
 use crate::secret::{ClientSecret, RefreshToken};
 use crate::store::Batch;
 use crate::time::Now;
-use crate::view::{Held, View};
+use crate::view::{Effect, Held, View};
 
 /// What a request for an upstream access token leads to.
 #[derive(Debug)]
@@ -25,6 +26,15 @@ pub enum Begin {
     Exchange(Box<Exchange>, Action),
 }
 
+/// An upstream access token from the cache.
+#[derive(Debug)]
+pub enum Cached {
+    /// It has most of its life before it.
+    Fresh(Arc<UpstreamAccess>),
+    /// It serves, and another should be asked for meanwhile.
+    Ageing(Arc<UpstreamAccess>),
+}
+
 /// All that a request to the provider is made of.
 pub(super) struct Material {
     pub(super) grant: Arc<Grant>,
@@ -32,18 +42,42 @@ pub(super) struct Material {
     pub(super) provider: Arc<Provider>,
 }
 
+impl Material {
+    pub(super) fn whom(&self) -> Whom {
+        (self.provider.id.clone(), self.grant.tenant.clone())
+    }
+
+    /// An exchange that has not begun.
+    pub(super) fn exchange(&self) -> Exchange {
+        Exchange {
+            grant: self.grant.id.clone(),
+            tenant: self.grant.tenant.clone(),
+            scopes: self.grant.scopes.clone(),
+            granted: self.grant.scopes.clone(),
+            provider: Arc::clone(&self.provider),
+            before: Phase::Idle,
+            attempt: 0,
+            intent_generation: 0,
+            presented_generation: 0,
+            conflicts: 0,
+            state: State::Done,
+        }
+    }
+}
+
 impl Enclave {
     /// An upstream access token for a grant from the cache, while it lasts.
     #[must_use]
-    pub fn cached_upstream(
-        &self,
-        grant: &GrantId,
-        scopes: &Scopes,
-        now: &Now,
-    ) -> Option<Arc<UpstreamAccess>> {
+    pub fn cached_upstream(&self, grant: &GrantId, scopes: &Scopes, now: &Now) -> Option<Cached> {
         let cache = self.upstream.lock();
-        let access = cache.get(grant)?.get(scopes)?;
-        (now.mono_ms < access.fresh_until_ms).then(|| Arc::clone(access))
+        let access = Arc::clone(cache.get(grant)?.get(scopes)?);
+        if now.mono_ms < access.fresh_until_ms {
+            Some(Cached::Fresh(access))
+        } else if now.mono_ms < access.usable_until_ms {
+            Some(Cached::Ageing(access))
+        } else {
+            None
+        }
     }
 
     /// Begins to get an upstream access token with these scopes. The caller sees
@@ -57,7 +91,7 @@ impl Enclave {
         scopes: &Scopes,
         now: &Now,
     ) -> Result<Begin, RefreshError> {
-        if let Some(access) = self.cached_upstream(grant, scopes, now) {
+        if let Some(Cached::Fresh(access)) = self.cached_upstream(grant, scopes, now) {
             return Ok(Begin::Cached(access));
         }
         let view = self.view.read();
@@ -69,6 +103,9 @@ impl Enclave {
         }
         self.check_fresh(now)
             .map_err(|_| RefreshError::NotWitnessed)?;
+        if let Some(successor) = self.orphan_of(&view, &material.grant, held)? {
+            return self.begin_adoption(&view, &material, held, successor, now);
+        }
         let (before, presented) = match held.value.phase {
             Phase::Idle => (Phase::Idle, 0),
             // Only one exchange runs at a time, so this one was cut off.
@@ -78,6 +115,10 @@ impl Enclave {
             Phase::NeedsConsent { cause } => return Err(RefreshError::NeedsConsent { cause }),
             Phase::Revoked => return Err(RefreshError::Revoked),
         };
+        let profile = &material.provider.profile;
+        let may_be_at_work = presented > 0 && material.provider.rotation != Rotation::Never;
+        self.pace.held(grant, may_be_at_work, profile, now)?;
+        self.pace.admit(&material.whom(), profile, now)?;
         self.upstream_rates
             .take(grant, now)
             .map_err(|exceeded| RefreshError::RateLimited {
@@ -85,18 +126,16 @@ impl Enclave {
             })?;
         let attempt = presented.saturating_add(1);
         let exchange = Exchange {
-            grant: grant.clone(),
-            tenant: material.grant.tenant.clone(),
             scopes: scopes.clone(),
-            granted: material.grant.scopes.clone(),
-            rotation: material.provider.rotation,
             before,
             attempt,
             intent_generation: held.generation.saturating_add(1),
+            presented_generation: held.value.refresh_generation,
             state: State::Intending,
+            ..material.exchange()
         };
         let phase = Phase::Intent { attempt };
-        let intent = self.seal_custody(&view, &exchange, held, None, phase)?;
+        let intent = self.seal_custody(&view, &exchange, held, None, phase, now)?;
         let pending = Pending::new(intent.0, vec![intent.1], Touched::nothing(), ());
         Ok(Begin::Exchange(Box::new(exchange), Action::Commit(pending)))
     }
@@ -107,11 +146,12 @@ impl Enclave {
         &self,
         view: &View,
         exchange: &Exchange,
-        successor: Option<&RefreshToken>,
+        adopted: Option<&Adoption>,
         phase: Phase,
-    ) -> Result<(Batch, crate::view::Effect), RefreshError> {
+        now: &Now,
+    ) -> Result<(Batch, Effect), RefreshError> {
         let held = self.own_custody(view, exchange)?;
-        self.seal_custody(view, exchange, held, successor, phase)
+        self.seal_custody(view, exchange, held, adopted, phase, now)
     }
 
     /// The custody record that an exchange works on, if it still is the one that
@@ -138,43 +178,49 @@ impl Enclave {
         view: &View,
         exchange: &Exchange,
         held: &Held<Custody>,
-        successor: Option<&RefreshToken>,
+        adopted: Option<&Adoption>,
         phase: Phase,
-    ) -> Result<(Batch, crate::view::Effect), RefreshError> {
+        now: &Now,
+    ) -> Result<(Batch, Effect), RefreshError> {
         let place = custody_place(exchange);
         let key = view.realm_key(&exchange.tenant)?;
         let body = self
             .cabinet
             .open(&key, &place, held.generation, &held.value.sealed)?;
-        let (refresh_generation, _, token) = custody::decode(&body)?;
-        let refresh_generation = match successor {
-            Some(_) => refresh_generation.saturating_add(1),
-            None => refresh_generation,
-        };
-        let token = successor.unwrap_or(&token);
+        let (mut head, token) = custody::decode(&body)?;
+        head.phase = phase;
+        let mut token = &token;
+        if let Some(adoption) = adopted {
+            head.refreshed_at_s = now.lo_s;
+            head.subject_sha256 = head.subject_sha256.or(adoption.subject_sha256);
+            if let Some(successor) = &adoption.successor {
+                head.refresh_generation = head.refresh_generation.saturating_add(1);
+                token = successor;
+            }
+        }
         self.custody_write(
             view,
             &place,
             &exchange.grant,
             held.generation,
-            (refresh_generation, phase, token),
+            (head, token),
         )
         .map_err(RefreshError::from)
     }
 
-    /// The refresh token of a grant, opened for use.
-    pub(super) fn open_token(
+    /// What a grant's custody record says, with its refresh token opened for use.
+    pub(super) fn open_custody(
         &self,
         view: &View,
         exchange: &Exchange,
-    ) -> Result<RefreshToken, RefreshError> {
+    ) -> Result<(Head, RefreshToken), RefreshError> {
         let held = self.own_custody(view, exchange)?;
         let key = view.realm_key(&exchange.tenant)?;
         let place = custody_place(exchange);
         let body = self
             .cabinet
             .open(&key, &place, held.generation, &held.value.sealed)?;
-        Ok(custody::decode(&body)?.2)
+        Ok(custody::decode(&body)?)
     }
 
     /// The secret of an app, opened for use, if it has one.

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use super::answer::{self, Refusal};
+use super::answer::{self, Refusal, Terms};
 use super::journal;
+use super::pace::Taken;
 use super::start::material;
 use super::{
     Action, Adoption, Event, Exchange, PAUSE_MS, RefreshError, State, UpstreamAccess,
@@ -18,10 +19,14 @@ use crate::pending::Pending;
 use crate::record::{Place, Table};
 use crate::registry::Rotation;
 use crate::scope::Scopes;
-use crate::secret::RawResponse;
+use crate::secret::{RawResponse, RefreshToken};
 use crate::store::{Batch, StoreError, Write};
 use crate::time::Now;
 use crate::view::{Effect, Held, HeldSealed, View};
+
+/// So often the store may refuse an adoption before the record is another owner's: an
+/// administrator's change that is being written explains the first.
+const MAX_CONFLICTS: u8 = 8;
 
 impl Enclave {
     /// Feeds an event to an exchange; gives what to do next.
@@ -51,7 +56,25 @@ impl Enclave {
             (State::Adopting { adoption }, Event::CommitFailed(error)) => {
                 Ok(hold(exchange, adoption, &error))
             }
-            (State::Adopting { adoption }, Event::Resumed) => self.adopt(exchange, adoption, now),
+            (State::Adopting { adoption }, Event::Resumed) => match adoption.successor {
+                // The record is another owner's by now: it must find the token.
+                Some(successor) if exchange.conflicts > MAX_CONFLICTS => {
+                    self.orphan(exchange, successor)
+                }
+                _ => self.adopt(exchange, adoption, now),
+            },
+            (State::Orphaning { .. }, Event::Committed(orphaned)) => {
+                self.apply(orphaned);
+                Ok(finish(Err(RefreshError::ProviderUnclear)))
+            }
+            // It is there already: only one answer to a token holds a successor.
+            (State::Orphaning { .. }, Event::CommitFailed(StoreError::Conflict { .. })) => {
+                Ok(finish(Err(RefreshError::ProviderUnclear)))
+            }
+            (State::Orphaning { successor }, Event::CommitFailed(error)) => {
+                Ok(hold_orphan(exchange, successor, error))
+            }
+            (State::Orphaning { successor }, Event::Resumed) => self.orphan(exchange, successor),
             (State::Settling { result, .. }, Event::Committed(settled)) => {
                 self.apply(settled);
                 Ok(finish(Err(result)))
@@ -75,15 +98,21 @@ impl Enclave {
         let view = self.view.read();
         if self.check_fresh(now).is_err() {
             let before = exchange.before;
-            return self.settle(&view, exchange, before, RefreshError::NotWitnessed);
+            return self.settle(&view, exchange, before, RefreshError::NotWitnessed, now);
         }
         let material = material(&view, &exchange.grant)?;
         let touched = view.touched(&material.grant, None, None);
         if let Some(subject) = view.frozen(&touched) {
             let before = exchange.before;
-            return self.settle(&view, exchange, before, RefreshError::Frozen { subject });
+            return self.settle(
+                &view,
+                exchange,
+                before,
+                RefreshError::Frozen { subject },
+                now,
+            );
         }
-        let token = self.open_token(&view, exchange)?;
+        let (_, token) = self.open_custody(&view, exchange)?;
         let secret = self.open_app_secret(&view, &material.app)?;
         // Named always: what the user consented to may be wider than the grant.
         let scopes = (!exchange.scopes.is_empty()).then_some(&exchange.scopes);
@@ -106,17 +135,34 @@ impl Enclave {
     ) -> Result<Action, RefreshError> {
         let (status, retry_after_s, body) = match answer {
             UpstreamAnswer::NotSent => {
+                self.pace.report(&exchange.whom(), Taken::Unwell, now);
                 let before = exchange.before;
                 let view = self.view.read();
-                return self.settle(&view, exchange, before, RefreshError::ProviderUnreachable);
+                return self.settle(
+                    &view,
+                    exchange,
+                    before,
+                    RefreshError::ProviderUnreachable,
+                    now,
+                );
             }
-            UpstreamAnswer::Ambiguous => return self.unclear(exchange),
+            UpstreamAnswer::Ambiguous => {
+                self.pace.report(&exchange.whom(), Taken::Unwell, now);
+                let provider = &exchange.provider;
+                // A token that never rotates may be presented twice at a time.
+                if provider.rotation != Rotation::Never {
+                    self.pace.quiet(&exchange.grant, &provider.profile, now);
+                }
+                return self.unclear(exchange, now);
+            }
             UpstreamAnswer::Cut { status, body } => {
+                self.pace.report(&exchange.whom(), Taken::Unwell, now);
+                self.pace.settled(&exchange.grant, now);
                 let salvageable = status == 200 && answer::salvaged(&body).is_some();
                 return if salvageable {
                     self.journal(exchange, body)
                 } else {
-                    self.unclear(exchange)
+                    self.unclear(exchange, now)
                 };
             }
             UpstreamAnswer::Response {
@@ -125,16 +171,50 @@ impl Enclave {
                 body,
             } => (status, retry_after_s, body),
         };
+        let taken = if status >= 500 {
+            Taken::Unwell
+        } else {
+            Taken::Well
+        };
+        self.pace.report(&exchange.whom(), taken, now);
+        self.pace.settled(&exchange.grant, now);
+        if let Some(patience_s) = retry_after_s.filter(|_| matches!(status, 429 | 503)) {
+            self.pace.be_patient(&exchange.whom(), patience_s, now);
+        }
         if status == 200 {
             return self.journal(exchange, body);
         }
-        match answer::refusal(status, retry_after_s, &body) {
-            Refusal::InvalidGrant => self.refused(exchange, now),
-            Refusal::Unspent(error) => {
-                let before = exchange.before;
-                self.settle(&self.view.read(), exchange, before, error)
+        let profile = &exchange.provider.profile;
+        let refusal = answer::refusal(status, retry_after_s, &body, profile);
+        self.refusal(exchange, refusal, now)
+    }
+
+    fn refusal(
+        &self,
+        exchange: &mut Exchange,
+        refusal: Refusal,
+        now: &Now,
+    ) -> Result<Action, RefreshError> {
+        match refusal {
+            Refusal::InvalidGrant => {
+                let cause = if exchange.attempt > 1 {
+                    Cause::LostInExchange
+                } else {
+                    Cause::RefusedByProvider
+                };
+                self.lose(exchange, cause, now)
             }
-            Refusal::Unclear => self.unclear(exchange),
+            Refusal::Unspent(error) => {
+                if let RefreshError::RateLimited { retry_after_s } = &error {
+                    let whom = exchange.whom();
+                    self.pace.be_patient(&whom, *retry_after_s, now);
+                } else {
+                    self.pace.refused(&exchange.grant, &error, now);
+                }
+                let before = exchange.before;
+                self.settle(&self.view.read(), exchange, before, error, now)
+            }
+            Refusal::Unclear => self.unclear(exchange, now),
         }
     }
 
@@ -175,10 +255,25 @@ impl Enclave {
         body: &RawResponse,
         now: &Now,
     ) -> Result<Action, RefreshError> {
-        match answer::success(body, &exchange.granted, now) {
-            Some(adoption) => self.adopt(exchange, adoption, now),
-            None => self.unclear(exchange),
+        let mut jitter = [0];
+        // Without random bytes all are renewed at the same part of their lives.
+        let _same = self.rng.fill(&mut jitter);
+        let terms = Terms {
+            granted: &exchange.granted,
+            jitter: u8::from_be_bytes(jitter),
+        };
+        let Some(adoption) = answer::success(body, &terms, now) else {
+            let profile = &exchange.provider.profile;
+            let refusal = answer::refusal_in_success(body, profile).unwrap_or(Refusal::Unclear);
+            return self.refusal(exchange, refusal, now);
+        };
+        if let Some(subject) = adoption.subject_sha256 {
+            let (head, _) = self.open_custody(&self.view.read(), exchange)?;
+            if head.subject_sha256.is_some_and(|known| known != subject) {
+                return self.lose(exchange, Cause::AnotherUser, now);
+            }
         }
+        self.adopt(exchange, adoption, now)
     }
 
     /// Commits the new refresh token, before anything else is looked at.
@@ -188,19 +283,27 @@ impl Enclave {
         adoption: Adoption,
         now: &Now,
     ) -> Result<Action, RefreshError> {
-        let view = self.view.read();
-        let successor = adoption.successor.as_ref();
-        let (mut batch, effect) = self.write_custody(&view, exchange, successor, Phase::Idle)?;
+        self.adopt_in(&self.view.read(), exchange, adoption, now)
+    }
+
+    pub(super) fn adopt_in(
+        &self,
+        view: &View,
+        exchange: &mut Exchange,
+        adoption: Adoption,
+        now: &Now,
+    ) -> Result<Action, RefreshError> {
+        let (mut batch, effect) =
+            self.write_custody(view, exchange, Some(&adoption), Phase::Idle, now)?;
         let mut effects = vec![effect];
-        if let Some(held) = view.journal.get(&exchange.grant) {
-            let place = Place::tenant(&exchange.tenant, Table::Journal, exchange.grant.as_str());
-            batch.writes.push(Write {
-                key: self.cabinet.key(&place),
-                expected_generation: held.generation,
-                sealed: None,
-            });
-            effects.push(Effect::JournalGone(exchange.grant.clone()));
-        }
+        self.clear_journal(view, exchange, &mut batch, &mut effects);
+        self.clear_orphans(
+            view,
+            &exchange.tenant,
+            &exchange.grant,
+            &mut batch,
+            &mut effects,
+        );
         let held = view.custody.get(&exchange.grant);
         let generation = held.map_or(0, |held| held.value.refresh_generation);
         let rotated = adoption.successor.is_some();
@@ -208,9 +311,10 @@ impl Enclave {
             grant: &exchange.grant,
             refresh_generation: generation.saturating_add(u64::from(rotated)),
             rotated,
+            refused: unusable(&adoption),
         };
         let leaf = self
-            .leaf(&view, Some(&exchange.tenant), &event, now)
+            .leaf(view, Some(&exchange.tenant), &event, now)
             .map_err(crate::record::RecordError::from)?;
         batch.leaves.push(leaf);
         exchange.state = State::Adopting { adoption };
@@ -225,6 +329,7 @@ impl Enclave {
     /// The new refresh token is durable: only now may the access token be used.
     fn adopted(&self, exchange: &mut Exchange, adoption: Adoption, now: &Now) -> Action {
         exchange.state = State::Done;
+        self.pace.forget(&exchange.grant);
         let access = match adoption.access {
             Ok(access) => access,
             Err(error) => return finish(Err(error)),
@@ -270,8 +375,8 @@ impl Enclave {
     }
 
     /// What became of the token is not known; the next try will tell.
-    fn unclear(&self, exchange: &mut Exchange) -> Result<Action, RefreshError> {
-        let phase = match exchange.rotation {
+    fn unclear(&self, exchange: &mut Exchange, now: &Now) -> Result<Action, RefreshError> {
+        let phase = match exchange.provider.rotation {
             // A token that never rotates can't have been spent.
             Rotation::Never => Phase::Idle,
             Rotation::Strict | Rotation::Grace => Phase::Uncertain {
@@ -279,19 +384,21 @@ impl Enclave {
             },
         };
         let view = self.view.read();
-        self.settle(&view, exchange, phase, RefreshError::ProviderUnclear)
+        self.settle(&view, exchange, phase, RefreshError::ProviderUnclear, now)
     }
 
-    /// `invalid_grant` for the very bytes that are current: the owner is needed.
-    fn refused(&self, exchange: &mut Exchange, now: &Now) -> Result<Action, RefreshError> {
-        let cause = if exchange.attempt > 1 {
-            Cause::LostInExchange
-        } else {
-            Cause::RefusedByProvider
-        };
+    /// The very bytes that are current are of no use any more: the owner is needed.
+    fn lose(
+        &self,
+        exchange: &mut Exchange,
+        cause: Cause,
+        now: &Now,
+    ) -> Result<Action, RefreshError> {
         let phase = Phase::NeedsConsent { cause };
         let view = self.view.read();
-        let (mut batch, effect) = self.write_custody(&view, exchange, None, phase)?;
+        let (mut batch, effect) = self.write_custody(&view, exchange, None, phase, now)?;
+        let mut effects = vec![effect];
+        self.clear_journal(&view, exchange, &mut batch, &mut effects);
         let event = audit::Event::NeedsConsent {
             grant: &exchange.grant,
             cause: cause.word(),
@@ -301,11 +408,12 @@ impl Enclave {
             .map_err(crate::record::RecordError::from)?;
         batch.leaves.push(leaf);
         self.forget_upstream(&exchange.grant);
+        self.pace.forget(&exchange.grant);
         exchange.state = State::Settling {
             phase,
             result: RefreshError::NeedsConsent { cause },
         };
-        let pending = Pending::new(batch, vec![effect], Touched::nothing(), ());
+        let pending = Pending::new(batch, effects, Touched::nothing(), ());
         Ok(Action::Commit(pending))
     }
 
@@ -315,11 +423,33 @@ impl Enclave {
         exchange: &mut Exchange,
         phase: Phase,
         result: RefreshError,
+        now: &Now,
     ) -> Result<Action, RefreshError> {
-        let (batch, effect) = self.write_custody(view, exchange, None, phase)?;
+        let (mut batch, effect) = self.write_custody(view, exchange, None, phase, now)?;
+        let mut effects = vec![effect];
+        self.clear_journal(view, exchange, &mut batch, &mut effects);
         exchange.state = State::Settling { phase, result };
-        let pending = Pending::new(batch, vec![effect], Touched::nothing(), ());
+        let pending = Pending::new(batch, effects, Touched::nothing(), ());
         Ok(Action::Commit(pending))
+    }
+
+    /// What the journal holds has been read: it goes with what came of it.
+    fn clear_journal(
+        &self,
+        view: &View,
+        exchange: &Exchange,
+        batch: &mut Batch,
+        effects: &mut Vec<Effect>,
+    ) {
+        if let Some(held) = view.journal.get(&exchange.grant) {
+            let place = Place::tenant(&exchange.tenant, Table::Journal, exchange.grant.as_str());
+            batch.writes.push(Write {
+                key: self.cabinet.key(&place),
+                expected_generation: held.generation,
+                sealed: None,
+            });
+            effects.push(Effect::JournalGone(exchange.grant.clone()));
+        }
     }
 
     /// The provider's answer to the exchange that a crash cut off, if it was
@@ -378,15 +508,11 @@ impl Enclave {
         };
         let material = material(&view, grant)?;
         let mut exchange = Exchange {
-            grant: grant.clone(),
-            tenant: material.grant.tenant.clone(),
-            scopes: material.grant.scopes.clone(),
-            granted: material.grant.scopes.clone(),
-            rotation: material.provider.rotation,
             before: Phase::Uncertain { attempt },
             attempt,
             intent_generation: held.generation,
-            state: State::Done,
+            presented_generation: held.value.refresh_generation,
+            ..material.exchange()
         };
         drop(view);
         let mut action = self.read(&mut exchange, &raw, now)?;
@@ -421,9 +547,9 @@ impl Enclave {
     ) {
         let mut cache = self.upstream.lock();
         let of_grant = cache.entry(grant.clone()).or_default();
-        of_grant.retain(|_, access| now.mono_ms < access.fresh_until_ms);
+        of_grant.retain(|_, access| now.mono_ms < access.usable_until_ms);
         // Each set of scopes has a token of its own; a few are enough.
-        if of_grant.len() < crate::MAX_UPSTREAM_TOKENS_PER_GRANT {
+        if of_grant.len() < crate::MAX_UPSTREAM_TOKENS_PER_GRANT || of_grant.contains_key(scopes) {
             of_grant.insert(scopes.clone(), Arc::clone(access));
         }
     }
@@ -433,14 +559,35 @@ impl Enclave {
     }
 }
 
+/// What of a good answer is of no use, for the leaf.
+fn unusable(adoption: &Adoption) -> Option<&'static str> {
+    match &adoption.access {
+        Err(RefreshError::UnusableToken(why)) => Some(why),
+        Ok(_) | Err(_) => None,
+    }
+}
+
 /// Keeps an adoption that the store did not take, and comes back to it.
 fn hold(exchange: &mut Exchange, adoption: Adoption, error: &StoreError) -> Action {
+    if matches!(error, StoreError::Conflict { .. }) {
+        exchange.conflicts = exchange.conflicts.saturating_add(1);
+    }
     if *error == StoreError::Closed {
         // Nothing will ever be written again by this process.
         exchange.state = State::Done;
         return finish(Err(error.clone().into()));
     }
     exchange.state = State::Adopting { adoption };
+    Action::Pause(PAUSE_MS)
+}
+
+/// Keeps a successor that could not be put away, and comes back to it.
+fn hold_orphan(exchange: &mut Exchange, successor: RefreshToken, error: StoreError) -> Action {
+    if error == StoreError::Closed {
+        exchange.state = State::Done;
+        return finish(Err(error.into()));
+    }
+    exchange.state = State::Orphaning { successor };
     Action::Pause(PAUSE_MS)
 }
 

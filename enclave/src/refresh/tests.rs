@@ -7,6 +7,7 @@
 
 use std::sync::atomic::Ordering;
 
+use base64ct::{Base64UrlUnpadded, Encoding};
 use futures_util::FutureExt;
 use proptest::prelude::*;
 
@@ -14,7 +15,11 @@ use super::*;
 use crate::admin::GrantView;
 use crate::freeze::Subject;
 use crate::ids::GrantId;
+use crate::profile::Profile;
+use crate::registry::Rotation;
+use crate::store::Store;
 use crate::testing::{REFRESH_TOKEN, World, id};
+use crate::time::Now;
 
 /// A provider with single-use refresh tokens, whose reuse revokes the family.
 pub(super) struct Provider {
@@ -132,8 +137,8 @@ fn a_good_exchange_rotates_before_it_releases_and_is_cached() {
     assert_eq!(view(&world).refresh_generation, 2);
     let cached = run(&world, |_| unreachable!("a cached token is used")).unwrap();
     assert_eq!(cached.token.expose(), b"at-2");
-    // 80 % of 60 s later it is renewed.
-    world.now.mono_ms += 48_000;
+    // At 85 % of 60 s, if not before, it is renewed.
+    world.now.mono_ms += 51_000;
     let renewed = run(&world, |request| response(provider.present(request))).unwrap();
     assert_eq!(renewed.token.expose(), b"at-3");
     world.restart();
@@ -181,9 +186,7 @@ fn each_bad_answer_has_its_error_and_loses_nothing() {
                 UpstreamAnswer::NotSent => RefreshError::ProviderUnreachable,
                 UpstreamAnswer::Ambiguous
                 | UpstreamAnswer::Cut { .. }
-                | UpstreamAnswer::Response { .. } => {
-                    RefreshError::ProviderUnclear
-                }
+                | UpstreamAnswer::Response { .. } => RefreshError::ProviderUnclear,
             };
             let mut unsent = Some(unsent);
             let found = run(&world, |_| unsent.take().unwrap()).map(|_| ());
@@ -329,6 +332,282 @@ fn after_a_crash_in_an_exchange_a_deposit_is_welcome() {
     let resumed = world.enclave.resume_refresh(&grant(), &world.now).unwrap();
     assert!(resumed.is_none());
     assert_eq!(world.deposit("another"), Ok(()));
+}
+
+#[test]
+fn a_token_serves_while_its_successor_is_asked_for_but_not_to_its_end() {
+    let mut world = World::new(Rotation::Strict);
+    let mut provider = Provider::new(Rotation::Strict);
+    run(&world, |request| response(provider.present(request))).unwrap();
+    let found = |world: &World, ms| {
+        let now = Now {
+            mono_ms: world.now.mono_ms + ms,
+            ..world.now
+        };
+        match world
+            .enclave
+            .cached_upstream(&grant(), &scopes(world), &now)
+        {
+            Some(Cached::Fresh(_)) => "fresh",
+            Some(Cached::Ageing(_)) => "ageing",
+            None => "none",
+        }
+    };
+    for (ms, expected) in [
+        (0, "fresh"),
+        (44_999, "fresh"),
+        (51_000, "ageing"),
+        (54_999, "ageing"),
+        (55_000, "none"),
+    ] {
+        assert_eq!(found(&world, ms), expected, "after {ms} ms");
+    }
+    // A cache that is full takes the successor of what it holds.
+    world.now.mono_ms += 52_000;
+    run(&world, |request| response(provider.present(request))).unwrap();
+    assert_eq!(found(&world, 0), "fresh");
+}
+
+#[test]
+fn an_answer_cut_at_any_byte_gives_the_whole_successor_or_none() {
+    let whole = {
+        let world = World::new(Rotation::Strict);
+        let mut provider = Provider::new(Rotation::Strict);
+        let mut body = String::new();
+        run(&world, |request| {
+            body = provider.present(request).1;
+            UpstreamAnswer::Ambiguous
+        })
+        .unwrap_err();
+        body
+    };
+    let complete = whole.rfind('"').unwrap() + 1;
+    for cut in 0..whole.len() {
+        let mut world = World::new(Rotation::Strict);
+        let mut provider = Provider::new(Rotation::Strict);
+        let found = run(&world, |request| {
+            let (status, body) = provider.present(request);
+            let body = RawResponse::new(body.as_bytes()[..cut].to_vec());
+            UpstreamAnswer::Cut { status, body }
+        });
+        assert_eq!(
+            found.map(|_| ()),
+            Err(RefreshError::ProviderUnclear),
+            "cut at {cut}"
+        );
+        world.restart();
+        let next = run(&world, |request| response(provider.present(request)));
+        if cut >= complete {
+            assert_eq!(next.unwrap().token.expose(), b"at-3", "cut at {cut}");
+        } else {
+            let cause = Cause::LostInExchange;
+            let expected = Err(RefreshError::NeedsConsent { cause });
+            assert_eq!(next.map(|_| ()), expected, "cut at {cut}");
+        }
+    }
+}
+
+#[test]
+fn nothing_is_presented_while_an_earlier_request_may_be_at_work() {
+    let profile = Profile::default();
+    let quiet = |retry_after_s| Err(RefreshError::Quiet { retry_after_s });
+    let silent = || unreachable!("it is quiet");
+    let mut world = World::with_profile(Rotation::Grace, profile.clone());
+    world.now.mono_ms += 60_000;
+    let mut provider = Provider::new(Rotation::Grace);
+    let found = run(&world, |_| UpstreamAnswer::Ambiguous);
+    assert_eq!(found.map(|_| ()), Err(RefreshError::ProviderUnclear));
+    assert_eq!(run(&world, |_| silent()).map(|_| ()), quiet(15));
+    // A restart forgets when it began: it is quiet anew.
+    world.now.mono_ms += 14_000;
+    assert_eq!(run(&world, |_| silent()).map(|_| ()), quiet(1));
+    world.restart();
+    assert_eq!(run(&world, |_| silent()).map(|_| ()), quiet(15));
+    world.now.mono_ms += 15_000;
+    run(&world, |request| response(provider.present(request))).unwrap();
+
+    // A whole answer, and a token that never rotates, leave nothing at work.
+    let world = World::with_profile(Rotation::Strict, profile.clone());
+    run(&world, |_| response((502, String::new()))).unwrap_err();
+    let mut provider = Provider::new(Rotation::Strict);
+    run(&world, |request| response(provider.present(request))).unwrap();
+    let world = World::with_profile(Rotation::Never, profile);
+    run(&world, |_| UpstreamAnswer::Ambiguous).unwrap_err();
+    let mut provider = Provider::new(Rotation::Never);
+    run(&world, |request| response(provider.present(request))).unwrap();
+}
+
+#[test]
+fn what_the_provider_refuses_is_not_asked_again_at_once() {
+    let mut world = World::new(Rotation::Strict);
+    let refused = || {
+        Err(RefreshError::ProviderRefused {
+            code: "invalid_client",
+        })
+    };
+    let mut asked = 0;
+    for _ in 0..1_000 {
+        let found = run(&world, |_| {
+            asked += 1;
+            response((401, r#"{"error":"invalid_client"}"#.into()))
+        });
+        assert_eq!(found.map(|_| ()), refused());
+        world.now.mono_ms += 3_600;
+    }
+    // An hour: a call a minute, and a few more before it is sure.
+    assert!((60..=70).contains(&asked), "{asked}");
+    // Another deposit is another case.
+    world.deposit("another").unwrap();
+    let found = run(&world, |_| {
+        response((200, r#"{"access_token":"at","token_type":"bearer"}"#.into()))
+    });
+    assert!(found.is_ok());
+}
+
+#[test]
+fn an_error_in_a_200_is_read_as_what_it_is() {
+    let profile = Profile {
+        dead_codes: vec!["bad_refresh_token".into()],
+        ..Profile::default()
+    };
+    let world = World::with_profile(Rotation::Strict, profile);
+    let found = run(&world, |_| response((200, r#"{"error":"oops"}"#.into())));
+    let other = RefreshError::ProviderRefused { code: "other" };
+    assert_eq!(found.map(|_| ()), Err(other));
+    world.enclave.pace.forget(&grant());
+    let found = run(&world, |_| {
+        response((200, r#"{"error":"bad_refresh_token"}"#.into()))
+    });
+    let cause = Cause::RefusedByProvider;
+    assert_eq!(found.map(|_| ()), Err(RefreshError::NeedsConsent { cause }));
+    assert!(world.enclave.view.read().journal.is_empty());
+}
+
+/// An answer with an id token of this subject.
+fn with_id_token(body: &str, subject: &str) -> String {
+    let claims = format!(r#"{{"iss":"https://p.example","sub":"{subject}"}}"#);
+    let payload = Base64UrlUnpadded::encode_string(claims.as_bytes());
+    body.replacen('{', &format!(r#"{{"id_token":"e30.{payload}.c2ln","#), 1)
+}
+
+#[test]
+fn an_id_token_of_another_user_ends_the_grant_and_its_tokens_are_not_kept() {
+    let mut world = World::new(Rotation::Strict);
+    let mut provider = Provider::new(Rotation::Strict);
+    for _ in 0..2 {
+        run(&world, |request| {
+            let (status, body) = provider.present(request);
+            response((status, with_id_token(&body, "alice")))
+        })
+        .unwrap();
+        world.now.mono_ms += 60_000;
+        world.restart();
+    }
+    let kept = view(&world).refresh_generation;
+    let found = run(&world, |request| {
+        let (status, body) = provider.present(request);
+        response((status, with_id_token(&body, "mallory")))
+    });
+    let cause = Cause::AnotherUser;
+    assert_eq!(found.map(|_| ()), Err(RefreshError::NeedsConsent { cause }));
+    assert_eq!(view(&world).refresh_generation, kept);
+    assert!(world.enclave.view.read().journal.is_empty());
+
+    let world = World::new(Rotation::Strict);
+    let mut provider = Provider::new(Rotation::Strict);
+    let found = run(&world, |request| {
+        let (status, body) = provider.present(request);
+        response((status, body.replacen('{', r#"{"id_token":"x","#, 1)))
+    });
+    let expected = RefreshError::UnusableToken("its id token is ill-formed");
+    assert_eq!(found.map(|_| ()), Err(expected));
+    assert_eq!(view(&world).refresh_generation, 2);
+}
+
+#[test]
+fn a_successor_that_another_owner_left_is_adopted_and_nothing_is_presented() {
+    let mut world = World::new(Rotation::Strict);
+    let mut provider = Provider::new(Rotation::Strict);
+    let place =
+        crate::record::Place::tenant(&id("acme"), crate::record::Table::Custody, grant().as_str());
+    let key = world.enclave.cabinet.key(&place);
+    // Another owner writes the record while the request is out: same bytes, as if it
+    // had taken the exchange over.
+    let found = run(&world, |request| {
+        let answer = provider.present(request);
+        let mut records = world.store.records.lock();
+        let record = records.get_mut(&key).unwrap();
+        let view = world.enclave.view.read();
+        let tenant_key = view.realm_key(&id("acme")).unwrap();
+        let generation = record.generation;
+        let body = world
+            .enclave
+            .cabinet
+            .open(&tenant_key, &place, generation, &record.sealed)
+            .unwrap();
+        let write = world
+            .enclave
+            .cabinet
+            .seal(
+                &ring::rand::SystemRandom::new(),
+                &tenant_key,
+                &place,
+                generation,
+                &body,
+            )
+            .unwrap();
+        record.generation += 1;
+        record.sealed = write.sealed.unwrap();
+        response(answer)
+    });
+    assert_eq!(found.map(|_| ()), Err(RefreshError::ProviderUnclear));
+    // The other owner comes up from the same store.
+    world.restart();
+    for grant in world.enclave.interrupted() {
+        let resumed = world.enclave.resume_refresh(&grant, &world.now).unwrap();
+        assert!(resumed.is_none(), "the journal answers another generation");
+    }
+    let found = run(&world, |_| unreachable!("the orphan is adopted first"));
+    assert_eq!(found.map(|_| ()), Err(RefreshError::ProviderUnclear));
+    assert_eq!(view(&world).refresh_generation, 2);
+    assert!(world.enclave.view.read().orphans.is_empty());
+    let next = run(&world, |request| response(provider.present(request)));
+    assert_eq!(next.unwrap().token.expose(), b"at-3");
+    let scanned = world.store.scan(None, 1_000).now_or_never();
+    assert!(scanned.unwrap().unwrap().len() > 1);
+}
+
+#[test]
+fn a_token_is_used_before_its_provider_drops_it() {
+    let profile = Profile {
+        quiet_ms: 0,
+        idle_lifetime_s: Some(3_600),
+        ..Profile::default()
+    };
+    let mut world = World::with_profile(Rotation::Strict, profile);
+    let mut provider = Provider::new(Rotation::Strict);
+    let due = |world: &World| world.enclave.due_for_keep_alive(&world.now, 10);
+    assert_eq!(due(&world), []);
+    world.now.lo_s += 1_800;
+    world.now.hi_s += 1_800;
+    assert_eq!(due(&world), [(grant(), scopes(&world))]);
+    assert_eq!(world.enclave.due_for_keep_alive(&world.now, 0), []);
+    run(&world, |request| response(provider.present(request))).unwrap();
+    assert_eq!(due(&world), []);
+    world.restart();
+    assert_eq!(due(&world), []);
+    // A grant that needs its owner is not kept alive.
+    world.now.lo_s += 1_800;
+    world.now.hi_s += 1_800;
+    run(&world, |_| {
+        response((400, r#"{"error":"invalid_grant"}"#.into()))
+    })
+    .unwrap_err();
+    assert_eq!(due(&world), []);
+    // Providers that drop nothing are not asked for nothing.
+    let mut world = World::new(Rotation::Strict);
+    world.now.hi_s += 1_000_000;
+    assert_eq!(due(&world), []);
 }
 
 /// One turn of a random history.

@@ -196,6 +196,11 @@ fn message_seeds() -> Vec<Vec<u8>> {
             target("api", v1::target::Api::GatewayBaseUrl(url())),
             target("own", v1::target::Api::Resource(url())),
         ],
+        profile: Some(v1::ProviderProfile {
+            quiet_ms: Some(1),
+            dead_codes: vec!["bad_refresh_token".to_owned()],
+            ..v1::ProviderProfile::default()
+        }),
     };
     let app = v1::App {
         id: id(),

@@ -36,6 +36,7 @@ async fn register(stack: &Stack, oidc: &OidcProvider) {
             name: names::TARGET.to_owned(),
             api: Some(v1::target::Api::GatewayBaseUrl(api.to_owned())),
         }],
+        profile: None,
     };
     let request = v1::CreateProviderRequest {
         provider: Some(provider),

@@ -1,6 +1,6 @@
 //! `provider`: upstream authorization servers and their APIs.
 
-use clap::{Subcommand, ValueEnum};
+use clap::{Args, Subcommand, ValueEnum};
 use proto::v1;
 use proto::v1::target::Api;
 use serde_json::json;
@@ -34,6 +34,8 @@ pub(crate) enum ProviderCommand {
         /// An API that trusts this issuer itself; repeat for more
         #[arg(long = "direct-target", value_name = "NAME=RESOURCE", value_parser = name_and_url)]
         direct_targets: Vec<(String, String)>,
+        #[command(flatten)]
+        profile: ProfileArgs,
     },
     /// List the providers
     #[command(after_long_help = manual!("  tokenkeep provider list"))]
@@ -71,6 +73,7 @@ impl ProviderCommand {
                 rotation,
                 gateway_targets,
                 direct_targets,
+                profile,
             } => {
                 let gateway = gateway_targets.into_iter();
                 let gateway = gateway.map(|(name, url)| (name, Api::GatewayBaseUrl(url)));
@@ -86,6 +89,7 @@ impl ProviderCommand {
                         token_endpoint,
                         rotation: rotation.wire().into(),
                         targets: targets.collect(),
+                        profile: Some(profile.wire()),
                     }),
                 };
                 let made = answer(registry.create_provider(request))
@@ -111,6 +115,50 @@ impl ProviderCommand {
                 let found = answer(registry.get_provider(request)).await?.into_inner();
                 output.record(&record(found.provider.ok_or_else(|| missing("provider"))?))
             }
+        }
+    }
+}
+
+/// How else a provider's token endpoint behaves.
+#[derive(Debug, Args)]
+pub(crate) struct ProfileArgs {
+    /// How long nothing is presented after an exchange without an answer [default: 15000]
+    #[arg(long, value_name = "MS")]
+    quiet_ms: Option<u64>,
+    /// How long an exchange may take [default: 10000]
+    #[arg(long, value_name = "MS")]
+    deadline_ms: Option<u64>,
+    /// After how long without use the provider drops a refresh token; it is used every half of that
+    #[arg(long, value_name = "SECONDS")]
+    idle_lifetime_s: Option<u64>,
+    /// Exchanges a second for one tenant [default: 50]
+    #[arg(long, value_name = "NUMBER")]
+    requests_per_s: Option<u32>,
+    /// Exchanges at once for one tenant [default: 100]
+    #[arg(long, value_name = "NUMBER")]
+    requests_burst: Option<u32>,
+    /// An error code of the provider's own that means invalid_grant; repeat for more
+    #[arg(long = "dead-code", value_name = "CODE")]
+    dead_codes: Vec<String>,
+}
+
+impl ProfileArgs {
+    fn wire(self) -> v1::ProviderProfile {
+        let Self {
+            quiet_ms,
+            deadline_ms,
+            idle_lifetime_s,
+            requests_per_s,
+            requests_burst,
+            dead_codes,
+        } = self;
+        v1::ProviderProfile {
+            quiet_ms,
+            deadline_ms,
+            idle_lifetime_s,
+            requests_per_s,
+            requests_burst,
+            dead_codes,
         }
     }
 }
@@ -149,7 +197,9 @@ fn record(provider: v1::Provider) -> Record {
         token_endpoint,
         rotation,
         targets,
+        profile,
     } = provider;
+    let profile = profile.unwrap_or_default();
     let targets: Vec<String> = targets
         .into_iter()
         .map(|v1::Target { name, api }| match api {
@@ -163,6 +213,12 @@ fn record(provider: v1::Provider) -> Record {
         ("token_endpoint", json!(token_endpoint)),
         ("rotation", json!(rotation_name(rotation))),
         ("targets", json!(targets)),
+        ("quiet_ms", json!(profile.quiet_ms)),
+        ("deadline_ms", json!(profile.deadline_ms)),
+        ("idle_lifetime_s", json!(profile.idle_lifetime_s)),
+        ("requests_per_s", json!(profile.requests_per_s)),
+        ("requests_burst", json!(profile.requests_burst)),
+        ("dead_codes", json!(profile.dead_codes)),
     ])
 }
 
