@@ -160,7 +160,8 @@ mod tests {
     #[test]
     fn each_bound_is_kept() {
         assert_eq!(Profile::default().check(), Ok(()));
-        let rows: [(&str, fn(&mut Profile)); 10] = [
+        type Row = (&'static str, fn(&mut Profile));
+        let rows: [Row; 10] = [
             ("quiet_ms", |p| p.quiet_ms = MAX_QUIET_MS + 1),
             ("deadline_ms", |p| p.deadline_ms = 99),
             ("deadline_ms", |p| p.deadline_ms = 60_001),

@@ -7,6 +7,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use dev::names;
@@ -231,6 +232,27 @@ impl Caller {
         let mut all = vec![("authorization", authorization.as_str()), (DPOP, &proof)];
         all.extend_from_slice(headers);
         self.https.send(method, &url, &all, body).await
+    }
+
+    /// `GET`s from the API, and comes back when it is told to, as a good client does:
+    /// after the quiet time, the provider's own `Retry-After`, a refusal that is still
+    /// remembered. A refusal for the reason `expected` is an answer as any other.
+    pub async fn call_in_turn(&self, path: &str, token: &str, expected: &str) -> Reply {
+        const LATER: [&str; 3] = [
+            "PROVIDER_QUIET_TIME",
+            "PROVIDER_RATE_LIMITED",
+            "PROVIDER_REFUSED",
+        ];
+        for _ in 0..30 {
+            let reply = self.call(Method::GET, path, token).await;
+            let (_, reason) = reply.refusal();
+            if reason == expected || !LATER.contains(&reason.as_str()) {
+                return reply;
+            }
+            let after_s = reply.header("retry-after").parse().unwrap_or(1);
+            tokio::time::sleep(Duration::from_secs(after_s)).await;
+        }
+        self.call(Method::GET, path, token).await
     }
 
     /// Gets a token and reads the contacts: the whole way once.

@@ -179,7 +179,9 @@ async fn a_killed_service_comes_back_with_its_grants_keys_and_freezes() {
         acknowledged.sort();
         assert_eq!(frozen_keys(&stack).await, acknowledged, "after kill {kill}");
         let before = presentations(&stack).len();
-        let reply = caller.contacts().await;
+        // The exchange that was cut off is given time to come to its end at the provider.
+        let token = caller.token().await;
+        let reply = caller.call_in_turn("/contacts", &token, "").await;
         let state = stack.grant_state(names::GRANT).await;
         if reply.status == 200 {
             assert_eq!(
