@@ -269,6 +269,15 @@ fn coordinate(members: &Object<'_>, name: &'static str) -> Result<[u8; 32], JwkE
 
 /// `use`, `key_ops` and `alg`, where present, must allow what we do [RFC 7517 §4.2-4.4].
 fn require_verification(members: &Object<'_>, alg: Alg) -> Result<(), JwkError> {
+    require_usage(members)?;
+    match members.optional_str("alg")? {
+        Some(name) if Alg::from_name(name) != Some(alg) => Err(JwkError::AlgMismatch),
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// `use` and `key_ops`, where present, must allow to verify [RFC 7517 §4.2, §4.3].
+pub(crate) fn require_usage(members: &Object<'_>) -> Result<(), JwkError> {
     if members
         .optional_str("use")?
         .is_some_and(|usage| usage != "sig")
@@ -298,10 +307,7 @@ fn require_verification(members: &Object<'_>, alg: Alg) -> Result<(), JwkError> 
             return Err(JsonError::WrongType("key_ops").into());
         }
     }
-    match members.optional_str("alg")? {
-        Some(name) if Alg::from_name(name) != Some(alg) => Err(JwkError::AlgMismatch),
-        Some(_) | None => Ok(()),
-    }
+    Ok(())
 }
 
 /// y = 0 has order four.

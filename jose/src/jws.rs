@@ -393,3 +393,6 @@ pub fn sign(
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod vectors;

@@ -8,6 +8,7 @@ use ring::signature;
 use crate::{
     base64url,
     json::{JsonError, Object},
+    jwk::{JwkError, require_usage},
     jws::{Compact, HeaderAlg, JwsError},
 };
 
@@ -26,7 +27,7 @@ pub enum RsaKeyError {
     /// Not an acceptable JSON object, or a member is missing or of the wrong type.
     #[error("RSA JWK is malformed")]
     Json(#[from] JsonError),
-    /// `kty` is not `RSA`, or `use` or `alg` are for something else.
+    /// `kty` is not `RSA`, or `use`, `key_ops` or `alg` are for something else.
     #[error("JWK is not for RS256")]
     NotForRs256,
     /// A private member is there.
@@ -60,10 +61,14 @@ impl RsaPublicKey {
         {
             return Err(RsaKeyError::PrivateMember);
         }
+        require_usage(&members).map_err(|error| {
+            if let JwkError::Json(error) = error {
+                RsaKeyError::Json(error)
+            } else {
+                RsaKeyError::NotForRs256
+            }
+        })?;
         let is_for_rs256 = members.str("kty")? == "RSA"
-            && members
-                .optional_str("use")?
-                .is_none_or(|usage| usage == "sig")
             && members
                 .optional_str("alg")?
                 .is_none_or(|alg| alg == "RS256");

@@ -29,6 +29,23 @@ fn expected<'a>(htm: &'a str, htu: &'a str, now_s: u64) -> Expected<'a> {
     }
 }
 
+/// N073, N074: a replay has the same id, whatever else of it is new. N075: another key's `jti` is another.
+#[test]
+fn a_replay_is_known_by_key_and_jti() {
+    let id = |forge: &forge::Forge| forge.check().unwrap().replay_id();
+    let first = forge::Forge::new();
+    let mut malleated = first.clone();
+    malleated.signature = forge::malleate;
+    assert_eq!(id(&malleated), id(&first), "N073 malleated");
+    let mut signed_anew = first.clone();
+    signed_anew.claim("x", "1");
+    assert_eq!(id(&signed_anew), id(&first), "N074 a new signature");
+    assert_ne!(id(&forge::Forge::new()), id(&first), "N075 another key");
+    let mut other = first.clone();
+    other.claim("jti", "\"another\"");
+    assert_ne!(id(&other), id(&first));
+}
+
 #[test]
 fn what_is_made_verifies() {
     let rng = SystemRandom::new();

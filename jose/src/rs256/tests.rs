@@ -84,6 +84,11 @@ fn keys_are_checked() {
     let cases = [
         (add(r#""use":"sig","alg":"RS256","kid":"k""#), Ok(())),
         (add(r#""use":"enc""#), Err(RsaKeyError::NotForRs256)),
+        (add(r#""key_ops":["verify"]"#), Ok(())),
+        (
+            add(r#""key_ops":["encrypt"]"#),
+            Err(RsaKeyError::NotForRs256),
+        ),
         (add(r#""alg":"PS256""#), Err(RsaKeyError::NotForRs256)),
         (add(r#""d":null"#), Err(RsaKeyError::PrivateMember)),
         (KEY.replacen("RSA", "EC", 1), Err(RsaKeyError::NotForRs256)),
