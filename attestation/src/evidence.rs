@@ -2,6 +2,8 @@
 
 use base64ct::{Base64, Encoding};
 use serde::{Deserialize, Serialize};
+use x509_parser::certificate::X509Certificate;
+use x509_parser::prelude::FromDer;
 
 /// The most a saved evidence file may have.
 pub const MAX_SAVED_EVIDENCE_BYTES: usize = 256 * 1024;
@@ -56,6 +58,23 @@ pub struct Endorsements {
     pub ask: Option<Vec<u8>>,
     /// The AMD root key.
     pub ark: Option<Vec<u8>>,
+}
+
+impl Endorsements {
+    /// When the first of them expires, Unix time in seconds; `None` if there are none that can be read. Nothing here
+    /// is verified: it can only shorten what hangs on it.
+    #[must_use]
+    pub fn expires_at_s(&self) -> Option<u64> {
+        let Self { vek, ask, ark } = self;
+        [vek, ask, ark]
+            .into_iter()
+            .flatten()
+            .filter_map(|der| {
+                let (_, certificate) = X509Certificate::from_der(der).ok()?;
+                u64::try_from(certificate.validity().not_after.timestamp()).ok()
+            })
+            .min()
+    }
 }
 
 /// Why a saved evidence file could not be read.

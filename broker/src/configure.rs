@@ -1,6 +1,6 @@
 //! From the signed manifest to the enclave's configuration.
 
-use attestation::manifest::{Manifest, Origin, Role as ManifestRole, Witnesses};
+use attestation::manifest::{Manifest, Origin, Role as ManifestRole, TokenAlg, Witnesses};
 use enclave::admin::{Administrator, Role};
 use enclave::config::Config;
 use enclave::freshness::{MAX_LEASE_MS, WitnessPolicy};
@@ -8,6 +8,8 @@ use enclave::ids::{IdError, TenantId, VendorId};
 use enclave::keys::authority::HostName;
 use enclave::mint::MAX_LIFETIME_S;
 use enclave::rate::Rate;
+use enclave::spiffe::TrustDomain;
+use jose::Alg;
 use thiserror::Error;
 
 use crate::witness::ask::Known;
@@ -21,6 +23,7 @@ use crate::witness::ask::Known;
 pub fn configure(
     manifest: &Manifest,
     emulated: bool,
+    endorsed_until_s: Option<u64>,
     replay_capacity: usize,
 ) -> Result<Config, ConfigureError> {
     let origins = manifest.origins();
@@ -50,7 +53,22 @@ pub fn configure(
         gateway_origin: origins.gateway.as_str().to_owned(),
         hosts,
         administrators,
+        trust_domains: manifest
+            .trust_domains()
+            .iter()
+            .map(|domain| {
+                Ok(TrustDomain {
+                    name: domain.name.clone(),
+                    vendor: VendorId::parse(&domain.vendor)?,
+                })
+            })
+            .collect::<Result<_, IdError>>()?,
         token_lifetime_s: manifest.token().max_lifetime_s.min(MAX_LIFETIME_S),
+        token_alg: match manifest.token().alg {
+            TokenAlg::Es256 => Alg::Es256,
+            TokenAlg::EdDsa => Alg::EdDsa,
+        },
+        endorsed_until_s,
         emulated,
         tier: if emulated { "emulated" } else { "hardware" }.to_owned(),
         allow_loopback: manifest.upstream().allow_loopback,

@@ -179,6 +179,11 @@ pub fn registered(what: &'static str, id: &str, by: &str) {
     info!(event = "registered", what, id, by);
 }
 
+/// An administrator replaced a client's keys.
+pub fn client_changed(client: &str, by: &str) {
+    warn!(event = "client_changed", client, by);
+}
+
 /// An administrator ended a grant for good.
 pub fn grant_revoked(grant: &GrantId, by: &str) {
     warn!(event = "grant_revoked", %grant, by);

@@ -2,7 +2,7 @@
 //! the provider's bearer.
 
 mod answer;
-mod metadata;
+pub mod metadata;
 mod problem;
 pub mod proved;
 mod report;
@@ -145,7 +145,9 @@ impl Inner {
     async fn forward(&self, request: Request<Incoming>) -> Result<Response<AnswerBody>, CallError> {
         let (head, body) = request.into_parts();
         let admitted = {
+            let peer = self.shell.peer(&head.extensions);
             let request = GatewayRequest {
+                peer: &peer,
                 method: &head.method,
                 path: head.uri.path(),
                 query: head.uri.query(),

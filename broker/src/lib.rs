@@ -20,6 +20,7 @@ pub mod run;
 pub mod shell;
 pub mod status;
 pub mod store;
+pub mod svid;
 pub mod telemetry;
 pub mod tls;
 pub mod tokens;

@@ -6,7 +6,7 @@
 
 mod documents;
 mod endpoints;
-mod form;
+pub mod form;
 mod problem;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -19,7 +19,8 @@ use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::StatusCode;
 use axum::middleware::{Next, from_fn};
 use axum::response::IntoResponse;
-use axum::routing::post;
+use axum::routing::{MethodRouter, post};
+use enclave::issue::TOKEN_ENDPOINT_PATH;
 
 use crate::shell::Shell;
 
@@ -34,12 +35,27 @@ pub const MAX_FORM_BYTES: usize = 16 * 1024;
 
 /// The routes. A request, its body included, may take `deadline` at most.
 pub fn router(shell: &Arc<Shell>, deadline: Duration) -> Router {
-    let documents = documents::router(&shell.enclave);
-    let endpoints = Router::new()
-        .route(
-            enclave::issue::TOKEN_ENDPOINT_PATH,
-            post(endpoints::token).fallback(problem::not_post),
-        )
+    let token = post(endpoints::token).fallback(problem::not_post);
+    let all = documents::router(&shell.enclave).merge(endpoints(shell, token));
+    in_time(all, deadline)
+}
+
+/// The endpoints for clients with certificates, where the listener asks for them
+/// [RFC 8705 §5].
+pub fn mtls_router(shell: &Arc<Shell>, deadline: Duration) -> Router {
+    let token = post(endpoints::mtls_token).fallback(problem::not_post);
+    in_time(endpoints(shell, token), deadline)
+}
+
+/// Whether a path is one of the endpoints'.
+#[must_use]
+pub fn is_endpoint(path: &str) -> bool {
+    [TOKEN_ENDPOINT_PATH, INTROSPECTION_PATH, REVOCATION_PATH].contains(&path)
+}
+
+fn endpoints(shell: &Arc<Shell>, token: MethodRouter<Arc<Shell>>) -> Router {
+    Router::new()
+        .route(TOKEN_ENDPOINT_PATH, token)
         .route(
             INTROSPECTION_PATH,
             post(endpoints::introspect).fallback(problem::not_post),
@@ -49,12 +65,15 @@ pub fn router(shell: &Arc<Shell>, deadline: Duration) -> Router {
             post(endpoints::revoke).fallback(problem::not_post),
         )
         .layer(DefaultBodyLimit::max(MAX_FORM_BYTES))
-        .with_state(Arc::clone(shell));
+        .with_state(Arc::clone(shell))
+}
+
+fn in_time(routes: Router, deadline: Duration) -> Router {
     let in_time = from_fn(move |request: Request, next: Next| async move {
         match tokio::time::timeout(deadline, next.run(request)).await {
             Ok(answer) => answer,
             Err(_) => StatusCode::REQUEST_TIMEOUT.into_response(),
         }
     });
-    documents.merge(endpoints).layer(in_time)
+    routes.layer(in_time)
 }

@@ -40,6 +40,7 @@ use crate::listener::{self, ListenError, Name, Shutdown, ShutdownSignal, shutdow
 use crate::public;
 use crate::refresher::Refresher;
 use crate::shell::Shell;
+use crate::svid::TrustDomains;
 use crate::tls::{self, ServerCertificate, TlsError};
 use crate::upstream::{Egress, EgressLimits, Loopback};
 use crate::witness::ask::Superseded;
@@ -150,7 +151,13 @@ pub async fn run(
     let clock = Clock::new(CLOCK_FLOOR_S);
     let now = clock.now();
     let emulated = attester.is_emulated();
-    let told = configure(&manifest, emulated, host.limits.replay_entries)?;
+    let endorsed_until_s = endorsed_until_s(&*attester);
+    let told = configure(
+        &manifest,
+        emulated,
+        endorsed_until_s,
+        host.limits.replay_entries,
+    )?;
     let share = host.share_file.as_deref();
     let Booted { enclave, store } = boot(told, &host.state_dir, share, &*attester, &now).await?;
 
@@ -159,6 +166,7 @@ pub async fn run(
         enclave,
         store: Arc::new(store),
         clock,
+        trust_domains: TrustDomains::new(manifest.trust_domains()),
         changes: watch::Sender::new(0),
         witnessing: manifest.witnesses().map(|_| Arc::default()),
         afterwards: TaskTracker::new(),
@@ -209,13 +217,14 @@ pub async fn run(
         request_deadline,
     );
     let gateway = Gateway::new(Arc::clone(&shell), Arc::clone(&refresher), egress);
-    let gateway = Proved::new(gateway, proofs);
-    let deadline = Duration::from_secs(host.limits.request_s);
-    let public = public::router(&shell, deadline);
+    let endpoints = public::mtls_router(&shell, request_deadline);
+    let gateway = Proved::new(gateway, proofs, endpoints);
+    let public = public::router(&shell, request_deadline);
 
     let (grpc_socket, public_socket, gateway_socket) = listen(sockets, &host).await?;
     let grpc_tls = tls::grpc_server(Arc::clone(&certificate))?;
-    let http_tls = tls::http_server(Arc::clone(&certificate))?;
+    let public_tls = tls::http_server(Arc::clone(&certificate))?;
+    let gateway_tls = tls::gateway_server(Arc::clone(&certificate))?;
     for (name, socket) in [
         (Name::Grpc, &grpc_socket),
         (Name::Public, &public_socket),
@@ -253,7 +262,7 @@ pub async fn run(
         listener::serve(
             Name::Public,
             public_socket,
-            Arc::clone(&http_tls),
+            public_tls,
             public_limits,
             public,
             stop.clone(),
@@ -261,7 +270,7 @@ pub async fn run(
         listener::serve(
             Name::Gateway,
             gateway_socket,
-            http_tls,
+            gateway_tls,
             limits,
             gateway,
             stop
@@ -290,6 +299,12 @@ pub async fn run(
         },
         None => Ok(()),
     }
+}
+
+/// When what endorses the platform's evidence expires, if the platform tells.
+fn endorsed_until_s(attester: &dyn Attester) -> Option<u64> {
+    let evidence = attester.evidence(&[0; 64]).ok()?;
+    evidence.endorsements.expires_at_s()
 }
 
 /// A signal that is given when the other one is, or by the speaker.

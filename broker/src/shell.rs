@@ -3,15 +3,19 @@
 use std::sync::Arc;
 
 use enclave::Enclave;
+use enclave::authenticate::Peer;
 use enclave::freeze::Touched;
 use enclave::pending::Pending;
 use enclave::policy::Denied;
+use http::Extensions;
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
+use crate::listener::Connection;
 use crate::status::Refusal;
 use crate::store::EmbeddedStore;
+use crate::svid::TrustDomains;
 use crate::witness::{NotCosigned, Witnessing};
 
 /// What every service works with.
@@ -23,6 +27,8 @@ pub struct Shell {
     pub store: Arc<EmbeddedStore>,
     /// The time.
     pub clock: Clock,
+    /// By whose SVIDs clients may authenticate.
+    pub trust_domains: TrustDomains,
     /// Tells whoever sends something out over time that administrators changed
     /// something.
     pub changes: watch::Sender<u64>,
@@ -33,6 +39,21 @@ pub struct Shell {
 }
 
 impl Shell {
+    /// What the connection of a request proved about the peer.
+    #[must_use]
+    pub fn peer(&self, extensions: &Extensions) -> Peer {
+        let Some(connection) = extensions.get::<Connection>() else {
+            return Peer::default();
+        };
+        let now_s = self.clock.now().hi_s;
+        let svid = connection.peer_svid(&self.trust_domains, now_s);
+        Peer {
+            spki_sha256: connection.peer_spki_sha256(),
+            certificate_sha256: connection.peer_certificate_sha256(),
+            spiffe_id: svid.map(|svid| svid.id().clone()),
+        }
+    }
+
     /// Commits an administrator's change and gives its answer out.
     ///
     /// # Errors

@@ -197,7 +197,7 @@ impl From<&AuthenticationError> for Refusal {
                 "connect with the client certificate whose key is registered, or send an assertion"
             }
             AuthenticationError::UnknownCertificate => {
-                "the certificate's key is not registered for this"
+                "neither the certificate's key nor its SPIFFE ID is registered for this"
             }
             AuthenticationError::TwoMethods => {
                 return Self::argument("client_assertion", "one method of authentication only");
@@ -367,6 +367,12 @@ impl From<&Denied> for Refusal {
                 "the grant's owner revoked it: a new consent is needed",
             )
             .oauth("invalid_grant"),
+            Denied::Expired => Self::new(
+                Code::FailedPrecondition,
+                "GRANT_EXPIRED",
+                "the grant has come to the end that its owner set: a new consent is needed",
+            )
+            .oauth("invalid_grant"),
             Denied::NeedsConsent { cause } => Self::new(
                 Code::FailedPrecondition,
                 "NEEDS_CONSENT",
@@ -422,6 +428,9 @@ impl From<&IssueError> for Refusal {
             )
             .oauth("slow_down")
             .retry(Duration::from_secs(60)),
+            IssueError::NothingToBindTo => {
+                Self::argument("binding", "the connection has no client certificate")
+            }
             IssueError::Rate(exceeded) => exceeded.into(),
             IssueError::GrantId(error) => Self::argument("grant", error.to_string()),
             IssueError::Scopes(error) => Self::new(

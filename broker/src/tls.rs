@@ -70,11 +70,27 @@ impl fmt::Debug for ServerCertificate {
 ///
 /// Any certificate is accepted whose key signs the handshake. Its chain, names
 /// and dates mean nothing here: who it is, is decided above by the SHA-256 of its
-/// `SubjectPublicKeyInfo` [RFC 8705 §2.2].
+/// `SubjectPublicKeyInfo` [RFC 8705 §2.2], or by its trust domain.
 ///
 /// # Errors
 /// [`TlsError::Config`].
 pub fn grpc_server(certificate: Arc<ServerCertificate>) -> Result<Arc<ServerConfig>, TlsError> {
+    asking_server(certificate, &[b"h2"])
+}
+
+/// TLS of the `gateway` listener: HTTP/2 and 1.1, and a client certificate is
+/// asked for as on the `grpc` listener: tokens may be bound to one [RFC 8705 §3].
+///
+/// # Errors
+/// [`TlsError::Config`].
+pub fn gateway_server(certificate: Arc<ServerCertificate>) -> Result<Arc<ServerConfig>, TlsError> {
+    asking_server(certificate, &[b"h2", b"http/1.1"])
+}
+
+fn asking_server(
+    certificate: Arc<ServerCertificate>,
+    protocols: &[&[u8]],
+) -> Result<Arc<ServerConfig>, TlsError> {
     let provider = provider();
     let verifier = Arc::new(AnyCertificate {
         algorithms: provider.signature_verification_algorithms,
@@ -84,11 +100,11 @@ pub fn grpc_server(certificate: Arc<ServerCertificate>) -> Result<Arc<ServerConf
         .map_err(|source| TlsError::Config { source })?
         .with_client_cert_verifier(verifier)
         .with_cert_resolver(certificate);
-    Ok(finish(config, &[b"h2"]))
+    Ok(finish(config, protocols))
 }
 
-/// TLS of the `public` and `gateway` listeners: HTTP/2 and 1.1; a client
-/// certificate is never asked for.
+/// TLS of the `public` listener: HTTP/2 and 1.1; a client certificate is never
+/// asked for.
 ///
 /// # Errors
 /// [`TlsError::Config`].

@@ -261,6 +261,7 @@ impl Issuer {
             grant: grant.clone(),
             resource: resource.clone(),
             scopes: scopes.clone(),
+            ..Default::default()
         });
         message.metadata_mut().insert(DPOP, self.proof()?);
         let mut client =

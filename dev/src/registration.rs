@@ -94,7 +94,7 @@ pub async fn register(
             id: CLIENT.to_owned(),
             vendor: VENDOR.to_owned(),
             tls_spki_sha256: files.client_spki_sha256()?.to_vec(),
-            jwks: Vec::new(),
+            ..Default::default()
         }),
     };
     new_or_there(

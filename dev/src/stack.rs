@@ -254,7 +254,9 @@ fn log_to_file(files: &LabFiles, log: broker::host_config::Log) -> Result<(), St
 }
 
 /// PEM of a certificate [RFC 7468 §5].
-fn certificate_pem(der: &[u8]) -> String {
+/// A certificate as PEM.
+#[must_use]
+pub fn certificate_pem(der: &[u8]) -> String {
     let base64 = Base64::encode_string(der);
     let mut pem = String::from("-----BEGIN CERTIFICATE-----\n");
     let mut rest = base64.as_str();

@@ -14,6 +14,7 @@ use serde::Serialize;
 use crate::gateway::CallEnd;
 use crate::ids::{ClientId, GrantId, TenantId};
 use crate::log::Booted;
+use crate::mint::Confirmation;
 use crate::seal::{SealError, SealingKey, length_prefixed};
 use crate::store::{Leaf, Log};
 use crate::time::Now;
@@ -31,7 +32,8 @@ pub(crate) enum Event<'a> {
         client: &'a ClientId,
         resource: &'a str,
         scope: String,
-        jkt: String,
+        #[serde(flatten)]
+        cnf: Confirmation,
         jti: &'a str,
         expires_at_s: u64,
     },
@@ -98,6 +100,10 @@ pub(crate) enum Event<'a> {
         id: &'a str,
         by: &'a str,
     },
+    ClientChanged {
+        id: &'a ClientId,
+        by: &'a str,
+    },
     Booted(&'a Booted),
 }
 
@@ -117,6 +123,7 @@ impl Event<'_> {
             Self::Thawed { .. } => "thawed",
             Self::Alive => "alive",
             Self::Registered { .. } => "registered",
+            Self::ClientChanged { .. } => "client_changed",
             Self::Booted(_) => "booted",
         }
     }
@@ -136,6 +143,7 @@ impl Event<'_> {
             | Self::Thawed { .. }
             | Self::Alive
             | Self::Registered { .. }
+            | Self::ClientChanged { .. }
             | Self::Booted(_) => Log::Control,
         }
     }
@@ -156,7 +164,8 @@ impl Event<'_> {
             | Self::GrantRevoked { .. }
             | Self::GrantDeleted { .. }
             | Self::Alive
-            | Self::Registered { .. } => None,
+            | Self::Registered { .. }
+            | Self::ClientChanged { .. } => None,
         }
     }
 }
@@ -260,7 +269,7 @@ mod tests {
             client: &ClientId::parse("sync-worker").unwrap(),
             resource: "https://gateway.example/g/x/y",
             scope: "contacts.read".to_owned(),
-            jkt: "thumbprint".to_owned(),
+            cnf: Confirmation::Jkt("thumbprint".to_owned()),
             jti: "token-id",
             expires_at_s: 9,
         };

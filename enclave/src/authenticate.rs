@@ -1,7 +1,8 @@
 //! Authentication: who calls. What they may do is decided elsewhere.
 //!
-//! A client shows a certificate whose key is registered [RFC 8705 §2.2], or an
-//! assertion that a registered key signed [RFC 7523 §2.2]; never a shared secret.
+//! A client shows a certificate whose key is registered [RFC 8705 §2.2] or whose
+//! SPIFFE ID is, or an assertion that a registered key signed [RFC 7523 §2.2];
+//! never a shared secret.
 //! A client is authenticated when its assertion, if it sent one, is spent: that
 //! comes last, after all else that a request must prove.
 
@@ -13,19 +14,24 @@ use std::sync::Arc;
 use thiserror::Error;
 
 use crate::registry::Client;
+use crate::spiffe::SpiffeId;
 use crate::time::Now;
-use crate::view::View;
+use crate::view::{Held, View};
 
 use assertion::{Assertion, AssertionError, Rules};
 pub(crate) use spent::SpentAssertions;
 
 /// What the transport proved about the peer: it holds the private key of this
 /// certificate.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Peer {
     /// SHA-256 of the SubjectPublicKeyInfo of the peer's certificate, if it sent
     /// one.
     pub spki_sha256: Option<[u8; 32]>,
+    /// SHA-256 of that certificate, over its DER.
+    pub certificate_sha256: Option<[u8; 32]>,
+    /// The SPIFFE ID that its trust domain's authority vouches for.
+    pub spiffe_id: Option<SpiffeId>,
 }
 
 /// What a caller shows to be recognised as a client.
@@ -55,10 +61,11 @@ pub enum AuthenticationError {
     /// The connection has no client certificate, and there is no assertion.
     #[error("the connection has no client certificate")]
     NoCertificate,
-    /// The certificate's key is not registered for this use.
-    #[error("the certificate's key is not registered")]
+    /// Neither the certificate's key nor its SPIFFE ID is registered for this use.
+    #[error("neither the certificate's key nor its SPIFFE ID is registered")]
     UnknownCertificate,
-    /// A registered certificate and an assertion at once [RFC 6749 §2.3].
+    /// A registered certificate and an assertion at once [RFC 6749 §2.3], or a
+    /// certificate whose key is one client's and whose SPIFFE ID another's.
     #[error("more than one method of authentication")]
     TwoMethods,
     /// The request's `client_id` is not the client that was authenticated.
@@ -123,10 +130,7 @@ pub(crate) fn caller(
         assertions,
         client_id,
     } = credentials;
-    let by_certificate = peer
-        .spki_sha256
-        .and_then(|spki| view.clients_by_spki.get(&spki))
-        .and_then(|id| view.clients.get(id));
+    let by_certificate = by_certificate(view, peer)?;
     let caller = if assertions.is_empty() {
         if peer.spki_sha256.is_none() {
             return Err(AuthenticationError::NoCertificate);
@@ -150,6 +154,25 @@ pub(crate) fn caller(
         return Err(AuthenticationError::ClientId);
     }
     Ok(caller)
+}
+
+/// The client that a certificate names, by its key or its SPIFFE ID.
+fn by_certificate<'a>(
+    view: &'a View,
+    peer: &Peer,
+) -> Result<Option<&'a Held<Client>>, AuthenticationError> {
+    let by_key = peer
+        .spki_sha256
+        .and_then(|spki| view.clients_by_spki.get(&spki));
+    let by_spiffe_id = peer
+        .spiffe_id
+        .as_ref()
+        .and_then(|id| view.clients_by_spiffe_id.get(id));
+    match (by_key, by_spiffe_id) {
+        (Some(one), Some(other)) if one != other => Err(AuthenticationError::TwoMethods),
+        (Some(id), _) | (None, Some(id)) => Ok(view.clients.get(id)),
+        (None, None) => Ok(None),
+    }
 }
 
 #[cfg(test)]

@@ -237,7 +237,7 @@ impl Boot {
         if !self.stored_keys.is_empty() || !self.waiting.is_empty() {
             return Ok(None);
         }
-        let keys = Keyring::create(&self.config.hosts, now, &*self.rng)?;
+        let keys = Keyring::create(&self.config.hosts, self.config.token_alg, now, &*self.rng)?;
         let mut batch = Batch::default();
         for (name, bytes) in &keys {
             let place = Place::system(Table::Keys, name);

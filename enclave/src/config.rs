@@ -1,9 +1,12 @@
 //! What the enclave is told at boot: by the signed manifest, the platform and
 //! the shell's limits.
 
+use jose::Alg;
+
 use crate::admin::Administrator;
 use crate::keys::authority::HostName;
 use crate::rate::Rate;
+use crate::spiffe::TrustDomain;
 
 /// The enclave's configuration.
 #[derive(Clone, Debug)]
@@ -20,9 +23,16 @@ pub struct Config {
     pub hosts: Vec<HostName>,
     /// Who administers.
     pub administrators: Vec<Administrator>,
+    /// The trust domains by whose SPIFFE IDs clients may be registered.
+    pub trust_domains: Vec<TrustDomain>,
     /// How long tokens live, in seconds, at most
     /// [`MAX_LIFETIME_S`](crate::mint::MAX_LIFETIME_S).
     pub token_lifetime_s: u64,
+    /// What a new signing key of tokens signs with.
+    pub token_alg: Alg,
+    /// When what endorses the platform's evidence expires, Unix time in seconds, if
+    /// the platform tells: no token outlives it.
+    pub endorsed_until_s: Option<u64>,
     /// Whether the enclave is emulated.
     pub emulated: bool,
     /// The assurance that tokens name: `hardware` or `emulated`.
@@ -52,6 +62,17 @@ impl Config {
         format!(
             "{}{}",
             self.public_origin,
+            crate::issue::TOKEN_ENDPOINT_PATH
+        )
+    }
+
+    /// The URL of the token endpoint for clients with certificates: at the
+    /// gateway, as the public listener asks for none [RFC 8705 §5].
+    #[must_use]
+    pub fn mtls_token_endpoint(&self) -> String {
+        format!(
+            "{}{}",
+            self.gateway_origin,
             crate::issue::TOKEN_ENDPOINT_PATH
         )
     }

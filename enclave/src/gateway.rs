@@ -16,6 +16,7 @@ use http::{HeaderMap, Method};
 use jose::dpop::DpopError;
 use thiserror::Error;
 
+use crate::authenticate::Peer;
 use crate::freeze::Touched;
 use crate::http_url::HttpUrl;
 use crate::ids::{ClientId, GrantId, TargetName, TenantId};
@@ -57,6 +58,8 @@ pub struct GatewayRequest<'a> {
     pub query: Option<&'a str>,
     /// Its headers.
     pub headers: &'a HeaderMap,
+    /// What its connection proved.
+    pub peer: &'a Peer,
 }
 
 /// A request that passed: what may be forwarded once its leaf is durable.
@@ -158,7 +161,9 @@ pub enum GatewayError {
     #[error(transparent)]
     Path(#[from] PathError),
     /// There are no credentials, or not exactly one.
-    #[error("there must be exactly one header authorization, of scheme DPoP")]
+    #[error(
+        "there must be exactly one header authorization, of scheme DPoP (or Bearer, for a token that is bound to a certificate)"
+    )]
     Authorization,
     /// The token is not one that may be used here.
     #[error(transparent)]

@@ -61,11 +61,17 @@ impl Enclave {
             return Ok(None);
         };
         let holds = claims.client_id == caller.client().id
-            && self.still_allows(&self.view.read(), &caller, &claims);
+            && self.still_allows(&self.view.read(), &caller, &claims, now);
         Ok(holds.then_some(claims))
     }
 
-    fn still_allows(&self, view: &View, caller: &Authenticated, claims: &Claims) -> bool {
+    fn still_allows(
+        &self,
+        view: &View,
+        caller: &Authenticated,
+        claims: &Claims,
+        now: &Now,
+    ) -> bool {
         let Ok(grant) = policy::find_grant(view, &claims.client_id, &claims.grant) else {
             return false;
         };
@@ -77,9 +83,9 @@ impl Enclave {
             grant: &grant.value,
             resource: &claims.aud,
             scopes: &scopes,
-            jkt: &claims.cnf.jkt,
+            bound_to: claims.cnf.thumbprint(),
         };
-        policy::authorize(view, &self.config.gateway_origin, &ask).is_ok()
+        policy::authorize(view, &self.config.gateway_origin, &ask, now).is_ok()
     }
 }
 

@@ -15,6 +15,7 @@ use crate::pending::Pending;
 use crate::policy::{self, Ask, Denied};
 use crate::proof::ProofError;
 use crate::rate::RateExceeded;
+use crate::registry::Grant;
 use crate::replay::ReplayError;
 use crate::scope::{ScopeError, Scopes};
 use crate::seal::SealError;
@@ -29,14 +30,15 @@ pub const PATH: &str = "/tokenkeep.v1.TokenService/IssueToken";
 /// The path of the token endpoint, behind the public origin.
 pub const TOKEN_ENDPOINT_PATH: &str = "/token";
 
-/// The door that a request came in by. Each has its own nonces and its own
-/// target for proofs.
+/// The door that a request came in by. Each has its own target for proofs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Door {
     /// The token service over gRPC.
     Grpc,
     /// The token endpoint over HTTP.
     TokenEndpoint,
+    /// The token endpoint's alias for clients with certificates [RFC 8705 §5].
+    MtlsTokenEndpoint,
 }
 
 impl Door {
@@ -45,7 +47,7 @@ impl Door {
     pub fn role(self) -> Role {
         match self {
             Self::Grpc => Role::Token,
-            Self::TokenEndpoint => Role::TokenEndpoint,
+            Self::TokenEndpoint | Self::MtlsTokenEndpoint => Role::TokenEndpoint,
         }
     }
 
@@ -53,8 +55,20 @@ impl Door {
         match self {
             Self::Grpc => config.grpc_url(PATH),
             Self::TokenEndpoint => config.token_endpoint(),
+            Self::MtlsTokenEndpoint => config.mtls_token_endpoint(),
         }
     }
+}
+
+/// What the token is to be bound to: exactly one thing.
+#[derive(Clone, Debug)]
+pub enum Binding<'a> {
+    /// The key of a proof: the values of the metadata or header `dpop`
+    /// [RFC 9449 §5].
+    Proof(Vec<&'a [u8]>),
+    /// The certificate of the connection [RFC 8705 §3]. The connection is fresh by
+    /// itself, so there is no nonce and nothing to replay.
+    Certificate,
 }
 
 /// A request for a token, as it came in.
@@ -64,8 +78,8 @@ pub struct IssueRequest<'a> {
     pub door: Door,
     /// What the caller shows of itself.
     pub credentials: Credentials<'a>,
-    /// The values of the metadata or header `dpop`.
-    pub proofs: Vec<&'a [u8]>,
+    /// What to bind the token to.
+    pub binding: Binding<'a>,
     /// The grant to draw on; without one, the only one that names the client and
     /// the resource.
     pub grant: Option<&'a str>,
@@ -77,7 +91,7 @@ pub struct IssueRequest<'a> {
 
 /// A token and what the caller must know of it.
 pub struct Issued {
-    /// The access token. It is bound to the caller's key.
+    /// The access token. It is bound to the caller's key or certificate.
     pub access_token: String,
     /// Seconds until it expires.
     pub expires_in_s: u64,
@@ -85,6 +99,8 @@ pub struct Issued {
     pub scopes: Scopes,
     /// Its sole audience.
     pub resource: String,
+    /// How it is to be shown: `DPoP` or `Bearer`.
+    pub token_type: &'static str,
     /// Whom it was issued to, for the service's own log.
     pub client: crate::ids::ClientId,
 }
@@ -110,6 +126,9 @@ pub enum IssueError {
     /// The proof was used before, or no more can be remembered.
     #[error(transparent)]
     Replay(#[from] ReplayError),
+    /// The token was to be bound to the connection's certificate, and it has none.
+    #[error("the connection has no client certificate to bind the token to")]
+    NothingToBindTo,
     /// The client asks too often.
     #[error(transparent)]
     Rate(#[from] RateExceeded),
@@ -150,10 +169,7 @@ impl Enclave {
         // Who asks, and with which key?
         let rules = self.assertion_rules(now);
         let caller = authenticate::caller(&self.view.read(), &request.credentials, &rules)?;
-        let htu = request.door.htu(&self.config);
-        let role = request.door.role();
-        let proof = self.accept_proof(&request.proofs, role, HTM, &htu, None, now)?;
-        let jkt = proof.jkt().to_string();
+        let cnf = self.confirmation(request, now)?;
         // Spent behind the proof, so that an assertion outlives a stale nonce.
         let caller = caller.enter(&self.spent, now)?;
         let client = caller.client();
@@ -174,13 +190,13 @@ impl Enclave {
             grant: &grant.value,
             resource: request.resource,
             scopes: &scopes,
-            jkt: &jkt,
+            bound_to: cnf.thumbprint(),
         };
-        let allowed = policy::authorize(&view, origin, &ask)?;
+        let allowed = policy::authorize(&view, origin, &ask, now)?;
         self.check_fresh(now)?;
 
         // Mint.
-        let lifetime_s = self.config.token_lifetime_s;
+        let lifetime_s = self.lifetime_s(&grant.value, now);
         let claims = Claims {
             iss: self.config.issuer.clone(),
             sub: client.id.clone(),
@@ -190,7 +206,7 @@ impl Enclave {
             jti: mint::token_id(&*self.rng)?,
             client_id: client.id.clone(),
             scope: allowed.scopes.to_string(),
-            cnf: Confirmation { jkt: jkt.clone() },
+            cnf: cnf.clone(),
             grant: grant.value.id.clone(),
             tier: self.config.tier.clone(),
         };
@@ -202,7 +218,7 @@ impl Enclave {
             client: &client.id,
             resource: &allowed.resource,
             scope: claims.scope.clone(),
-            jkt,
+            cnf: cnf.clone(),
             jti: &claims.jti,
             expires_at_s: claims.exp,
         };
@@ -212,6 +228,7 @@ impl Enclave {
             expires_in_s: lifetime_s,
             scopes: allowed.scopes,
             resource: allowed.resource,
+            token_type: cnf.token_type(),
             client: client.id.clone(),
         };
         let batch = crate::store::Batch {
@@ -219,6 +236,37 @@ impl Enclave {
             leaves: vec![leaf],
         };
         Ok(Pending::new(batch, Vec::new(), allowed.touched, issued))
+    }
+
+    /// How long a token lives: as the manifest says, and no longer than the grant
+    /// or what the enclave's platform is endorsed by.
+    fn lifetime_s(&self, grant: &Grant, now: &Now) -> u64 {
+        let ends = [grant.expires_at_s, self.config.endorsed_until_s];
+        ends.into_iter()
+            .flatten()
+            .map(|end_s| end_s.saturating_sub(now.lo_s))
+            .fold(self.config.token_lifetime_s, u64::min)
+    }
+
+    /// What the token is bound to, once it is proved.
+    fn confirmation(
+        &self,
+        request: &IssueRequest<'_>,
+        now: &Now,
+    ) -> Result<Confirmation, IssueError> {
+        match &request.binding {
+            Binding::Proof(values) => {
+                let htu = request.door.htu(&self.config);
+                let role = request.door.role();
+                let proof = self.accept_proof(values, role, HTM, &htu, None, now)?;
+                Ok(Confirmation::Jkt(proof.jkt().to_string()))
+            }
+            Binding::Certificate => {
+                let certificate = request.credentials.peer.certificate_sha256;
+                let sha256 = certificate.ok_or(IssueError::NothingToBindTo)?;
+                Ok(Confirmation::certificate(&sha256))
+            }
+        }
     }
 }
 

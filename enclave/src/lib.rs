@@ -37,6 +37,7 @@ pub mod revoke;
 pub mod scope;
 pub mod seal;
 pub mod secret;
+pub mod spiffe;
 pub mod store;
 #[cfg(test)]
 mod testing;

@@ -1,5 +1,5 @@
-//! Minting of access tokens: JWTs by the profile of RFC 9068, signed with ES256,
-//! one audience, one confirmation method.
+//! Minting of access tokens: JWTs by the profile of RFC 9068, one audience, one
+//! confirmation method.
 
 use base64ct::{Base64UrlUnpadded, Encoding};
 use ring::rand::SecureRandom;
@@ -32,7 +32,7 @@ pub struct Claims {
     pub client_id: ClientId,
     /// The scopes, separated by spaces.
     pub scope: String,
-    /// The key that the token is bound to.
+    /// What the token is bound to.
     pub cnf: Confirmation,
     /// The grant that it draws on.
     pub grant: GrantId,
@@ -40,12 +40,42 @@ pub struct Claims {
     pub tier: String,
 }
 
-/// The confirmation method [RFC 9449 §6.1]: exactly one.
+/// The confirmation method [RFC 7800 §3.1]: exactly one, so a `cnf` of two members
+/// does not read as any.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Confirmation {
-    /// The RFC 7638 thumbprint of the DPoP key.
-    pub jkt: String,
+pub enum Confirmation {
+    /// The RFC 7638 thumbprint of the DPoP key [RFC 9449 §6.1].
+    #[serde(rename = "jkt")]
+    Jkt(String),
+    /// The SHA-256 of the client's certificate, base64url [RFC 8705 §3.1].
+    #[serde(rename = "x5t#S256")]
+    X5tS256(String),
+}
+
+impl Confirmation {
+    /// By the certificate with this SHA-256, over its DER.
+    #[must_use]
+    pub fn certificate(sha256: &[u8; 32]) -> Self {
+        Self::X5tS256(Base64UrlUnpadded::encode_string(sha256))
+    }
+
+    /// The thumbprint, of whichever kind: what a freeze of a key names.
+    #[must_use]
+    pub fn thumbprint(&self) -> &str {
+        match self {
+            Self::Jkt(text) | Self::X5tS256(text) => text,
+        }
+    }
+
+    /// The `token_type` of a token that is confirmed so: one that is bound to a
+    /// certificate is shown as a bearer token [RFC 8705 §3].
+    #[must_use]
+    pub fn token_type(&self) -> &'static str {
+        match self {
+            Self::Jkt(_) => "DPoP",
+            Self::X5tS256(_) => "Bearer",
+        }
+    }
 }
 
 /// A new token id of 128 random bits.

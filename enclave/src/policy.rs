@@ -8,6 +8,7 @@ use crate::freeze::{Subject, Touched};
 use crate::ids::{ClientId, GrantId};
 use crate::registry::{Api, Client, Grant, Target};
 use crate::scope::Scopes;
+use crate::time::Now;
 use crate::view::{Held, View};
 
 /// Why a known caller does not get what it asks for.
@@ -36,6 +37,9 @@ pub enum Denied {
     /// The grant's owner revoked it.
     #[error("the grant was revoked")]
     Revoked,
+    /// The grant has come to the end that its owner set.
+    #[error("the grant has expired")]
+    Expired,
     /// The grant's owner must consent again.
     #[error("the grant needs its owner's consent again")]
     NeedsConsent {
@@ -127,7 +131,8 @@ pub(crate) struct Ask<'a> {
     pub(crate) grant: &'a Grant,
     pub(crate) resource: &'a str,
     pub(crate) scopes: &'a Scopes,
-    pub(crate) jkt: &'a str,
+    /// The thumbprint of the key or certificate that the token is bound to.
+    pub(crate) bound_to: &'a str,
 }
 
 /// Decides whether a client may have a token, and which.
@@ -135,15 +140,16 @@ pub(crate) fn authorize(
     view: &View,
     gateway_origin: &str,
     ask: &Ask<'_>,
+    now: &Now,
 ) -> Result<Allowed, Denied> {
     let Ask {
         client,
         grant,
         resource,
         scopes,
-        jkt,
+        bound_to,
     } = *ask;
-    let touched = view.touched(grant, Some(client), Some(jkt.to_owned()));
+    let touched = view.touched(grant, Some(client), Some(bound_to.to_owned()));
     if let Some(denied) = view.stopped(&touched) {
         return Err(denied);
     }
@@ -152,6 +158,9 @@ pub(crate) fn authorize(
     }
     if !scopes.within(&grant.scopes) {
         return Err(Denied::Scope);
+    }
+    if grant.expires_at_s.is_some_and(|end_s| now.hi_s >= end_s) {
+        return Err(Denied::Expired);
     }
     if let Some(cause) = view.needs_consent(&grant.id) {
         return Err(Denied::NeedsConsent { cause });

@@ -8,6 +8,7 @@ use crate::http_url::HttpUrl;
 use crate::ids::{AppId, ClientId, GrantId, ProviderId, TargetName, TenantId, VendorId};
 use crate::profile::Profile;
 use crate::scope::Scopes;
+use crate::spiffe::SpiffeId;
 
 /// The organisation whose data is at stake.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,6 +41,9 @@ pub struct Client {
     /// The keys that it signs assertions with, each `kid` once.
     #[serde(default)]
     pub jwks: Vec<ClientKey>,
+    /// The SPIFFE ID of its certificates, if it authenticates by them.
+    #[serde(default)]
+    pub spiffe_id: Option<SpiffeId>,
 }
 
 /// A public key that a client signs assertions with.
@@ -212,4 +216,7 @@ pub struct Grant {
     pub scopes: Scopes,
     /// When it was deposited first, Unix time in seconds.
     pub created_at_s: u64,
+    /// When it ends, Unix time in seconds, if its owner set an end.
+    #[serde(default)]
+    pub expires_at_s: Option<u64>,
 }

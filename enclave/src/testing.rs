@@ -24,7 +24,7 @@ use crate::config::Config;
 use crate::freeze::Subject;
 use crate::http_url::HttpUrl;
 use crate::ids::{AppId, ClientId, GrantId, ProviderId, TargetName, TenantId, VendorId};
-use crate::issue::{Door, IssueError, IssueRequest, Issued, PATH};
+use crate::issue::{Binding, Door, IssueError, IssueRequest, Issued, PATH};
 use crate::keys::authority::HostName;
 use crate::keys::root::RootKey;
 use crate::nonce::Role as NonceRole;
@@ -35,6 +35,7 @@ use crate::registry::{
     Api, App, AuthMethod, Client, ClientKey, Grant, Provider, Rotation, Target, Tenant, Vendor,
 };
 use crate::scope::Scopes;
+use crate::spiffe::{SpiffeId, TrustDomain};
 use crate::store::{Batch, Committed, Key, Leaf, Record, Store, StoreError};
 use crate::time::Now;
 
@@ -147,7 +148,13 @@ pub(crate) fn config() -> Config {
             spki_sha256: ADMIN_SPKI,
             roles: vec![Role::Operator, Role::Tenant(tenant), Role::Vendor(vendor)],
         }],
+        trust_domains: vec![TrustDomain {
+            name: "workloads.test".into(),
+            vendor: id("crm-sync"),
+        }],
         token_lifetime_s: 300,
+        token_alg: Alg::Es256,
+        endorsed_until_s: None,
         emulated: true,
         tier: "emulated".into(),
         allow_loopback: true,
@@ -226,6 +233,7 @@ impl World {
     pub(crate) fn admin(&self) -> &Administrator {
         let peer = Peer {
             spki_sha256: Some(ADMIN_SPKI),
+            ..Peer::default()
         };
         self.enclave.administrator(&peer).unwrap()
     }
@@ -289,6 +297,7 @@ impl World {
                 vendor: id("crm-sync"),
                 tls_spki_sha256: Some(spki),
                 jwks,
+                spiffe_id: None,
             };
             self.settle(e.create_client(by, client, now).unwrap());
         }
@@ -340,6 +349,7 @@ impl World {
             targets: vec![id("api"), id("direct")],
             scopes: Scopes::parse(["contacts.read", "contacts.write"]).unwrap(),
             created_at_s: 0,
+            expires_at_s: None,
         }
     }
 
@@ -352,6 +362,23 @@ impl World {
         let pending = self.enclave.deposit(self.admin(), request, &self.now)?;
         self.settle(pending);
         Ok(())
+    }
+
+    /// The grant anew, with an end.
+    pub(crate) fn grant_until(&self, expires_at_s: u64) {
+        let id = self.grant().id;
+        let delete = self.enclave.delete_grant(self.admin(), &id, &self.now);
+        self.settle(delete.unwrap());
+        let sealed = self.seal("acme", "crm-app", "contacts", "refresh-token", "r");
+        let request = DepositRequest {
+            grant: Grant {
+                expires_at_s: Some(expires_at_s),
+                ..self.grant()
+            },
+            sealed_refresh_token: &sealed,
+        };
+        let deposit = self.enclave.deposit(self.admin(), request, &self.now);
+        self.settle(deposit.unwrap());
     }
 
     pub(crate) fn freeze(&self, subject: Subject) {
@@ -422,9 +449,12 @@ impl World {
         let mut asking = Asking {
             door: Door::Grpc,
             peer: Some(CLIENT_SPKI),
+            certificate: None,
+            spiffe_id: None,
             assertions: Vec::new(),
             client_id: None,
             proofs: vec![self.proof()],
+            bind_certificate: false,
             grant: Some("contacts".into()),
             resource: RESOURCE.into(),
             scopes: vec!["contacts.read".into()],
@@ -435,11 +465,17 @@ impl World {
             credentials: Credentials {
                 peer: Peer {
                     spki_sha256: asking.peer,
+                    certificate_sha256: asking.certificate,
+                    spiffe_id: asking.spiffe_id,
                 },
                 assertions: asking.assertions.iter().map(Vec::as_slice).collect(),
                 client_id: asking.client_id.as_deref(),
             },
-            proofs: asking.proofs.iter().map(String::as_bytes).collect(),
+            binding: if asking.bind_certificate {
+                Binding::Certificate
+            } else {
+                Binding::Proof(asking.proofs.iter().map(String::as_bytes).collect())
+            },
             grant: asking.grant.as_deref(),
             resource: &asking.resource,
             scopes: &asking.scopes,
@@ -476,10 +512,16 @@ impl Assertion {
 /// A request for a token, to be changed by a test.
 pub(crate) struct Asking {
     pub(crate) door: Door,
+    /// The SHA-256 of the certificate's key.
     pub(crate) peer: Option<[u8; 32]>,
+    /// The SHA-256 of the certificate.
+    pub(crate) certificate: Option<[u8; 32]>,
+    pub(crate) spiffe_id: Option<SpiffeId>,
     pub(crate) assertions: Vec<Vec<u8>>,
     pub(crate) client_id: Option<String>,
     pub(crate) proofs: Vec<String>,
+    /// Instead of to a proof's key.
+    pub(crate) bind_certificate: bool,
     pub(crate) grant: Option<String>,
     pub(crate) resource: String,
     pub(crate) scopes: Vec<String>,

@@ -15,6 +15,7 @@ use crate::record::RecordError;
 use crate::registry::{App, Client, Grant, Provider, Tenant, Vendor};
 use crate::revoke::RevokedToken;
 use crate::seal::SealingKey;
+use crate::spiffe::SpiffeId;
 
 /// A record in the view, with its generation in the store.
 #[derive(Clone, Debug)]
@@ -72,6 +73,7 @@ pub(crate) struct View {
     pub(crate) vendors: BTreeMap<VendorId, Held<Vendor>>,
     pub(crate) clients: BTreeMap<ClientId, Held<Client>>,
     pub(crate) clients_by_spki: HashMap<[u8; 32], ClientId>,
+    pub(crate) clients_by_spiffe_id: HashMap<SpiffeId, ClientId>,
     pub(crate) providers: BTreeMap<ProviderId, Held<Provider>>,
     pub(crate) apps: BTreeMap<AppId, Held<App>>,
     pub(crate) app_secrets: HashMap<AppId, HeldSealed>,
@@ -104,10 +106,22 @@ impl View {
                 self.vendors.insert(held.value.id.clone(), held);
             }
             Effect::Client(held) => {
-                if let Some(spki) = held.value.tls_spki_sha256 {
-                    self.clients_by_spki.insert(spki, held.value.id.clone());
+                let id = held.value.id.clone();
+                if let Some(before) = self.clients.get(&id) {
+                    if let Some(spki) = &before.value.tls_spki_sha256 {
+                        self.clients_by_spki.remove(spki);
+                    }
+                    if let Some(spiffe_id) = &before.value.spiffe_id {
+                        self.clients_by_spiffe_id.remove(spiffe_id);
+                    }
                 }
-                self.clients.insert(held.value.id.clone(), held);
+                if let Some(spki) = held.value.tls_spki_sha256 {
+                    self.clients_by_spki.insert(spki, id.clone());
+                }
+                if let Some(spiffe_id) = held.value.spiffe_id.clone() {
+                    self.clients_by_spiffe_id.insert(spiffe_id, id.clone());
+                }
+                self.clients.insert(id, held);
             }
             Effect::Provider(held) => {
                 self.providers.insert(held.value.id.clone(), held);

@@ -1,8 +1,9 @@
-//! Client certificates for mutual TLS: self-signed, P-256, known to the service by their key's digest.
+//! Client certificates for mutual TLS, P-256: self-signed, known to the service by their key's digest, or X.509-SVIDs
+//! of a trust domain's authority.
 
 use rcgen::{
-    CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose,
-    PKCS_ECDSA_P256_SHA256,
+    BasicConstraints, Certificate, CertificateParams, CertifiedIssuer, DnType,
+    ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType,
 };
 use ring::digest::{SHA256, digest};
 use secrecy::SecretString;
@@ -41,13 +42,59 @@ pub struct ClientCertificate {
 /// [`PkiError::Mint`].
 pub fn client_certificate(common_name: &str) -> Result<ClientCertificate, PkiError> {
     let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
-    let mut params = CertificateParams::default();
+    let mut params = client_params();
     params
         .distinguished_name
         .push(DnType::CommonName, common_name);
+    made(&params.self_signed(&key)?, &key)
+}
+
+/// The authority of a SPIFFE trust domain.
+#[derive(Debug)]
+pub struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+impl Authority {
+    /// With a fresh P-256 key.
+    ///
+    /// # Errors
+    /// [`PkiError::Mint`].
+    pub fn new(common_name: &str) -> Result<Self, PkiError> {
+        let mut params = CertificateParams::default();
+        params
+            .distinguished_name
+            .push(DnType::CommonName, common_name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+        Ok(Self(CertifiedIssuer::self_signed(params, key)?))
+    }
+
+    /// Its certificate, PEM.
+    #[must_use]
+    pub fn pem(&self) -> String {
+        self.0.pem()
+    }
+
+    /// An X.509-SVID for a workload [X509-SVID §4], with a fresh key.
+    ///
+    /// # Errors
+    /// [`PkiError::Mint`].
+    pub fn svid(&self, spiffe_id: &str) -> Result<ClientCertificate, PkiError> {
+        let mut params = client_params();
+        params.subject_alt_names = vec![SanType::URI(spiffe_id.try_into()?)];
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+        made(&params.signed_by(&key, &self.0)?, &key)
+    }
+}
+
+fn client_params() -> CertificateParams {
+    let mut params = CertificateParams::default();
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-    let certificate = params.self_signed(&key)?;
+    params
+}
+
+fn made(certificate: &Certificate, key: &KeyPair) -> Result<ClientCertificate, PkiError> {
     let der = certificate.der().to_vec();
     Ok(ClientCertificate {
         spki_sha256: spki_sha256(&der)?,

@@ -102,7 +102,7 @@ impl Caller {
         v1::IssueTokenRequest {
             grant: self.grant.clone(),
             resource: self.resource.clone(),
-            scopes: Vec::new(),
+            ..Default::default()
         }
     }
 

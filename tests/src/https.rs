@@ -15,7 +15,8 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use rustls::{ClientConfig, RootCertStore};
-use rustls_pki_types::{CertificateDer, ServerName};
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -108,6 +109,28 @@ impl Https {
             .expect("TLS 1.3")
             .with_root_certificates(roots)
             .with_no_client_auth();
+        Self { tls: Arc::new(tls) }
+    }
+
+    /// The same with a client certificate, both PEM.
+    ///
+    /// # Panics
+    /// They are none.
+    #[must_use]
+    pub fn with_certificate(ca_der: &[u8], certificate: &[u8], key: &[u8]) -> Self {
+        let mut roots = RootCertStore::empty();
+        roots
+            .add(CertificateDer::from(ca_der))
+            .expect("a CA certificate");
+        let chain = CertificateDer::from_pem_slice(certificate).expect("a certificate");
+        let key = PrivateKeyDer::from_pem_slice(key).expect("a key");
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let tls = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .expect("TLS 1.3")
+            .with_root_certificates(roots)
+            .with_client_auth_cert(vec![chain], key)
+            .expect("a certificate and its key");
         Self { tls: Arc::new(tls) }
     }
 

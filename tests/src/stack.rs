@@ -41,6 +41,8 @@ use crate::wait::wait_for;
 pub struct Blueprint {
     /// What follows in the manifest: tables that a lab's does not have, such as `[token]`.
     pub manifest: &'static str,
+    /// The host of the origins: `127.0.0.1`, or a name for it.
+    pub host: &'static str,
     /// What the provider does with a refresh token that is used.
     pub rotation: Rotation,
     /// Begins every token that the provider mints.
@@ -55,6 +57,7 @@ impl Default for Blueprint {
     fn default() -> Self {
         Self {
             manifest: "",
+            host: "127.0.0.1",
             rotation: Rotation::Strict,
             token_marker: "provider-".to_owned(),
             expires_in_s: 300,
@@ -100,12 +103,13 @@ impl Stack {
     pub async fn start(blueprint: Blueprint) -> Self {
         let Blueprint {
             manifest,
+            host,
             rotation,
             token_marker,
             expires_in_s,
             log_level,
         } = blueprint;
-        let (folder, files) = new_lab(manifest, log_level);
+        let (folder, files) = new_lab(manifest, host, log_level);
         let secret = files.app_secret().expect("the app's secret");
         let secret = String::from_utf8(secret.to_vec()).expect("a secret of text");
         let config = Config {
@@ -433,7 +437,7 @@ async fn connect(config: &tokenkeep::AttestedConfig) -> AttestedChannel {
 }
 
 /// A lab whose manifest says more than usual, signed anew.
-fn new_lab(more: &str, log_level: &str) -> (TempDir, LabFiles) {
+fn new_lab(more: &str, host: &str, log_level: &str) -> (TempDir, LabFiles) {
     let folder = tempfile::Builder::new()
         .prefix("tokenkeep-test-")
         .tempdir()
@@ -442,7 +446,10 @@ fn new_lab(more: &str, log_level: &str) -> (TempDir, LabFiles) {
         .expect("a lab")
         .into_parts()
         .files;
-    sign(&files, |manifest| format!("{manifest}\n{more}"));
+    sign(&files, |manifest| {
+        let manifest = manifest.replace("//127.0.0.1:", &format!("//{host}:"));
+        format!("{manifest}\n{more}")
+    });
     let host = files.path(lab::HOST);
     let text = fs::read_to_string(&host).expect("host.toml");
     let text = text.replace("level = \"info\"", &format!("level = \"{log_level}\""));

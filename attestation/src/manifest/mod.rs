@@ -4,6 +4,7 @@ mod keyholders;
 mod origin;
 mod read;
 mod signature;
+mod spiffe;
 mod witnesses;
 
 pub use keyholders::{
@@ -11,6 +12,7 @@ pub use keyholders::{
 };
 pub use origin::{Origin, OriginError, Scheme};
 pub use signature::{ManifestSignature, SignManifestError, SignatureFault, sign_manifest};
+pub use spiffe::{MAX_TRUST_DOMAINS, TrustDomain};
 pub use witnesses::{MAX_LEASE_S, MAX_WITNESSES, Witness, Witnesses};
 
 use std::fmt;
@@ -62,6 +64,7 @@ pub struct Manifest {
     keyholders: Option<Keyholders>,
     images: Option<Images>,
     recovery: Option<Recovery>,
+    trust_domains: Vec<TrustDomain>,
 }
 
 /// Where the three listeners are reached.
@@ -113,11 +116,23 @@ pub struct Upstream {
     pub allow_loopback: bool,
 }
 
-/// Limits of the tokens it mints.
+/// The tokens it mints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TokenLimits {
     /// The longest life, in seconds.
     pub max_lifetime_s: u64,
+    /// What a new signing key signs with.
+    pub alg: TokenAlg,
+}
+
+/// An algorithm of access tokens.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum TokenAlg {
+    /// ECDSA on P-256: what every library verifies.
+    #[default]
+    Es256,
+    /// Ed25519.
+    EdDsa,
 }
 
 /// How often is often enough. What a thief with a client's key can do is bounded by these, so they are signed.
@@ -262,6 +277,12 @@ impl Manifest {
     #[must_use]
     pub const fn recovery(&self) -> Option<&Recovery> {
         self.recovery.as_ref()
+    }
+
+    /// The SPIFFE trust domains by whose IDs clients may be registered.
+    #[must_use]
+    pub fn trust_domains(&self) -> &[TrustDomain] {
+        &self.trust_domains
     }
 
     /// The rates.

@@ -7,11 +7,12 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
 
 use super::keyholders::{images, keyholders, recovery};
+use super::spiffe::{self, TrustDomain};
 use super::witnesses::witnesses;
 use super::{
     Administrator, DEFAULT_TOKEN_LIFETIME_S, EnclaveKind, MAX_MANIFEST_BYTES, MAX_RATE_PER_S,
-    MAX_TOKEN_LIFETIME_S, Manifest, Origin, Origins, Rates, Role, TlsRoots, TokenLimits, Upstream,
-    is_id, manifest_digest,
+    MAX_TOKEN_LIFETIME_S, Manifest, Origin, Origins, Rates, Role, TlsRoots, TokenAlg, TokenLimits,
+    Upstream, is_id, manifest_digest,
 };
 use crate::fields::{Faults, FieldFault, Fields, FromField, Hex, document};
 
@@ -61,6 +62,10 @@ pub(super) fn manifest(
         let recovery = top
             .optional("recovery", &mut faults)
             .map(|fields| recovery(fields, &mut faults));
+        let trust_domains: Vec<TrustDomain> = top
+            .optional("trust_domains", &mut faults)
+            .unwrap_or_default();
+        spiffe::distinct(&trust_domains, &mut faults);
         top.finish(&mut faults);
         Some(Manifest {
             digest: manifest_digest(toml),
@@ -78,7 +83,9 @@ pub(super) fn manifest(
             }),
             token: token.unwrap_or(TokenLimits {
                 max_lifetime_s: DEFAULT_TOKEN_LIFETIME_S,
+                alg: TokenAlg::default(),
             }),
+            trust_domains,
             rates: rates.unwrap_or_default(),
             witnesses: whole(witnesses)?,
             keyholders: whole(keyholders)?,
@@ -191,6 +198,18 @@ fn only_certificate(pem: &str) -> Option<CertificateDer<'static>> {
     rest.is_empty().then(|| only.into_owned())
 }
 
+/// Exactly one certificate in PEM, of an authority [RFC 5280 §4.2.1.9].
+pub(super) fn authority_certificate(pem: &str) -> Option<CertificateDer<'static>> {
+    let der = only_certificate(pem)?;
+    let is_authority = X509Certificate::from_der(&der)
+        .ok()
+        .and_then(|(_, certificate)| {
+            let constraints = certificate.basic_constraints().ok()??;
+            Some(constraints.value.ca)
+        });
+    (is_authority == Some(true)).then_some(der)
+}
+
 fn upstream(mut fields: Fields, kind: EnclaveKind, faults: &mut Faults) -> Upstream {
     let allow_loopback = fields.optional("allow_loopback", faults).unwrap_or(false);
     if allow_loopback && kind == EnclaveKind::Hardware {
@@ -207,8 +226,21 @@ fn token(mut fields: Fields, faults: &mut Faults) -> TokenLimits {
     if !(1..=MAX_TOKEN_LIFETIME_S).contains(&max_lifetime_s) {
         faults.invalid(fields.path("max_lifetime_s"), "must be 1 to 3600");
     }
+    let alg = fields.optional::<String>("alg", faults);
+    let alg = match alg.as_deref() {
+        None => TokenAlg::default(),
+        Some("ES256") => TokenAlg::Es256,
+        Some("EdDSA") => TokenAlg::EdDsa,
+        Some(_) => {
+            faults.invalid(fields.path("alg"), "must be ES256 or EdDSA");
+            TokenAlg::default()
+        }
+    };
     fields.finish(faults);
-    TokenLimits { max_lifetime_s }
+    TokenLimits {
+        max_lifetime_s,
+        alg,
+    }
 }
 
 fn rates(mut fields: Fields, faults: &mut Faults) -> Rates {

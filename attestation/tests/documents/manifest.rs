@@ -2,7 +2,8 @@
 
 use attestation::manifest::{
     DEFAULT_TOKEN_LIFETIME_S, EnclaveKind, MAX_MANIFEST_BYTES, MAX_SIGNATURE_BYTES, ManifestError,
-    ManifestSignature, Role, SignManifestError, SignatureFault, manifest_digest, sign_manifest,
+    ManifestSignature, Role, SignManifestError, SignatureFault, TokenAlg, manifest_digest,
+    sign_manifest,
 };
 use attestation::{FieldFault, FieldProblem, Manifest, P256PublicKey};
 use ring::rand::SystemRandom;
@@ -68,12 +69,41 @@ fn what_a_manifest_leaves_out_has_the_safe_value() {
     assert!(manifest.tls().webpki_roots && manifest.tls().roots.is_empty());
     assert!(!manifest.upstream().allow_loopback);
     assert_eq!(manifest.token().max_lifetime_s, DEFAULT_TOKEN_LIFETIME_S);
+    assert_eq!(manifest.token().alg, TokenAlg::Es256);
+    assert!(manifest.trust_domains().is_empty());
     let roles: Vec<String> = manifest.administrators()[0]
         .roles
         .iter()
         .map(ToString::to_string)
         .collect();
     assert_eq!(roles, ["operator", "tenant:bank", "vendor:acme"]);
+}
+
+/// A certificate of an authority, PEM.
+fn authority() -> String {
+    testkit::pki::Authority::new("acme").unwrap().pem()
+}
+
+fn trust_domain(name: &str, vendor: &str, pem: &str) -> String {
+    format!(
+        "[[trust_domains]]\nname = \"{name}\"\nvendor = \"{vendor}\"\nbundle_pem = [\"\"\"{pem}\"\"\"]\n"
+    )
+}
+
+#[test]
+fn trust_domains_and_the_algorithm_of_tokens_are_read() {
+    let domain = trust_domain("acme.example", "acme", &authority());
+    let toml = format!("{LOCAL}[token]\nalg = \"EdDSA\"\n{domain}");
+    let manifest = open(&toml, EnclaveKind::Emulated).unwrap();
+    assert_eq!(manifest.token().alg, TokenAlg::EdDsa);
+    let [domain] = manifest.trust_domains() else {
+        panic!("one trust domain");
+    };
+    assert_eq!(
+        (domain.name.as_str(), domain.vendor.as_str()),
+        ("acme.example", "acme")
+    );
+    assert_eq!(domain.bundle.len(), 1);
 }
 
 #[test]
@@ -245,6 +275,7 @@ fn each_fault_is_named_with_its_path() {
         assert!(LOCAL.contains(from), "{from}");
         LOCAL.replacen(from, to, 1)
     };
+    let authority = authority();
     let more = |lines: &str| format!("{LOCAL}{lines}\n");
     let only_local = "an emulated enclave serves only loopback, .test and .localhost";
     let role = "must be operator, tenant:ID or vendor:ID";
@@ -409,6 +440,60 @@ fn each_fault_is_named_with_its_path() {
             more("[token]\nmax_lifetime_s = 3601"),
             Hardware,
             vec![invalid("token.max_lifetime_s", "must be 1 to 3600")],
+        ),
+        (
+            more("[token]\nalg = \"RS256\""),
+            Hardware,
+            vec![invalid("token.alg", "must be ES256 or EdDSA")],
+        ),
+        (
+            more(&trust_domain("Acme.example", "acme", &authority)),
+            Hardware,
+            vec![invalid(
+                "trust_domains[0].name",
+                "must be 1 to 255 of a-z, 0-9, '.', '-' and '_', without spiffe://",
+            )],
+        ),
+        (
+            more(&trust_domain("acme.example", "a b", &authority)),
+            Hardware,
+            vec![invalid(
+                "trust_domains[0].vendor",
+                "must be the id of a vendor",
+            )],
+        ),
+        (
+            more(&trust_domain("acme.example", "acme", "x")),
+            Hardware,
+            vec![invalid(
+                "trust_domains[0].bundle_pem[0]",
+                "must be one PEM certificate of an authority",
+            )],
+        ),
+        (
+            more(&trust_domain(
+                "acme.example",
+                "acme",
+                &testkit::pki::client_certificate("leaf").unwrap().pem,
+            )),
+            Hardware,
+            vec![invalid(
+                "trust_domains[0].bundle_pem[0]",
+                "must be one PEM certificate of an authority",
+            )],
+        ),
+        (
+            more(&trust_domain("acme.example", "acme", &authority).repeat(2)),
+            Hardware,
+            vec![invalid("trust_domains[1].name", "occurs twice")],
+        ),
+        (
+            more("[[trust_domains]]\nname = \"a\"\nvendor = \"a\"\nbundle_pem = []"),
+            Hardware,
+            vec![invalid(
+                "trust_domains[0].bundle_pem",
+                "must have 1 to 16 entries",
+            )],
         ),
         (
             more("[tls]\nverify = false"),

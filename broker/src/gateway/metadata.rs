@@ -24,7 +24,8 @@ fn resource(path: &str) -> Option<(String, Option<&str>)> {
 }
 
 /// The URL of the metadata of the resource that a path lies in.
-pub(super) fn url(config: &Config, path: &str) -> Option<String> {
+#[must_use]
+pub fn url(config: &Config, path: &str) -> Option<String> {
     let (prefix, _) = resource(path)?;
     Some(format!("{}{WELL_KNOWN}{prefix}", config.gateway_origin))
 }
@@ -41,8 +42,10 @@ pub(super) fn answer(config: &Config, method: &Method, path: &str) -> Option<Res
         "resource": format!("{}{prefix}", config.gateway_origin),
         "authorization_servers": [config.issuer],
         "bearer_methods_supported": ["header"],
-        "dpop_bound_access_tokens_required": true,
+        // A token may be bound to a certificate instead [RFC 8705 §3].
+        "dpop_bound_access_tokens_required": false,
         "dpop_signing_alg_values_supported": ["ES256", "EdDSA"],
+        "tls_client_certificate_bound_access_tokens": true,
     });
     let mut response = Response::new(full(document.to_string().into_bytes()));
     let headers = response.headers_mut();
@@ -79,7 +82,7 @@ mod tests {
         assert_eq!(told["resource"], "https://gateway.test/g/contacts/api");
         let servers = &told["authorization_servers"];
         assert_eq!(servers[0], crate::public::tests::config().issuer);
-        assert_eq!(told["dpop_bound_access_tokens_required"], true);
+        assert_eq!(told["tls_client_certificate_bound_access_tokens"], true);
     }
 
     #[tokio::test]

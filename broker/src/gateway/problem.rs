@@ -219,6 +219,11 @@ fn denied_problem(denied: &Denied) -> Problem {
             "GRANT_REVOKED",
             "the grant's owner revoked it: a new consent is needed",
         ),
+        Denied::Expired => Problem::new(
+            StatusCode::FORBIDDEN,
+            "GRANT_EXPIRED",
+            "the grant has come to the end that its owner set: a new consent is needed",
+        ),
         Denied::NeedsConsent { cause } => needs_consent(cause.word()),
     }
 }

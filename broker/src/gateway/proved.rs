@@ -1,10 +1,12 @@
-//! The gateway's connections are proved too: one gRPC method beside the gateway's own paths.
+//! What the gateway's listener serves beside the gateway's own paths: the gRPC method that proves its connections,
+//! and the OAuth endpoints for clients with certificates [RFC 8705 §5], as the public listener asks for none.
 
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use axum::Router;
 use http::{Request, Response};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -12,22 +14,28 @@ use tower::Service;
 
 use super::{AnswerBody, Gateway};
 use crate::grpc::door::Door;
+use crate::public;
 
 /// The method by which a connection is proved. Nothing else of the gRPC services is served here.
 pub const PROVE_CONNECTION: &str = "/tokenkeep.v1.AttestationService/ProveConnection";
 
-/// The gateway, and the method that proves the connections to it.
+/// The gateway, and what stands beside it.
 #[derive(Clone, Debug)]
 pub struct Proved {
     gateway: Gateway,
     proofs: Door,
+    endpoints: Router,
 }
 
 impl Proved {
-    /// `proofs` answers [`PROVE_CONNECTION`]; all else is the gateway's.
+    /// `proofs` answers [`PROVE_CONNECTION`], `endpoints` its own paths; all else is the gateway's.
     #[must_use]
-    pub fn new(gateway: Gateway, proofs: Door) -> Self {
-        Self { gateway, proofs }
+    pub fn new(gateway: Gateway, proofs: Door, endpoints: Router) -> Self {
+        Self {
+            gateway,
+            proofs,
+            endpoints,
+        }
     }
 }
 
@@ -41,7 +49,15 @@ impl Service<Request<Incoming>> for Proved {
     }
 
     fn call(&mut self, request: Request<Incoming>) -> Self::Future {
-        if request.uri().path() != PROVE_CONNECTION {
+        let path = request.uri().path();
+        if public::is_endpoint(path) {
+            let answer = self.endpoints.call(request);
+            return Box::pin(async move {
+                let answer = answer.await?;
+                Ok(answer.map(|body| body.map_err(Into::into).boxed_unsync()))
+            });
+        }
+        if path != PROVE_CONNECTION {
             return self.gateway.call(request);
         }
         let proof = self.proofs.call(request);

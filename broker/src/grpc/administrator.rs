@@ -4,7 +4,6 @@ use enclave::admin::{AdminError, Administrator};
 use tonic::Request;
 
 use crate::events;
-use crate::grpc::convert;
 use crate::shell::Shell;
 use crate::status::Refusal;
 
@@ -15,7 +14,7 @@ pub(super) fn caller<'a, T>(
 ) -> Result<&'a Administrator, Refusal> {
     shell
         .enclave
-        .administrator(&convert::peer(request))
+        .administrator(&shell.peer(request.extensions()))
         .map_err(|error| Refusal::from(&error))
 }
 

@@ -1,7 +1,6 @@
 //! Between the contract's messages and the enclave's types.
 
 use enclave::admin::{AdminError, GrantView, PageRequest};
-use enclave::authenticate::Peer;
 use enclave::freeze::{Freeze, Subject};
 use enclave::http_url::HttpUrl;
 use enclave::ids::{AppId, ClientId, GrantId, ProviderId, TargetName, TenantId, VendorId};
@@ -10,20 +9,8 @@ use enclave::registry::{
     Api, App, AuthMethod, Client, ClientKey, Grant, Provider, Rotation, Target, Tenant, Vendor,
 };
 use enclave::scope::Scopes;
+use enclave::spiffe::SpiffeId;
 use proto::v1;
-use tonic::Request;
-
-use crate::listener::Connection;
-
-/// What the connection of a request proved about the peer.
-pub fn peer<T>(request: &Request<T>) -> Peer {
-    Peer {
-        spki_sha256: request
-            .extensions()
-            .get::<Connection>()
-            .and_then(Connection::peer_spki_sha256),
-    }
-}
 
 macro_rules! id {
     ($name:ident, $type:ident) => {
@@ -138,7 +125,20 @@ pub fn client(message: v1::Client) -> Result<Client, AdminError> {
         vendor: vendor_id("client.vendor", &message.vendor)?,
         tls_spki_sha256: spki,
         jwks: client_keys(&message.jwks)?,
+        spiffe_id: spiffe_id(&message.spiffe_id)?,
     })
+}
+
+fn spiffe_id(text: &str) -> Result<Option<SpiffeId>, AdminError> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    SpiffeId::parse(text)
+        .map(Some)
+        .map_err(|_| AdminError::Field {
+            field: "client.spiffe_id",
+            rule: "must be spiffe://TRUST-DOMAIN/PATH, as the workload's certificate has it",
+        })
 }
 
 /// The bound comes before the parsing.
@@ -163,6 +163,7 @@ pub fn client_message(client: Client) -> v1::Client {
         vendor: client.vendor.into(),
         tls_spki_sha256: client.tls_spki_sha256.map(Vec::from).unwrap_or_default(),
         jwks: client.jwks.iter().map(ClientKey::to_json).collect(),
+        spiffe_id: client.spiffe_id.map(Into::into).unwrap_or_default(),
     }
 }
 
@@ -332,6 +333,7 @@ pub fn grant(message: v1::Grant) -> Result<Grant, AdminError> {
             .collect::<Result<_, _>>()?,
         scopes: Scopes::parse(&message.scopes).map_err(AdminError::Scopes)?,
         created_at_s: 0,
+        expires_at_s: Some(message.expires_at_s).filter(|end_s| *end_s != 0),
     })
 }
 
@@ -359,6 +361,7 @@ pub fn grant_message(view: GrantView) -> v1::Grant {
         created_at_s: grant.created_at_s,
         refresh_generation: view.refresh_generation,
         revocation_pending: view.revocation_pending,
+        expires_at_s: grant.expires_at_s.unwrap_or_default(),
     }
 }
 

@@ -114,6 +114,27 @@ impl RegistryService for Registry {
         }))
     }
 
+    async fn update_client(
+        &self,
+        request: Request<v1::UpdateClientRequest>,
+    ) -> Result<Response<v1::UpdateClientResponse>, Status> {
+        let by = caller(&self.shell, &request)?;
+        let message = request.into_inner();
+        let client = convert::present("client", message.client)
+            .and_then(convert::client)
+            .map_err(refuse)?;
+        let pending = self
+            .shell
+            .enclave
+            .update_client(by, client, &self.shell.clock.now())
+            .map_err(refuse)?;
+        let client = self.shell.settle(pending).await?;
+        events::client_changed(client.id.as_str(), &by.name);
+        Ok(Response::new(v1::UpdateClientResponse {
+            client: Some(convert::client_message(client)),
+        }))
+    }
+
     async fn get_client(
         &self,
         request: Request<v1::GetClientRequest>,

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use enclave::authenticate::{Credentials, Peer};
-use enclave::issue::{Door, IssueRequest};
+use enclave::issue::{Binding, Door, IssueRequest};
+use enclave::mint::Confirmation;
 use enclave::nonce::Role;
 use proto::v1;
 use proto::v1::token_service_server::TokenService;
 use tonic::metadata::{AsciiMetadataValue, MetadataMap};
 use tonic::{Request, Response, Status};
 
-use crate::grpc::convert::peer;
 use crate::shell::Shell;
 use crate::status::Refusal;
 
@@ -70,6 +70,19 @@ impl Token {
     }
 }
 
+/// What the token is to be bound to. An unknown value is never taken for another.
+fn binding(wanted: i32, proofs: Vec<&[u8]>) -> Result<Binding<'_>, Refusal> {
+    match v1::TokenBinding::try_from(wanted) {
+        Ok(v1::TokenBinding::Unspecified | v1::TokenBinding::Dpop) => Ok(Binding::Proof(proofs)),
+        Ok(v1::TokenBinding::Certificate) if proofs.is_empty() => Ok(Binding::Certificate),
+        Ok(v1::TokenBinding::Certificate) => Err(Refusal::argument(
+            "binding",
+            "a token is bound to one thing: send no dpop metadata with CERTIFICATE",
+        )),
+        Err(_) => Err(Refusal::argument("binding", "unknown value")),
+    }
+}
+
 /// The challenge for a proof that is missing or refused.
 fn challenge(refusal: &Refusal) -> Option<AsciiMetadataValue> {
     match refusal.oauth_error {
@@ -89,12 +102,14 @@ impl TokenService for Token {
         &self,
         request: Request<v1::IssueTokenRequest>,
     ) -> Result<Response<v1::IssueTokenResponse>, Status> {
-        let peer = peer(&request);
+        let peer = self.shell.peer(request.extensions());
         let (metadata, _, message) = request.into_parts();
+        let binding = binding(message.binding, values(&metadata, DPOP))
+            .map_err(|refusal| self.refuse(&refusal))?;
         let asked = IssueRequest {
             door: Door::Grpc,
             credentials: credentials(peer, &metadata),
-            proofs: values(&metadata, DPOP),
+            binding,
             grant: Some(&message.grant),
             resource: &message.resource,
             scopes: &message.scopes,
@@ -106,7 +121,7 @@ impl TokenService for Token {
             .map_err(|refusal| self.refuse(&refusal))?;
         let mut response = Response::new(v1::IssueTokenResponse {
             access_token: issued.access_token,
-            token_type: "DPoP".to_owned(),
+            token_type: issued.token_type.to_owned(),
             expires_in_s: u32::try_from(issued.expires_in_s).unwrap_or(u32::MAX),
             scopes: issued.scopes.into(),
             resource: issued.resource,
@@ -122,12 +137,16 @@ impl TokenService for Token {
         &self,
         request: Request<v1::IntrospectTokenRequest>,
     ) -> Result<Response<v1::IntrospectTokenResponse>, Status> {
-        let peer = peer(&request);
+        let peer = self.shell.peer(request.extensions());
         let (metadata, _, message) = request.into_parts();
         let claims = self
             .shell
             .introspect(&credentials(peer, &metadata), &message.token)?;
         let answer = claims.map_or_else(v1::IntrospectTokenResponse::default, |claims| {
+            let (jkt, x5t_s256) = match claims.cnf {
+                Confirmation::Jkt(jkt) => (jkt, String::new()),
+                Confirmation::X5tS256(x5t_s256) => (String::new(), x5t_s256),
+            };
             v1::IntrospectTokenResponse {
                 active: true,
                 client_id: claims.client_id.into(),
@@ -141,8 +160,9 @@ impl TokenService for Token {
                 issued_at_s: claims.iat,
                 expires_at_s: claims.exp,
                 jti: claims.jti,
-                jkt: claims.cnf.jkt,
+                jkt,
                 grant: claims.grant.into(),
+                x5t_s256,
             }
         });
         Ok(Response::new(answer))
@@ -152,7 +172,7 @@ impl TokenService for Token {
         &self,
         request: Request<v1::RevokeTokenRequest>,
     ) -> Result<Response<v1::RevokeTokenResponse>, Status> {
-        let peer = peer(&request);
+        let peer = self.shell.peer(request.extensions());
         let (metadata, _, message) = request.into_parts();
         self.shell
             .revoke(&credentials(peer, &metadata), &message.token)

@@ -1,11 +1,13 @@
 //! What is known of a request's connection.
 
+use ring::digest::{SHA256, digest};
 use rustls_pki_types::CertificateDer;
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use tokio_rustls::server::TlsStream;
 
+use crate::svid::{Svid, TrustDomains};
 use crate::tls::spki_sha256;
 
 /// The TLS connection on which a request came; found in its extensions. Cheap to
@@ -26,8 +28,12 @@ struct Facts {
 }
 
 struct Peer {
-    certificate: CertificateDer<'static>,
+    /// The client's certificate first, then those that it sent to vouch for it.
+    chain: Vec<CertificateDer<'static>>,
     spki_sha256: [u8; 32],
+    sha256: [u8; 32],
+    /// Looked at when it is asked for first.
+    svid: OnceLock<Option<Svid>>,
 }
 
 impl Connection {
@@ -39,11 +45,14 @@ impl Connection {
         let channel_binding = session
             .export_keying_material([0; 32], b"EXPORTER-Channel-Binding", Some(&[]))
             .ok()?;
-        let peer = match session.peer_certificates().and_then(<[_]>::first) {
+        let chain = session.peer_certificates().unwrap_or_default();
+        let peer = match chain.first() {
             None => None,
             Some(certificate) => Some(Peer {
                 spki_sha256: spki_sha256(certificate)?,
-                certificate: certificate.clone().into_owned(),
+                sha256: digest(&SHA256, certificate).as_ref().try_into().ok()?,
+                chain: chain.iter().map(|one| one.clone().into_owned()).collect(),
+                svid: OnceLock::new(),
             }),
         };
         Some(Self(Arc::new(Facts {
@@ -66,10 +75,20 @@ impl Connection {
         self.0.peer.as_ref().map(|peer| peer.spki_sha256)
     }
 
-    /// The client's certificate, DER. Nothing of it but its key was checked.
+    /// SHA-256 of that certificate, over its DER.
     #[must_use]
-    pub fn peer_certificate(&self) -> Option<&CertificateDer<'static>> {
-        self.0.peer.as_ref().map(|peer| &peer.certificate)
+    pub fn peer_certificate_sha256(&self) -> Option<[u8; 32]> {
+        self.0.peer.as_ref().map(|peer| peer.sha256)
+    }
+
+    /// The client's certificate as an X.509-SVID of one of these trust domains, if
+    /// it is one and has not expired. All requests of a connection ask for the same
+    /// trust domains.
+    #[must_use]
+    pub fn peer_svid(&self, domains: &TrustDomains, now_s: u64) -> Option<&Svid> {
+        let peer = self.0.peer.as_ref()?;
+        let svid = peer.svid.get_or_init(|| domains.svid(&peer.chain, now_s));
+        svid.as_ref().filter(|svid| now_s < svid.expires_at_s())
     }
 
     /// The connection's `tls-exporter` channel binding [RFC 9266]: equal at both

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
 
 use super::*;
-use crate::tls::{ServerCertificate, grpc_server, http_server, spki_sha256};
+use crate::tls::{ServerCertificate, gateway_server, grpc_server, http_server, spki_sha256};
 use axum::Router;
 use axum::extract::State;
 use axum::routing::get;
@@ -126,7 +126,8 @@ async fn start(name: Name, limits: Limits) -> Fixture {
     let certificate = ServerCertificate::new(key);
     let tls = match name {
         Name::Grpc => grpc_server(Arc::clone(&certificate)),
-        Name::Public | Name::Gateway => http_server(Arc::clone(&certificate)),
+        Name::Public => http_server(Arc::clone(&certificate)),
+        Name::Gateway => gateway_server(Arc::clone(&certificate)),
     };
     let gates = Gates {
         gate: Arc::new(Semaphore::new(0)),
@@ -232,15 +233,20 @@ async fn a_request_knows_its_connection() {
 }
 
 #[tokio::test]
-async fn public_and_gateway_never_ask_for_a_certificate() {
-    for name in [Name::Public, Name::Gateway] {
+async fn public_never_asks_for_a_certificate() {
+    // The gateway does, and needs none.
+    for (name, client, asks) in [
+        (Name::Public, Some(certified("client")), false),
+        (Name::Gateway, Some(certified("client")), true),
+        (Name::Gateway, None, false),
+    ] {
         let server = start(name, Limits::default()).await;
-        let stream = server.tls(b"http/1.1", Some(certified("client"))).await;
+        let stream = server.tls(b"http/1.1", client).await;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
         tokio::spawn(connection);
         let answer = sender.send_request(request("/")).await.unwrap();
         assert_eq!(answer.version(), Version::HTTP_11);
-        assert!(text(answer).await.contains(" nobody "));
+        assert_eq!(!text(answer).await.contains(" nobody "), asks, "{name}");
     }
 }
 

@@ -51,7 +51,13 @@ fn document(kind: &'static str, body: Vec<u8>) -> Response {
 fn metadata(enclave: &Enclave) -> Vec<u8> {
     let config = enclave.config();
     let origin = &config.public_origin;
-    let methods = ["private_key_jwt"];
+    // With a certificate at the aliases: by its key, or by its SPIFFE ID.
+    let methods = [
+        "private_key_jwt",
+        "self_signed_tls_client_auth",
+        "tls_client_auth",
+    ];
+    let gateway = &config.gateway_origin;
     let algs = ["ES256", "EdDSA"];
     // No authorization endpoint: clients are services, and ask by themselves.
     let metadata = json!({
@@ -69,6 +75,12 @@ fn metadata(enclave: &Enclave) -> Vec<u8> {
         "grant_types_supported": ["client_credentials"],
         "response_types_supported": [],
         "dpop_signing_alg_values_supported": algs,
+        "tls_client_certificate_bound_access_tokens": true,
+        "mtls_endpoint_aliases": {
+            "token_endpoint": config.mtls_token_endpoint(),
+            "introspection_endpoint": format!("{gateway}{INTROSPECTION_PATH}"),
+            "revocation_endpoint": format!("{gateway}{REVOCATION_PATH}"),
+        },
     });
     metadata.to_string().into_bytes()
 }

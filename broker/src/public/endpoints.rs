@@ -1,18 +1,19 @@
 //! The endpoints: token [RFC 6749 §4.4, RFC 8707, RFC 9449 §5], introspection
 //! [RFC 7662] and revocation [RFC 7009].
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
-use axum::extract::{RawQuery, State};
+use axum::extract::{FromRequest, Request, State};
 use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use enclave::authenticate::assertion::ASSERTION_TYPE;
 use enclave::authenticate::{Credentials, Peer};
-use enclave::issue::{Door, IssueRequest};
+use enclave::issue::{Binding, Door, IssueRequest};
 use enclave::mint::Claims;
 use enclave::nonce::Role;
 use serde_json::json;
@@ -27,14 +28,41 @@ const FORM: &str = "application/x-www-form-urlencoded";
 
 type Body = Result<Bytes, BytesRejection>;
 
-/// Issues a token.
-pub(super) async fn token(
-    State(shell): State<Arc<Shell>>,
-    RawQuery(query): RawQuery,
+/// A request as the handlers take it.
+pub(super) struct Asked {
+    query: Option<String>,
     headers: HeaderMap,
+    /// What the connection proved; nothing where the listener asks for no
+    /// certificates.
+    peer: Peer,
     body: Body,
-) -> Response {
-    let answer = match issue(&shell, query.as_deref(), &headers, body).await {
+}
+
+impl FromRequest<Arc<Shell>> for Asked {
+    type Rejection = Infallible;
+
+    async fn from_request(request: Request, shell: &Arc<Shell>) -> Result<Self, Infallible> {
+        Ok(Self {
+            query: request.uri().query().map(str::to_owned),
+            headers: request.headers().clone(),
+            peer: shell.peer(request.extensions()),
+            body: Bytes::from_request(request, shell).await,
+        })
+    }
+}
+
+/// Issues a token.
+pub(super) async fn token(State(shell): State<Arc<Shell>>, asked: Asked) -> Response {
+    answered(&shell, Door::TokenEndpoint, asked).await
+}
+
+/// Issues a token where the client may have a certificate.
+pub(super) async fn mtls_token(State(shell): State<Arc<Shell>>, asked: Asked) -> Response {
+    answered(&shell, Door::MtlsTokenEndpoint, asked).await
+}
+
+async fn answered(shell: &Shell, door: Door, asked: Asked) -> Response {
+    let answer = match issue(shell, door, asked).await {
         Ok(issued) => Json(issued).into_response(),
         Err(error) => error.into_response(),
     };
@@ -48,14 +76,10 @@ pub(super) async fn token(
     answer
 }
 
-async fn issue(
-    shell: &Shell,
-    query: Option<&str>,
-    headers: &HeaderMap,
-    body: Body,
-) -> Result<serde_json::Value, OauthError> {
-    let form = form(query, headers, body)?;
-    let credentials = credentials(&form, headers)?;
+async fn issue(shell: &Shell, door: Door, asked: Asked) -> Result<serde_json::Value, OauthError> {
+    let (form, headers, peer) = form(asked)?;
+    let has_certificate = peer.certificate_sha256.is_some();
+    let credentials = credentials(&form, &headers, peer)?;
     if form.required("grant_type")? != "client_credentials" {
         let rule = "only client_credentials";
         return Err(OauthError::new("unsupported_grant_type", rule));
@@ -74,14 +98,18 @@ async fn issue(
         .value("scope")
         .map(|scope| scope.split(' ').map(str::to_owned).collect())
         .unwrap_or_default();
+    // A client that shows a certificate and no proof asks for a token that is bound
+    // to the certificate [RFC 8705 §3]; nobody gets one that is bound to nothing.
+    let binding = if has_certificate && !headers.contains_key(DPOP) {
+        Binding::Certificate
+    } else {
+        let proofs = headers.get_all(DPOP).iter().map(HeaderValue::as_bytes);
+        Binding::Proof(proofs.collect())
+    };
     let request = IssueRequest {
-        door: Door::TokenEndpoint,
+        door,
         credentials,
-        proofs: headers
-            .get_all(DPOP)
-            .iter()
-            .map(HeaderValue::as_bytes)
-            .collect(),
+        binding,
         grant: None,
         resource,
         scopes: &scopes,
@@ -89,21 +117,16 @@ async fn issue(
     let issued = shell.issue(&request).await?;
     Ok(json!({
         "access_token": issued.access_token,
-        "token_type": "DPoP",
+        "token_type": issued.token_type,
         "expires_in": issued.expires_in_s,
         "scope": issued.scopes.to_string(),
     }))
 }
 
 /// Tells whether a token of the caller's own holds.
-pub(super) async fn introspect(
-    State(shell): State<Arc<Shell>>,
-    RawQuery(query): RawQuery,
-    headers: HeaderMap,
-    body: Body,
-) -> Response {
-    let told = form(query.as_deref(), &headers, body).and_then(|form| {
-        let credentials = credentials(&form, &headers)?;
+pub(super) async fn introspect(State(shell): State<Arc<Shell>>, asked: Asked) -> Response {
+    let told = form(asked).and_then(|(form, headers, peer)| {
+        let credentials = credentials(&form, &headers, peer)?;
         let token = form.required("token")?;
         Ok(shell.introspect(&credentials, token)?)
     });
@@ -130,7 +153,7 @@ fn introspection(claims: Claims) -> serde_json::Value {
     } = claims;
     json!({
         "active": true,
-        "token_type": "DPoP",
+        "token_type": cnf.token_type(),
         "iss": iss,
         "sub": sub,
         "aud": aud,
@@ -146,15 +169,10 @@ fn introspection(claims: Claims) -> serde_json::Value {
 }
 
 /// Ends a token of the caller's own.
-pub(super) async fn revoke(
-    State(shell): State<Arc<Shell>>,
-    RawQuery(query): RawQuery,
-    headers: HeaderMap,
-    body: Body,
-) -> Response {
-    let answer = match form(query.as_deref(), &headers, body) {
+pub(super) async fn revoke(State(shell): State<Arc<Shell>>, asked: Asked) -> Response {
+    let answer = match form(asked) {
         Err(error) => Err(error),
-        Ok(form) => end(&shell, &form, &headers).await,
+        Ok((form, headers, peer)) => end(&shell, &form, &headers, peer).await,
     };
     uncached(match answer {
         Ok(()) => StatusCode::OK.into_response(),
@@ -162,14 +180,25 @@ pub(super) async fn revoke(
     })
 }
 
-async fn end(shell: &Shell, form: &Form, headers: &HeaderMap) -> Result<(), OauthError> {
-    let credentials = credentials(form, headers)?;
+async fn end(
+    shell: &Shell,
+    form: &Form,
+    headers: &HeaderMap,
+    peer: Peer,
+) -> Result<(), OauthError> {
+    let credentials = credentials(form, headers, peer)?;
     // `token_type_hint` is only a hint [RFC 7009 §2.1]: there is one type here.
     let token = form.required("token")?;
     Ok(shell.revoke(&credentials, token).await?)
 }
 
-fn form(query: Option<&str>, headers: &HeaderMap, body: Body) -> Result<Form, OauthError> {
+fn form(asked: Asked) -> Result<(Form, HeaderMap, Peer), OauthError> {
+    let Asked {
+        query,
+        headers,
+        peer,
+        body,
+    } = asked;
     if query.is_some() {
         return Err(FormError::Query.into());
     }
@@ -184,15 +213,19 @@ fn form(query: Option<&str>, headers: &HeaderMap, body: Body) -> Result<Form, Oa
         return Err(FormError::ContentType.into());
     }
     let body = body.map_err(|_| FormError::Body)?;
-    Ok(Form::parse(&body)?)
+    Ok((Form::parse(&body)?, headers, peer))
 }
 
-/// What the request shows of its client: an assertion, and nothing beside it
-/// [RFC 6749 §2.3].
-fn credentials<'a>(form: &'a Form, headers: &HeaderMap) -> Result<Credentials<'a>, OauthError> {
+/// What the request shows of its client: an assertion or a certificate, and nothing
+/// beside it [RFC 6749 §2.3].
+fn credentials<'a>(
+    form: &'a Form,
+    headers: &HeaderMap,
+    peer: Peer,
+) -> Result<Credentials<'a>, OauthError> {
     if headers.contains_key(AUTHORIZATION) || form.value("client_secret").is_some() {
         return Err(OauthError::request(
-            "clients authenticate by private_key_jwt and by nothing else",
+            "clients authenticate by private_key_jwt or a certificate and by nothing else",
         ));
     }
     let assertion = form.value("client_assertion");
@@ -203,8 +236,7 @@ fn credentials<'a>(form: &'a Form, headers: &HeaderMap) -> Result<Credentials<'a
         ));
     }
     Ok(Credentials {
-        // The public listener asks for no certificates.
-        peer: Peer::default(),
+        peer,
         assertions: assertion.map(str::as_bytes).into_iter().collect(),
         client_id: form.value("client_id"),
     })

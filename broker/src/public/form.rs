@@ -11,7 +11,7 @@ const MAX_PARAMETERS: usize = 32;
 
 /// Why a form was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub(super) enum FormError {
+pub enum FormError {
     /// The body is of another type.
     #[error("the body must be application/x-www-form-urlencoded")]
     ContentType,
@@ -40,11 +40,20 @@ pub(super) enum FormError {
 }
 
 /// A form's parameters, names unique, values not empty.
-pub(super) struct Form(Vec<(String, String)>);
+pub struct Form(Vec<(String, String)>);
+
+impl std::fmt::Debug for Form {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Form({} parameters)", self.0.len())
+    }
+}
 
 impl Form {
     /// Reads a body.
-    pub(super) fn parse(body: &[u8]) -> Result<Self, FormError> {
+    ///
+    /// # Errors
+    /// [`FormError`], but for `ContentType`, `Body`, `Query` and `Missing`.
+    pub fn parse(body: &[u8]) -> Result<Self, FormError> {
         let mut seen: Vec<(String, String)> = Vec::new();
         for pair in body
             .split(|byte| *byte == b'&')
@@ -66,7 +75,8 @@ impl Form {
     }
 
     /// The value of a parameter, if it has one.
-    pub(super) fn value(&self, name: &str) -> Option<&str> {
+    #[must_use]
+    pub fn value(&self, name: &str) -> Option<&str> {
         self.0
             .iter()
             .find(|(known, value)| known == name && !value.is_empty())
@@ -74,7 +84,10 @@ impl Form {
     }
 
     /// The value of a parameter that must be there.
-    pub(super) fn required(&self, name: &'static str) -> Result<&str, FormError> {
+    ///
+    /// # Errors
+    /// [`FormError::Missing`].
+    pub fn required(&self, name: &'static str) -> Result<&str, FormError> {
         self.value(name).ok_or(FormError::Missing(name))
     }
 }

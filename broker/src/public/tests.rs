@@ -33,6 +33,7 @@ use tower::Service;
 use super::*;
 use crate::clock::Clock;
 use crate::store::EmbeddedStore;
+use crate::svid::TrustDomains;
 
 const ISSUER: &str = "https://127.0.0.1:7444";
 const TOKEN: &str = "https://127.0.0.1:7444/token";
@@ -106,7 +107,10 @@ pub(crate) fn config() -> Config {
             spki_sha256: ADMIN,
             roles,
         }],
+        trust_domains: Vec::new(),
         token_lifetime_s: 300,
+        token_alg: Alg::Es256,
+        endorsed_until_s: None,
         emulated: true,
         tier: "emulated".into(),
         allow_loopback: true,
@@ -139,6 +143,7 @@ impl Door {
             enclave: boot.finish().unwrap(),
             store: Arc::new(store),
             clock,
+            trust_domains: TrustDomains::default(),
             witnessing: None,
             changes: tokio::sync::watch::Sender::new(0),
             afterwards: tokio_util::task::TaskTracker::new(),
@@ -163,6 +168,7 @@ impl Door {
     fn admin(&self) -> &Administrator {
         let peer = Peer {
             spki_sha256: Some(ADMIN),
+            ..Peer::default()
         };
         self.shell.enclave.administrator(&peer).unwrap()
     }
@@ -188,6 +194,7 @@ impl Door {
                 id: id(name),
                 vendor: id("crm-sync"),
                 tls_spki_sha256: None,
+                spiffe_id: None,
                 jwks: vec![ClientKey::from_json(&jwk).unwrap()],
             };
             let pending = e.create_client(by, client, &now).unwrap();
@@ -249,6 +256,7 @@ impl Door {
                 targets: targets.iter().map(|name| id(name)).collect(),
                 scopes: Scopes::parse(["contacts.read", "contacts.write"]).unwrap(),
                 created_at_s: 0,
+                expires_at_s: None,
             },
             sealed_refresh_token: &sealed,
         };

@@ -7,6 +7,7 @@ use proto::v1;
 use serde_json::json;
 use tokenkeep::AttestedChannel;
 use tokenkeep::rpc_error::answer;
+use tokenkeep::{Clock as _, SystemClock};
 
 use super::exit::manual;
 use super::failure::Failure;
@@ -79,6 +80,9 @@ pub(crate) struct DepositArgs {
     /// A scope that tokens may carry; repeat for more
     #[arg(long = "scope", value_name = "SCOPE")]
     scopes: Vec<String>,
+    /// End the grant after so many days [default: no end]
+    #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..))]
+    valid_days: Option<u32>,
     /// The file with the refresh token [default: standard input]
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
@@ -133,8 +137,13 @@ impl DepositArgs {
             clients,
             targets,
             scopes,
+            valid_days,
             token_file,
         } = self;
+        let expires_at_s = valid_days.map_or(0, |days| {
+            let life_s = u64::from(days).saturating_mul(24 * 3_600);
+            SystemClock.unix_time_s().saturating_add(life_s)
+        });
         let recipient = Box::pin(channel.deposit_recipient()).await?;
         let refresh_token = secret_input::read("refresh token", token_file.as_deref())?;
         let sealed_refresh_token =
@@ -147,6 +156,7 @@ impl DepositArgs {
                 clients,
                 targets,
                 scopes,
+                expires_at_s,
                 ..Default::default()
             }),
             sealed_refresh_token,
@@ -198,6 +208,7 @@ fn record(grant: v1::Grant) -> Record {
         created_at_s,
         refresh_generation,
         revocation_pending,
+        expires_at_s,
     } = grant;
     Record::new([
         ("id", json!(id)),
@@ -211,6 +222,7 @@ fn record(grant: v1::Grant) -> Record {
         ("resources", json!(resources)),
         ("scopes", json!(scopes)),
         ("created_at_s", json!(created_at_s)),
+        ("expires_at_s", json!(expires_at_s)),
         ("refresh_generation", json!(refresh_generation)),
         ("revocation_pending", json!(revocation_pending)),
     ])

@@ -213,6 +213,7 @@ async fn a_call_has_token_and_proof_and_is_made_again_with_the_nonce_that_is_ask
         grant: "acme-crm".to_owned(),
         resource: format!("{}/g/acme-crm/api", bench.origin),
         scopes: vec!["read".to_owned()],
+        ..Default::default()
     };
     assert_eq!(*bench.asked.lock(), [expected]);
 }

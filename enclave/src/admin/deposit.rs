@@ -45,7 +45,7 @@ impl Enclave {
         let mut grant = request.grant;
         forbid_unless(by.acts_for_tenant(&grant.tenant))?;
         let view = self.view.read();
-        self.check_grant(&view, &grant)?;
+        self.check_grant(&view, &grant, now)?;
         let token = self.open_grant_deposit(&grant, request.sealed_refresh_token)?;
 
         let held = view.grants.get(&grant.id);
@@ -110,8 +110,14 @@ impl Enclave {
         Ok(Pending::new(batch, effects, Touched::nothing(), answer))
     }
 
-    fn check_grant(&self, view: &View, grant: &Grant) -> Result<(), AdminError> {
+    fn check_grant(&self, view: &View, grant: &Grant, now: &Now) -> Result<(), AdminError> {
         known_tenant(view, &grant.tenant)?;
+        if grant.expires_at_s.is_some_and(|end_s| now.hi_s >= end_s) {
+            return Err(AdminError::Field {
+                field: "grant.expires_at_s",
+                rule: "must lie ahead",
+            });
+        }
         let app = view
             .apps
             .get(&grant.app)

@@ -9,7 +9,7 @@ use super::{AdminError, Administrator, forbid_unless};
 use crate::Enclave;
 use crate::audit::Event;
 use crate::freeze::Touched;
-use crate::ids::TenantId;
+use crate::ids::{ClientId, TenantId};
 use crate::pending::Pending;
 use crate::record::{Place, Table};
 use crate::registry::{Api, App, Client, Provider, Target, Tenant, Vendor};
@@ -113,22 +113,50 @@ impl Enclave {
         if view.clients.contains_key(&client.id) {
             return Err(AdminError::Exists("client"));
         }
-        check_client_keys(&client)?;
-        let taken = client.tls_spki_sha256.is_some_and(|spki| {
-            let administrates = |a: &Administrator| a.spki_sha256 == spki;
-            view.clients_by_spki.contains_key(&spki)
-                || self.config.administrators.iter().any(administrates)
-        });
-        if taken {
-            return Err(AdminError::Field {
-                field: "client.tls_spki_sha256",
-                rule: "the key belongs to another client or administrator: use a new one",
-            });
-        }
+        self.check_credentials(&view, &client)?;
         let mut change = self.record(Table::Clients, client.id.as_str(), &client)?;
         let event = registered("client", client.id.as_str(), by);
         change.leaves.push(self.leaf(&view, None, &event, now)?);
         let effects = vec![Effect::Client(Held::new(1, client.clone()))];
+        Ok(Pending::new(change, effects, Touched::nothing(), client))
+    }
+
+    /// Replaces what a client is recognised by. From the moment that it is durable
+    /// on, the old keys are nobody's; tokens that were issued before live to their
+    /// end.
+    ///
+    /// # Errors
+    /// [`AdminError`].
+    pub fn update_client(
+        &self,
+        by: &Administrator,
+        client: Client,
+        now: &Now,
+    ) -> Result<Pending<Client>, AdminError> {
+        let view = self.view.read();
+        let held = view.clients.get(&client.id);
+        let held = held.ok_or(AdminError::NotFound("client"))?;
+        // Whose client it is says the registry, not the request.
+        forbid_unless(by.acts_for_vendor(&held.value.vendor))?;
+        if client.vendor != held.value.vendor {
+            return Err(AdminError::Field {
+                field: "client.vendor",
+                rule: "a client stays with its vendor",
+            });
+        }
+        self.check_credentials(&view, &client)?;
+        let place = Place::system(Table::Clients, client.id.as_str());
+        let write = self.seal_json(&self.system_key, &place, held.generation, &client)?;
+        let event = Event::ClientChanged {
+            id: &client.id,
+            by: &by.name,
+        };
+        let change = Batch {
+            writes: vec![write],
+            leaves: vec![self.leaf(&view, None, &event, now)?],
+        };
+        let next = held.generation.saturating_add(1);
+        let effects = vec![Effect::Client(Held::new(next, client.clone()))];
         Ok(Pending::new(change, effects, Touched::nothing(), client))
     }
 
@@ -238,6 +266,44 @@ impl Enclave {
         })
     }
 
+    /// A client has a way to authenticate, each of its keys one name, and nothing
+    /// that names another client or an administrator.
+    fn check_credentials(&self, view: &View, client: &Client) -> Result<(), AdminError> {
+        check_client_keys(client)?;
+        let others = |found: Option<&ClientId>| found.is_some_and(|id| *id != client.id);
+        let taken = client.tls_spki_sha256.is_some_and(|spki| {
+            let administrates = |a: &Administrator| a.spki_sha256 == spki;
+            others(view.clients_by_spki.get(&spki))
+                || self.config.administrators.iter().any(administrates)
+        });
+        if taken {
+            return Err(AdminError::Field {
+                field: "client.tls_spki_sha256",
+                rule: "the key belongs to another client or administrator: use a new one",
+            });
+        }
+        let Some(spiffe_id) = &client.spiffe_id else {
+            return Ok(());
+        };
+        let refused = |rule| {
+            Err(AdminError::Field {
+                field: "client.spiffe_id",
+                rule,
+            })
+        };
+        let domains = &self.config.trust_domains;
+        if !domains
+            .iter()
+            .any(|domain| domain.name == spiffe_id.trust_domain() && domain.vendor == client.vendor)
+        {
+            return refused("its trust domain must be one that the manifest gives to the vendor");
+        }
+        if others(view.clients_by_spiffe_id.get(spiffe_id)) {
+            return refused("the SPIFFE ID belongs to another client");
+        }
+        Ok(())
+    }
+
     fn new_tenant_key(&self) -> Result<SealingKey, AdminError> {
         let mut key = Zeroizing::new([0; 32]);
         self.rng
@@ -304,15 +370,21 @@ impl Enclave {
     }
 }
 
-/// A client has a way to authenticate, and each of its keys one name.
 fn check_client_keys(client: &Client) -> Result<(), AdminError> {
-    if client.tls_spki_sha256.is_none() && client.jwks.is_empty() {
+    let Client {
+        id: _,
+        vendor: _,
+        tls_spki_sha256,
+        jwks,
+        spiffe_id,
+    } = client;
+    if tls_spki_sha256.is_none() && jwks.is_empty() && spiffe_id.is_none() {
         return Err(AdminError::Field {
             field: "client",
-            rule: "must have tls_spki_sha256 or jwks",
+            rule: "must have tls_spki_sha256, spiffe_id or jwks",
         });
     }
-    if client.jwks.len() > MAX_CLIENT_KEYS {
+    if jwks.len() > MAX_CLIENT_KEYS {
         return Err(AdminError::Field {
             field: "client.jwks",
             rule: "at most 8",
@@ -320,7 +392,7 @@ fn check_client_keys(client: &Client) -> Result<(), AdminError> {
     }
     let mut kids = BTreeSet::new();
     let mut keys = BTreeSet::new();
-    for key in &client.jwks {
+    for key in jwks {
         if !kids.insert(key.kid()) || !keys.insert(key.key().as_bytes()) {
             return Err(AdminError::Field {
                 field: "client.jwks",

@@ -4,6 +4,7 @@ use super::*;
 use crate::freeze::Subject;
 use crate::ids::{GrantId, TargetName};
 use crate::registry::{Api, Client, ClientKey, Grant, Rotation, Target, Tenant, Vendor};
+use crate::spiffe::SpiffeId;
 use crate::testing::{ADMIN_SPKI, CLIENT_SPKI, GATEWAY, World, id, key};
 
 fn world() -> World {
@@ -51,6 +52,7 @@ fn each_role_reaches_its_own_and_nothing_else() {
         vendor: id("crm-sync"),
         tls_spki_sha256: Some([9; 32]),
         jwks: Vec::new(),
+        spiffe_id: None,
     };
     let mut new_provider = world.provider();
     new_provider.id = id("new");
@@ -91,6 +93,14 @@ fn each_role_reaches_its_own_and_nothing_else() {
         (
             "create client",
             Box::new(|by| e.create_client(by, new_client(), now).map(|_| ())),
+            [no(), no(), no(), Ok(()), no()],
+        ),
+        (
+            "update client",
+            Box::new(|by| {
+                let client = e.client(&id("worker"))?;
+                e.update_client(by, client, now).map(|_| ())
+            }),
             [no(), no(), no(), Ok(()), no()],
         ),
         (
@@ -151,6 +161,7 @@ fn each_ill_formed_registration_is_refused() {
         vendor: id("crm-sync"),
         tls_spki_sha256: Some(spki),
         jwks: Vec::new(),
+        spiffe_id: None,
     };
     let found = e
         .create_client(by, client("worker", [9; 32]), now)
@@ -169,7 +180,11 @@ fn each_ill_formed_registration_is_refused() {
     let same_key = one.replace("\"kid\":\"1\"", "\"kid\":\"2\"");
     let many: Vec<String> = (0..9).map(|n| jwk(&n.to_string())).collect();
     let rows = [
-        (Vec::new(), "client", "must have tls_spki_sha256 or jwks"),
+        (
+            Vec::new(),
+            "client",
+            "must have tls_spki_sha256, spiffe_id or jwks",
+        ),
         (many, "client.jwks", "at most 8"),
         (
             vec![one.clone(), jwk("1")],
@@ -192,6 +207,43 @@ fn each_ill_formed_registration_is_refused() {
         let found = e.create_client(by, client, now).map(|_| ());
         assert_eq!(found, Err(AdminError::Field { field, rule }));
     }
+
+    let with_id = |name: &str, spiffe_id: &str| Client {
+        tls_spki_sha256: None,
+        spiffe_id: SpiffeId::parse(spiffe_id).ok(),
+        ..client(name, [9; 32])
+    };
+    let refused = |rule| {
+        let field = "client.spiffe_id";
+        Err(AdminError::Field { field, rule })
+    };
+    let foreign = with_id("new", "spiffe://other.test/new");
+    let found = e.create_client(by, foreign, now).map(|_| ());
+    let rule = "its trust domain must be one that the manifest gives to the vendor";
+    assert_eq!(found, refused(rule));
+    let own = with_id("new", "spiffe://workloads.test/new");
+    world.settle(e.create_client(by, own, now).unwrap());
+    let taken = with_id("newer", "spiffe://workloads.test/new");
+    let found = e.create_client(by, taken, now).map(|_| ());
+    assert_eq!(found, refused("the SPIFFE ID belongs to another client"));
+
+    // A change is held to the same rules, and to the client's vendor.
+    let change = |client: Client| e.update_client(by, client, now).map(|_| ());
+    let unknown = change(client("nobody", [9; 32]));
+    assert_eq!(unknown, Err(AdminError::NotFound("client")));
+    let taken = change(client("stranger", CLIENT_SPKI));
+    let rule = "the key belongs to another client or administrator: use a new one";
+    let field = "client.tls_spki_sha256";
+    assert_eq!(taken, Err(AdminError::Field { field, rule }));
+    let moved = change(Client {
+        vendor: id("other"),
+        ..client("stranger", [9; 32])
+    });
+    let field = "client.vendor";
+    let rule = "a client stays with its vendor";
+    assert_eq!(moved, Err(AdminError::Field { field, rule }));
+    // Its own key may stay.
+    assert_eq!(change(client("worker", CLIENT_SPKI)), Ok(()));
 
     let mut provider = world.provider();
     let again = e.create_provider(by, provider.clone(), now).map(|_| ());

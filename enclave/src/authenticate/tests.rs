@@ -7,8 +7,8 @@ use serde_json::json;
 use super::assertion::{MAX_AHEAD_S, MAX_LIFETIME_S};
 use super::*;
 use crate::issue::IssueError;
-use crate::registry::Rotation;
-use crate::testing::{Asking, Assertion, CLIENT_SPKI, OTHER_SPKI, World, key};
+use crate::registry::{ClientKey, Rotation};
+use crate::testing::{Asking, Assertion, CLIENT_SPKI, KID, OTHER_SPKI, World, id, key};
 
 type Change = Box<dyn Fn(&mut Assertion)>;
 
@@ -427,6 +427,95 @@ fn an_assertion_outlives_a_stale_nonce_but_no_restart() {
     };
     assert_eq!(found, refused(before));
     assert_eq!(asked(&world, |_| {}), Ok(()));
+}
+
+#[test]
+fn a_workload_is_recognised_by_its_spiffe_id() {
+    let world = world();
+    let spiffe_id = SpiffeId::parse("spiffe://workloads.test/worker").unwrap();
+    let by_id = |id: &SpiffeId, spki| {
+        world
+            .ask(|ask| {
+                ask.peer = spki;
+                ask.spiffe_id = Some(id.clone());
+            })
+            .map(|issued| issued.client.to_string())
+    };
+    let no = |error: AuthenticationError| Err(IssueError::from(error));
+    let fresh = Some([9; 32]);
+    assert_eq!(
+        by_id(&spiffe_id, fresh),
+        no(AuthenticationError::UnknownCertificate)
+    );
+
+    let registered = |change: fn(&mut Client)| {
+        let mut client = world.enclave.client(&id("worker")).unwrap();
+        change(&mut client);
+        let change = world
+            .enclave
+            .update_client(world.admin(), client, &world.now);
+        world.settle(change.unwrap());
+    };
+    registered(|client| {
+        client.tls_spki_sha256 = None;
+        client.spiffe_id = SpiffeId::parse("spiffe://workloads.test/worker").ok();
+    });
+    assert_eq!(by_id(&spiffe_id, fresh), Ok("worker".to_owned()));
+    let other = SpiffeId::parse("spiffe://workloads.test/worker2").unwrap();
+    assert_eq!(
+        by_id(&other, fresh),
+        no(AuthenticationError::UnknownCertificate)
+    );
+    // The key is another client's.
+    assert_eq!(
+        by_id(&spiffe_id, Some(OTHER_SPKI)),
+        no(AuthenticationError::TwoMethods)
+    );
+    // What was taken away is nobody's.
+    let found = world.ask(|_| {}).map(|issued| issued.client.to_string());
+    assert_eq!(found, no(AuthenticationError::UnknownCertificate));
+    registered(|client| {
+        client.tls_spki_sha256 = Some(CLIENT_SPKI);
+        client.spiffe_id = None;
+    });
+    assert_eq!(
+        by_id(&spiffe_id, fresh),
+        no(AuthenticationError::UnknownCertificate)
+    );
+    assert_eq!(world.ask(|_| {}).map(|_| ()), Ok(()));
+}
+
+#[test]
+fn a_clients_keys_are_changed_without_a_gap() {
+    let mut world = world();
+    let next = key();
+    let jwk = |key: &jose::SigningKey, kid: &str| {
+        ClientKey::from_json(&key.public_key().to_json_with_kid(kid)).unwrap()
+    };
+    let (old, new) = (jwk(&world.assertion_key, KID), jwk(&next, "next"));
+    let change = |world: &World, jwks: Vec<ClientKey>| {
+        let mut client = world.enclave.client(&id("worker")).unwrap();
+        client.jwks = jwks;
+        let change = world
+            .enclave
+            .update_client(world.admin(), client, &world.now);
+        world.settle(change.unwrap());
+    };
+    let by_old = |world: &World| asked(world, |_| {});
+    let by_new = |world: &World, next: jose::SigningKey| {
+        asked(world, |assertion| {
+            assertion.kid = Some("next".into());
+            assertion.key = Some(next);
+        })
+    };
+    change(&world, vec![old, new.clone()]);
+    assert_eq!(by_old(&world), Ok(()));
+    change(&world, vec![new]);
+    assert_eq!(by_old(&world), refused(AssertionError::UnknownKey));
+    // A restart finds the change.
+    world.restart();
+    assert_eq!(by_old(&world), refused(AssertionError::UnknownKey));
+    assert_eq!(by_new(&world, next), Ok(()));
 }
 
 #[test]

@@ -11,6 +11,7 @@ use super::{
 use crate::Enclave;
 use crate::audit::Event;
 use crate::ids::GrantId;
+use crate::mint::Confirmation;
 use crate::nonce::Role;
 use crate::pending::Pending;
 use crate::policy::{self, Ask, Denied};
@@ -41,24 +42,40 @@ impl Enclave {
             return Err(GatewayError::Method);
         }
         let path = GatewayPath::parse(request.path, request.query)?;
-        let token = authorization(request.headers)?;
+        let (scheme, token) = authorization(request.headers)?;
 
         // Token: ours, for this very prefix, not expired.
         let origin = &self.config.gateway_origin;
         let audience = format!("{origin}/g/{}/{}", path.grant, path.target);
         let claims = self.check_token(token, &audience, now)?;
-        let jkt = claims.cnf.jkt.parse().map_err(|_| TokenError::Claims)?;
 
-        // Proof: by the token's key, for this very request.
-        let proofs: Vec<&[u8]> = request
-            .headers
-            .get_all(DPOP)
-            .iter()
-            .map(HeaderValue::as_bytes)
-            .collect();
-        let htu = format!("{origin}{}", request.path);
+        // Possession: by the token's key for this very request, or by the
+        // certificate of the connection.
         let htm = request.method.as_str();
-        self.accept_proof(&proofs, Role::Gateway, htm, &htu, Some((token, jkt)), now)?;
+        match (scheme, &claims.cnf) {
+            (Scheme::Dpop, Confirmation::Jkt(jkt)) => {
+                let jkt = jkt.parse().map_err(|_| TokenError::Claims)?;
+                let proofs: Vec<&[u8]> = request
+                    .headers
+                    .get_all(DPOP)
+                    .iter()
+                    .map(HeaderValue::as_bytes)
+                    .collect();
+                let htu = format!("{origin}{}", request.path);
+                self.accept_proof(&proofs, Role::Gateway, htm, &htu, Some((token, jkt)), now)?;
+            }
+            (Scheme::Bearer, bound @ Confirmation::X5tS256(_)) => {
+                let shown = request.peer.certificate_sha256;
+                if shown.as_ref().map(Confirmation::certificate).as_ref() != Some(bound) {
+                    return Err(TokenError::Certificate.into());
+                }
+            }
+            // A bound token is never a bearer token, nor the other way round
+            // [RFC 9449 §7.1].
+            (Scheme::Dpop, Confirmation::X5tS256(_)) | (Scheme::Bearer, Confirmation::Jkt(_)) => {
+                return Err(TokenError::Scheme.into());
+            }
+        }
 
         // Grant: it may have changed since the token was issued.
         let grant_id = GrantId::parse(path.grant).map_err(|_| PathError::Form)?;
@@ -75,9 +92,9 @@ impl Enclave {
             grant: &grant.value,
             resource: &audience,
             scopes: &scopes,
-            jkt: &claims.cnf.jkt,
+            bound_to: claims.cnf.thumbprint(),
         };
-        let allowed = policy::authorize(&view, origin, &ask)?;
+        let allowed = policy::authorize(&view, origin, &ask, now)?;
         self.check_fresh(now)?;
         let provider = view
             .apps
@@ -172,9 +189,18 @@ impl Enclave {
     }
 }
 
-/// The token of the one header `authorization`, of scheme `DPoP` in any case
-/// [RFC 9110 §11.1].
-fn authorization(headers: &HeaderMap) -> Result<&str, GatewayError> {
+/// How a token is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Scheme {
+    /// With a proof [RFC 9449 §7.1].
+    Dpop,
+    /// Over the connection of the certificate that it is bound to [RFC 8705 §3].
+    Bearer,
+}
+
+/// The one header `authorization`: its scheme, in any case [RFC 9110 §11.1], and
+/// its token.
+fn authorization(headers: &HeaderMap) -> Result<(Scheme, &str), GatewayError> {
     let refused = GatewayError::Authorization;
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let value = values.next().ok_or(refused.clone())?;
@@ -184,7 +210,9 @@ fn authorization(headers: &HeaderMap) -> Result<&str, GatewayError> {
     let value = value.to_str().map_err(|_| refused.clone())?;
     let (scheme, token) = value.split_once(' ').ok_or(refused.clone())?;
     if scheme.eq_ignore_ascii_case("dpop") {
-        Ok(token)
+        Ok((Scheme::Dpop, token))
+    } else if scheme.eq_ignore_ascii_case("bearer") {
+        Ok((Scheme::Bearer, token))
     } else {
         Err(refused)
     }

@@ -22,6 +22,7 @@ struct Calling {
     path: String,
     query: Option<String>,
     headers: HeaderMap,
+    peer: Peer,
     /// What the proof says; made when the call is sent.
     proof: Proving,
 }
@@ -52,6 +53,7 @@ fn call(world: &World, change: impl FnOnce(&mut Calling)) -> Result<Admitted, Ga
         path: PATH.into(),
         query: Some("a=1".into()),
         headers,
+        peer: Peer::default(),
         proof: Proving {
             key: None,
             htm: "GET".into(),
@@ -79,6 +81,7 @@ fn call(world: &World, change: impl FnOnce(&mut Calling)) -> Result<Admitted, Ga
         path: &calling.path,
         query: calling.query.as_deref(),
         headers: &calling.headers,
+        peer: &calling.peer,
     };
     let pending = world.enclave.admit(&request, &world.now)?;
     Ok(world.settle(pending))
@@ -208,6 +211,14 @@ fn each_call_that_is_not_granted_is_refused() {
                     .replace("DPoP", "Bearer");
                 c.headers.insert("authorization", v.parse().unwrap());
             }),
+            denied_token(TokenError::Scheme),
+        ),
+        (
+            "basic scheme",
+            Box::new(|_, c| {
+                let basic = HeaderValue::from_static("Basic eDp5");
+                c.headers.insert("authorization", basic);
+            }),
             GatewayError::Authorization,
         ),
         (
@@ -300,6 +311,43 @@ fn each_call_that_is_not_granted_is_refused() {
     for (what, change, expected) in rows {
         let found = call(&world, |calling| change(&world, calling));
         assert_eq!(found.map(|_| ()), Err(expected), "{what}");
+    }
+}
+
+#[test]
+fn a_token_of_a_certificate_passes_over_its_connections_alone() {
+    let world = World::new(Rotation::Strict);
+    let (own, other) = ([7; 32], [8; 32]);
+    let issued = world.ask(|ask| {
+        ask.certificate = Some(own);
+        ask.bind_certificate = true;
+        ask.proofs.clear();
+    });
+    let token = issued.unwrap().access_token;
+    let show = |scheme: &str, certificate: Option<[u8; 32]>| {
+        call(&world, |c| {
+            let value = format!("{scheme} {token}").parse().unwrap();
+            c.headers.insert("authorization", value);
+            c.peer.certificate_sha256 = certificate;
+        })
+        .map(|_| ())
+    };
+    let no = |error: TokenError| Err(GatewayError::Token(error));
+    let rows = [
+        ("Bearer", Some(own), Ok(())),
+        ("bearer", Some(own), Ok(())),
+        // M01, M02
+        ("Bearer", None, no(TokenError::Certificate)),
+        ("Bearer", Some(other), no(TokenError::Certificate)),
+        // M03: with a good proof of another key beside it.
+        ("DPoP", Some(own), no(TokenError::Scheme)),
+    ];
+    for (scheme, certificate, expected) in rows {
+        assert_eq!(
+            show(scheme, certificate),
+            expected,
+            "{scheme} {certificate:?}"
+        );
     }
 }
 

@@ -14,7 +14,7 @@ pub enum TokenError {
     /// It is not a JWS that we would sign.
     #[error(transparent)]
     Jws(#[from] JwsError),
-    /// Its type is not `at+jwt`.
+    /// Its type is not `at+jwt`, or that with `application/` before it.
     #[error("the token's type is not at+jwt")]
     Type,
     /// It names a key that is not ours.
@@ -32,9 +32,18 @@ pub enum TokenError {
     /// It has expired.
     #[error("the token has expired")]
     Expired,
+    /// It is from a time that is yet to come.
+    #[error("the token is not valid yet")]
+    FromFuture,
     /// It was revoked.
     #[error("the token was revoked")]
     Revoked,
+    /// It is bound in another way than it is shown.
+    #[error("the token is bound in another way than it is shown")]
+    Scheme,
+    /// It is bound to another certificate than the connection's, or that has none.
+    #[error("the token is bound to another certificate")]
+    Certificate,
 }
 
 impl Enclave {
@@ -55,14 +64,15 @@ impl Enclave {
     /// Checks a token of ours, whatever its audience.
     pub(crate) fn read_token(&self, token: &str, now: &Now) -> Result<Claims, TokenError> {
         let jws = Compact::parse(token)?;
-        if jws.typ() != Some("at+jwt") {
+        // [RFC 9068 §4]
+        if !matches!(jws.typ(), Some("at+jwt" | "application/at+jwt")) {
             return Err(TokenError::Type);
         }
         let key = self.keys.token();
         if jws.kid() != Some(key.kid()) {
             return Err(TokenError::UnknownKey);
         }
-        let verified = jws.verify(key.public_key(), &[Alg::Es256])?;
+        let verified = jws.verify(key.public_key(), &[Alg::Es256, Alg::EdDsa])?;
         let claims: Claims =
             serde_json::from_slice(verified.payload()).map_err(|_| TokenError::Claims)?;
         if claims.iss != self.config.issuer {
@@ -71,9 +81,15 @@ impl Enclave {
         if now.hi_s >= claims.exp {
             return Err(TokenError::Expired);
         }
+        if claims.iat > now.hi_s {
+            return Err(TokenError::FromFuture);
+        }
         if self.view.read().revoked.contains_key(&claims.jti) {
             return Err(TokenError::Revoked);
         }
         Ok(claims)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,6 +10,7 @@ fn of(spki: [u8; 32]) -> Credentials<'static> {
     Credentials {
         peer: Peer {
             spki_sha256: Some(spki),
+            ..Peer::default()
         },
         ..Credentials::default()
     }

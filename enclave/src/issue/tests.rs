@@ -46,6 +46,50 @@ fn a_token_is_what_rfc_9068_and_rfc_9449_ask_for() {
 }
 
 #[test]
+fn a_token_is_bound_to_the_certificate_that_the_caller_prefers() {
+    let world = world();
+    let ask = |certificate| {
+        world.ask(|ask| {
+            ask.certificate = certificate;
+            ask.bind_certificate = true;
+            ask.proofs.clear();
+        })
+    };
+    let issued = ask(Some([0xfb; 32])).unwrap();
+    assert_eq!(issued.token_type, "Bearer");
+    let claims = issued.access_token.split('.').nth(1).unwrap();
+    let claims = jose::base64url::decode(claims).unwrap();
+    let claims: serde_json::Value = serde_json::from_slice(&claims).unwrap();
+    // Exactly one method [RFC 8705 §3.1].
+    let x5t = jose::base64url::encode(&[0xfb; 32]);
+    assert_eq!(claims["cnf"], serde_json::json!({ "x5t#S256": x5t }));
+    let found = ask(None).map(|_| ());
+    assert_eq!(found, Err(IssueError::NothingToBindTo));
+    // A key that is frozen is frozen in either form.
+    let subject = Subject::Key(x5t);
+    world.freeze(subject.clone());
+    let found = ask(Some([0xfb; 32])).map(|_| ());
+    assert_eq!(found, Err(Denied::Frozen { subject }.into()));
+}
+
+#[test]
+fn a_token_outlives_neither_its_grant_nor_what_endorses_the_platform() {
+    let mut world = world();
+    let life = |world: &World| world.ask(|_| {}).map(|issued| issued.expires_in_s);
+    assert_eq!(life(&world), Ok(300));
+    let (lo_s, hi_s) = (world.now.lo_s, world.now.hi_s);
+    world.enclave.config.endorsed_until_s = Some(lo_s + 299);
+    assert_eq!(life(&world), Ok(299));
+    world.grant_until(hi_s + 100);
+    assert_eq!(life(&world), Ok(hi_s + 100 - lo_s));
+    world.enclave.config.endorsed_until_s = Some(lo_s);
+    assert_eq!(life(&world), Ok(0));
+    world.enclave.config.endorsed_until_s = None;
+    world.now.hi_s += 100;
+    assert_eq!(life(&world), Err(Denied::Expired.into()));
+}
+
+#[test]
 fn no_scopes_ask_for_all_of_the_grant_and_a_direct_resource_is_its_own_audience() {
     let world = world();
     let issued = world.ask(|ask| {
@@ -264,10 +308,11 @@ fn a_freeze_between_decision_and_release_holds_the_token_back() {
         credentials: Credentials {
             peer: Peer {
                 spki_sha256: Some(CLIENT_SPKI),
+                ..Peer::default()
             },
             ..Credentials::default()
         },
-        proofs: vec![proof.as_bytes()],
+        binding: Binding::Proof(vec![proof.as_bytes()]),
         grant: Some("contacts"),
         resource: RESOURCE,
         scopes: &[],
@@ -297,10 +342,11 @@ fn a_token_without_a_leaf_does_not_exist() {
         credentials: Credentials {
             peer: Peer {
                 spki_sha256: Some(CLIENT_SPKI),
+                ..Peer::default()
             },
             ..Credentials::default()
         },
-        proofs: vec![proof.as_bytes()],
+        binding: Binding::Proof(vec![proof.as_bytes()]),
         grant: Some("contacts"),
         resource: RESOURCE,
         scopes: &[],

@@ -51,6 +51,9 @@ pub(crate) type StoredKey = (&'static str, Zeroizing<Vec<u8>>);
 pub struct TokenKey {
     kid: String,
     key: SigningKey,
+    /// For tests that forge tokens.
+    #[cfg(test)]
+    pkcs8: Zeroizing<Vec<u8>>,
 }
 
 impl TokenKey {
@@ -64,6 +67,11 @@ impl TokenKey {
     #[must_use]
     pub fn public_key(&self) -> &PublicKey {
         self.key.public_key()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn pkcs8(&self) -> &[u8] {
+        &self.pkcs8
     }
 
     pub(crate) fn sign(
@@ -92,6 +100,7 @@ impl Keyring {
     /// Makes the long-lived keys, for the first boot.
     pub(crate) fn create(
         hosts: &[HostName],
+        token_alg: Alg,
         now: &Now,
         rng: &dyn SecureRandom,
     ) -> Result<Vec<StoredKey>, KeyringError> {
@@ -99,7 +108,7 @@ impl Keyring {
         let (certificate, pkcs8) = Authority::create(hosts, now, rng)?;
         let hpke = DepositPrivateKey::generate(rng).map_err(|_| KeyringError::Randomness)?;
         Ok(vec![
-            (TOKEN, generate(Alg::Es256)?),
+            (TOKEN, generate(token_alg)?),
             (
                 AUTHORITY,
                 Zeroizing::new(length_prefixed(&[&certificate, &pkcs8])),
@@ -140,7 +149,12 @@ impl Keyring {
         );
         let instance = InstanceKey::generate(rng).map_err(|_| KeyringError::Randomness)?;
         Ok(Self {
-            token: TokenKey { kid, key },
+            token: TokenKey {
+                kid,
+                key,
+                #[cfg(test)]
+                pkcs8: find(TOKEN)?.clone(),
+            },
             authority: Authority::open(certificate, pkcs8)?,
             hpke: DepositPrivateKey::from_bytes(&hpke).map_err(|_| KeyringError::Damaged(HPKE))?,
             log: signing(LOG)?,

@@ -183,7 +183,7 @@ impl Caller {
         let mut request = tonic::Request::new(IssueTokenRequest {
             grant: self.target.grant.clone(),
             resource: self.target.resource.clone(),
-            scopes: Vec::new(),
+            ..Default::default()
         });
         let proof = AsciiMetadataValue::try_from(proof)?;
         request.metadata_mut().insert("dpop", proof);

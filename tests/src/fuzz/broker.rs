@@ -187,6 +187,7 @@ fn message_seeds() -> Vec<Vec<u8>> {
         vendor: id(),
         tls_spki_sha256: vec![1; 32],
         jwks: Vec::new(),
+        spiffe_id: "spiffe://workloads.test/sync".to_owned(),
     };
     let provider = v1::Provider {
         id: id(),
@@ -225,6 +226,7 @@ fn message_seeds() -> Vec<Vec<u8>> {
         grant: id(),
         resource: url(),
         scopes: vec!["contacts.read".to_owned()],
+        binding: v1::TokenBinding::Certificate.into(),
     };
     vec![
         message(0, tenant.encode_to_vec()),

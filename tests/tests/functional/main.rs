@@ -1,5 +1,6 @@
 //! What Tokenkeep is for, through its real doors: real processes, TLS, files and providers.
 
+mod certificates;
 mod command_line;
 mod configuration;
 mod crash;
@@ -7,6 +8,7 @@ mod deposit;
 mod drain;
 mod judge;
 mod providers;
+mod python;
 mod real_provider;
 mod rollback;
 mod single_flight;

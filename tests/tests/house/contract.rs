@@ -21,6 +21,7 @@ const MAY_BE_TOLD: &[(&str, &str)] = &[
     ("App.vendor", "an id"),
     ("Client.id", "an id that the vendor chose"),
     ("Client.jwks", "public keys"),
+    ("Client.spiffe_id", "the name of a workload"),
     ("Client.tls_spki_sha256", "the digest of a public key"),
     ("Client.vendor", "an id"),
     (
@@ -82,6 +83,10 @@ const MAY_BE_TOLD: &[(&str, &str)] = &[
         "the scopes of a token that the caller showed",
     ),
     (
+        "IntrospectTokenResponse.x5t_s256",
+        "the digest of a certificate",
+    ),
+    (
         "IssueTokenResponse.access_token",
         "a token that the enclave minted, bound to the caller's key",
     ),
@@ -90,7 +95,7 @@ const MAY_BE_TOLD: &[(&str, &str)] = &[
         "the resource that was asked for",
     ),
     ("IssueTokenResponse.scopes", "scopes within the grant"),
-    ("IssueTokenResponse.token_type", "the word DPoP"),
+    ("IssueTokenResponse.token_type", "the word DPoP or Bearer"),
     (
         "ListAppsResponse.next_page_token",
         "the last id of the page",

@@ -77,7 +77,8 @@ async fn each_flaw_of_credentials_is_refused_before_the_api_sees_anything() {
     let rows: Vec<Row> = vec![
         ("nothing", vec![], no_credentials),
         ("a proof alone", vec![(DPOP, right())], no_credentials),
-        ("the bearer scheme", with(&bearer), no_credentials),
+        ("the bearer scheme", with(&bearer), token_refused),
+        ("the basic scheme", with("Basic eDp5"), no_credentials),
         ("no scheme", with(&token), no_credentials),
         (
             "two tokens",
