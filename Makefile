@@ -2,7 +2,7 @@
 #
 #   demo           build and walk through the product on loopback: needs Rust and a C compiler
 #   up             keep the same stack running, with commands to try
-#   test           every test, the JavaScript ones included: needs Python 3 with pip where there is no Node
+#   test           every test, the JavaScript and Python ones included: needs Python 3.11 with pip
 #   lint           formatting and clippy
 #   doc            the documentation of all crates, warnings refused
 #   bench          CPU time per issued token against a bare server on the same stack

@@ -10,6 +10,9 @@ soak=${TOKENKEEP_SOAK:-}
 # Where Node is and where the packages of its tests lie: Rust tests start processes of it, too.
 environment=$(scripts/node.sh --export)
 eval "$environment"
+# The same of Python.
+environment=$(scripts/python.sh --export)
+eval "$environment"
 
 # The end-to-end tests start the programs themselves.
 "$cargo" build --locked --workspace --bins

@@ -8,5 +8,6 @@ pub mod fetch;
 pub mod node;
 pub mod pki;
 pub mod provider;
+pub mod python;
 pub mod snp;
 pub mod tdx;

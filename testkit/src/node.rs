@@ -2,7 +2,13 @@
 //!
 //! `scripts/node.sh` sets them up and prints the two variables that [`NodeEnv::from_env`] reads.
 
-use std::{ffi::OsString, io, path::PathBuf, process::Stdio, time::Duration};
+use std::{
+    ffi::OsString,
+    io,
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
 
 use secrecy::SecretString;
 use serde::Deserialize;
@@ -27,7 +33,9 @@ const DEADLINE: Duration = Duration::from_secs(60);
 #[derive(Debug, thiserror::Error)]
 pub enum NodeError {
     /// A variable is not set: the tests must not pass by doing nothing.
-    #[error("{0} is not set: run `eval \"$(scripts/node.sh --export)\"` first")]
+    #[error(
+        "{0} is not set: run `eval \"$(scripts/node.sh --export; scripts/python.sh --export)\"` first"
+    )]
     NotSetUp(&'static str),
     /// The process does not start.
     #[error("cannot start Node")]
@@ -74,9 +82,32 @@ impl NodeEnv {
     }
 
     fn spawn(&self, script: &str) -> Result<Process, NodeError> {
-        let mut child = Command::new(&self.node)
+        Process::start(&self.node, script, &self.dir)
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the test harness, not the product, is told by its environment where Node is"
+)]
+pub(crate) fn variable(name: &'static str) -> Result<OsString, NodeError> {
+    std::env::var_os(name).ok_or(NodeError::NotSetUp(name))
+}
+
+/// A script that answers JSON lines with JSON lines. Killed on drop; it also ends by itself when
+/// its input closes.
+#[derive(Debug)]
+pub(crate) struct Process {
+    child: Child,
+    input: ChildStdin,
+    output: Lines<BufReader<ChildStdout>>,
+}
+
+impl Process {
+    pub(crate) fn start(program: &Path, script: &str, dir: &Path) -> Result<Self, NodeError> {
+        let mut child = Command::new(program)
             .arg(script)
-            .current_dir(&self.dir)
+            .current_dir(dir)
             .env("NODE_ENV", "production")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -86,33 +117,14 @@ impl NodeEnv {
         let (Some(input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
             return Err(NodeError::Ended);
         };
-        Ok(Process {
+        Ok(Self {
             child,
             input,
             output: BufReader::new(output).lines(),
         })
     }
-}
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the test harness, not the product, is told by its environment where Node is"
-)]
-fn variable(name: &'static str) -> Result<OsString, NodeError> {
-    std::env::var_os(name).ok_or(NodeError::NotSetUp(name))
-}
-
-/// A script that answers JSON lines with JSON lines. Killed on drop; it also ends by itself when
-/// its input closes.
-#[derive(Debug)]
-struct Process {
-    child: Child,
-    input: ChildStdin,
-    output: Lines<BufReader<ChildStdout>>,
-}
-
-impl Process {
-    async fn ask(&mut self, question: &Value) -> Result<String, NodeError> {
+    pub(crate) async fn ask(&mut self, question: &Value) -> Result<String, NodeError> {
         let mut line = question.to_string();
         line.push('\n');
         let asked = async {
@@ -128,7 +140,27 @@ impl Process {
         }
     }
 
-    async fn stop(self) -> Result<(), NodeError> {
+    /// Asks one thing, of a script that reads its input to the end.
+    pub(crate) async fn only(self, question: &Value) -> Result<String, NodeError> {
+        let Self {
+            child: _child,
+            mut input,
+            mut output,
+        } = self;
+        let asked = async {
+            input.write_all(question.to_string().as_bytes()).await?;
+            drop(input);
+            output.next_line().await
+        };
+        match timeout(DEADLINE, asked).await {
+            Ok(Ok(Some(answer))) => Ok(answer),
+            Ok(Ok(None)) => Err(NodeError::Ended),
+            Ok(Err(error)) => Err(NodeError::Talk(error)),
+            Err(_) => Err(NodeError::Slow),
+        }
+    }
+
+    pub(crate) async fn stop(self) -> Result<(), NodeError> {
         let Self {
             mut child,
             input,

@@ -1,4 +1,4 @@
-//! Tokens and proofs before an independent resource server, which knows nothing of our code.
+//! Tokens and proofs before independent resource servers, which know nothing of our code.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -9,12 +9,13 @@
 
 use serde_json::{Value, json};
 use testkit::node::{Judge, NodeEnv};
+use testkit::python::PythonEnv;
 use tests::caller::{Caller, proof};
 use tests::stack::{Blueprint, Stack};
-use tokenkeep::{DpopKey, Signer as _};
+use tokenkeep::{Clock as _, DpopKey, Signer as _, SystemClock};
 
 #[tokio::test]
-async fn an_independent_resource_server_accepts_our_tokens_and_nothing_near_them() {
+async fn independent_resource_servers_accept_our_tokens_and_nothing_near_them() {
     let node = NodeEnv::from_env().unwrap();
     let stack = Stack::with_grant(Blueprint::default()).await;
     let caller = Caller::of(&stack).await;
@@ -40,11 +41,16 @@ async fn an_independent_resource_server_accepts_our_tokens_and_nothing_near_them
         "url": url,
         "access_token": token,
         "dpop_proof": caller.proof("GET", &url, "", Some(&token)),
+        "now_s": SystemClock.unix_time_s(),
     });
     let mut judge = Judge::spawn(&node).unwrap();
+    let mut second = PythonEnv::from_env().unwrap().judge().unwrap();
     let verdict = judge.judge(&right).await.unwrap();
     assert!(verdict.ok, "{verdict:?}");
     let claims = verdict.claims.unwrap();
+    let same = second.judge(&right).await.unwrap();
+    assert!(same.ok, "{same:?}");
+    assert_eq!(same.claims.as_ref(), Some(&claims));
     assert_eq!(claims["iss"], stack.url("issuer"));
     assert_eq!(claims["aud"], stack.resource());
     assert_eq!(claims["client_id"], dev::names::CLIENT);
@@ -120,6 +126,9 @@ async fn an_independent_resource_server_accepts_our_tokens_and_nothing_near_them
         let verdict = judge.judge(&case).await.unwrap();
         assert!(!verdict.ok, "{name}: {verdict:?}");
         assert!(verdict.error.is_some(), "{name}");
+        let verdict = second.judge(&case).await.unwrap();
+        assert!(!verdict.ok, "{name}: {verdict:?}");
+        assert!(verdict.by.is_some(), "{name}");
     }
     assert!(judge.judge(&right).await.unwrap().ok);
 }
