@@ -4,6 +4,7 @@ pub mod bars;
 pub mod binary;
 pub mod caller;
 pub mod cli;
+pub mod core;
 pub mod effort;
 pub mod fuzz;
 pub mod https;

@@ -14,7 +14,7 @@ use tests::fuzz::{Mutator, TARGETS, Target, target};
 /// Mutations of each target. Those that verify signatures get a tenth.
 fn mutations(name: &str) -> u32 {
     let soak = tests::effort::is_full();
-    let costly = ["attestation_evidence", "broker_store"].contains(&name);
+    let costly = ["attestation_evidence", "broker_store", "enclave_assertion"].contains(&name);
     let every_day = if costly { 2_000 } else { 20_000 };
     if soak { every_day * 20 } else { every_day }
 }
@@ -80,13 +80,17 @@ each![
     attestation_nonce_path,
     attestation_policy,
     attestation_report,
+    broker_form,
     broker_host_config,
     broker_messages,
+    broker_metadata,
     broker_store,
+    enclave_assertion,
     enclave_envelope,
     enclave_frame,
     enclave_headers,
     enclave_record,
+    enclave_spiffe_id,
     enclave_text,
     jose_dpop,
     jose_dpop_signed,

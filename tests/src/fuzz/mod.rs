@@ -17,6 +17,7 @@ mod broker;
 mod enclave;
 mod jose;
 mod mutate;
+mod oauth;
 mod tlog;
 
 pub use mutate::Mutator;
@@ -39,7 +40,7 @@ impl std::fmt::Debug for Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 24] = [
+pub const TARGETS: [Target; 28] = [
     attestation::BUNDLE,
     attestation::DEPOSIT,
     attestation::EVIDENCE,
@@ -47,13 +48,17 @@ pub const TARGETS: [Target; 24] = [
     attestation::NONCE_PATH,
     attestation::POLICY,
     attestation::REPORT,
+    oauth::FORM,
     broker::HOST_CONFIG,
     broker::MESSAGES,
+    oauth::METADATA,
     broker::STORE,
+    oauth::ASSERTION,
     enclave::ENVELOPE,
     enclave::FRAME,
     enclave::HEADERS,
     enclave::RECORD,
+    oauth::SPIFFE_ID,
     enclave::TEXT,
     jose::DPOP,
     jose::DPOP_SIGNED,

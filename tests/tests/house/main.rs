@@ -10,6 +10,7 @@
 )]
 
 mod arrows;
+mod cases;
 mod claims;
 mod contract;
 mod sources;

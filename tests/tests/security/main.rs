@@ -6,4 +6,5 @@ mod gateway_answers;
 mod gateway_refusals;
 mod grpc_refusals;
 mod hygiene;
+mod replays;
 mod state_files;

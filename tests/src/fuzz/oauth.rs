@@ -1,0 +1,153 @@
+//! What the OAuth doors read: forms, the paths of metadata, client assertions, SPIFFE IDs.
+
+use std::str;
+use std::sync::LazyLock;
+
+use broker::gateway::metadata;
+use broker::public::form::Form;
+use enclave::authenticate::assertion::AssertionError;
+use enclave::authenticate::{AuthenticationError, Credentials};
+use enclave::introspect::IntrospectError;
+use enclave::spiffe::SpiffeId;
+use jose::jws::{self, HeaderMember};
+use ring::rand::SystemRandom;
+use serde_json::json;
+
+use super::Target;
+use crate::core::{BEGIN, CLIENT, Core, ISSUER, KID};
+
+pub(super) const FORM: Target = Target {
+    name: "broker_form",
+    run: form,
+    seeds: form_seeds,
+};
+pub(super) const METADATA: Target = Target {
+    name: "broker_metadata",
+    run: metadata_path,
+    seeds: metadata_seeds,
+};
+pub(super) const ASSERTION: Target = Target {
+    name: "enclave_assertion",
+    run: assertion,
+    seeds: assertion_seeds,
+};
+pub(super) const SPIFFE_ID: Target = Target {
+    name: "enclave_spiffe_id",
+    run: spiffe_id,
+    seeds: spiffe_id_seeds,
+};
+
+/// An enclave with one client. It has no sockets, so any executor drives it.
+static CORE: LazyLock<Core> = LazyLock::new(|| {
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    runtime.unwrap().block_on(Core::new())
+});
+
+fn form(input: &[u8]) -> bool {
+    let Ok(form) = Form::parse(input) else {
+        return false;
+    };
+    for name in ["grant_type", "client_assertion", "resource", ""] {
+        // What is told is told as it is: no value is empty.
+        assert!(form.value(name).is_none_or(|value| !value.is_empty()));
+    }
+    true
+}
+
+fn form_seeds() -> Vec<Vec<u8>> {
+    let seeds: [&[u8]; 3] = [
+        b"grant_type=client_credentials&resource=https%3A%2F%2Fapi.test%2Fv1&scope=a+b",
+        b"client_assertion_type=urn%3Aietf%3Aparams%3Aoauth%3Aclient-assertion-type%3Ajwt-bearer&client_assertion=a.b.c",
+        b"token=x&&b&c=%C3%A9",
+    ];
+    seeds.map(<[u8]>::to_vec).to_vec()
+}
+
+fn metadata_path(input: &[u8]) -> bool {
+    let Ok(path) = str::from_utf8(input) else {
+        return false;
+    };
+    let Some(url) = metadata::url(CORE.enclave.config(), path) else {
+        return false;
+    };
+    // It goes into a quoted string of a header.
+    assert!(
+        url.bytes()
+            .all(|b| b.is_ascii_graphic() && b != b'"' && b != b'\\')
+    );
+    true
+}
+
+fn metadata_seeds() -> Vec<Vec<u8>> {
+    ["/g/contacts/api", "/g/contacts/api/v1/people", "/g/a/b/"]
+        .map(|path| path.as_bytes().to_vec())
+        .to_vec()
+}
+
+/// An input that begins like claims is signed by the client's key, so that what is behind the signature is reached.
+fn assertion(input: &[u8]) -> bool {
+    let core = &*CORE;
+    let signed = input.starts_with(b"{").then(|| {
+        let members = [
+            HeaderMember::Typ("client-authentication+jwt"),
+            HeaderMember::Kid(KID),
+        ];
+        let signed = jws::sign(&members, input, &core.assertion_key, &SystemRandom::new());
+        signed.unwrap().into_bytes()
+    });
+    let credentials = Credentials {
+        assertions: vec![signed.as_deref().unwrap_or(input)],
+        ..Credentials::default()
+    };
+    match core.enclave.introspect(&credentials, "x", &BEGIN) {
+        Ok(told) => {
+            assert_eq!(told, None);
+            true
+        }
+        // One that holds and was seen before is one that holds.
+        Err(IntrospectError::Client(AuthenticationError::Assertion(
+            AssertionError::Replayed | AssertionError::Full,
+        ))) => true,
+        Err(_) => false,
+    }
+}
+
+fn assertion_seeds() -> Vec<Vec<u8>> {
+    let claims = json!({
+        "iss": CLIENT, "sub": CLIENT, "aud": ISSUER,
+        "exp": BEGIN.lo_s + 60, "iat": BEGIN.lo_s, "jti": "seed-1",
+    });
+    let more = json!({
+        "iss": CLIENT, "sub": CLIENT, "aud": ISSUER, "nbf": BEGIN.lo_s,
+        "exp": BEGIN.lo_s + 300, "iat": BEGIN.lo_s + 10, "jti": "seed-2", "x": [1, {"y": null}],
+    });
+    [claims, more]
+        .map(|claims| claims.to_string().into_bytes())
+        .to_vec()
+}
+
+fn spiffe_id(input: &[u8]) -> bool {
+    let Ok(text) = str::from_utf8(input) else {
+        return false;
+    };
+    let Ok(id) = SpiffeId::parse(text) else {
+        return false;
+    };
+    assert_eq!(id.as_str(), text);
+    let (domain, path) = text["spiffe://".len()..].split_once('/').expect("a path");
+    assert_eq!(id.trust_domain(), domain);
+    assert!(
+        path.split('/')
+            .all(|segment| !["", "..", "."].contains(&segment))
+    );
+    true
+}
+
+fn spiffe_id_seeds() -> Vec<Vec<u8>> {
+    [
+        "spiffe://acme.example/sync",
+        "spiffe://a-b_c/ns/Prod/sa/x.y",
+    ]
+    .map(|id| id.as_bytes().to_vec())
+    .to_vec()
+}
