@@ -765,6 +765,18 @@ mod tests {
                 Some("invalid_grant"),
             ),
             (
+                Denied::Expired.into(),
+                Code::FailedPrecondition,
+                "GRANT_EXPIRED",
+                Some("invalid_grant"),
+            ),
+            (
+                IssueError::NothingToBindTo,
+                Code::InvalidArgument,
+                "INVALID_REQUEST",
+                Some("invalid_request"),
+            ),
+            (
                 Denied::NotWitnessed.into(),
                 Code::Unavailable,
                 "NOT_WITNESSED",
