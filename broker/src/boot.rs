@@ -1,32 +1,25 @@
-//! Boot: opens the envelope and the store, and brings the enclave up.
+//! Boot: opens the store, and brings the enclave up with the keys of its envelope.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-use attestation::{Attester, AttesterError, Platform, SealingFields};
+use attestation::{Attester, AttesterError, Platform};
 use enclave::Enclave;
 use enclave::boot::{Boot, BootError};
 use enclave::config::Config;
 use enclave::frame::FrameCipher;
-use enclave::keys::envelope::{self, EnvelopeError, LocalSecret, MAX_ENVELOPE_BYTES};
-use enclave::keys::root::RootKey;
+use enclave::keys::envelope::EnvelopeError;
+use enclave::keys::root::{RootKey, Unlocked};
 use enclave::log::Image;
 use enclave::seal::SealError;
 use enclave::store::{Log, Store, StoreError};
 use enclave::time::Now;
 use ring::rand::SystemRandom;
 use thiserror::Error;
-use zeroize::Zeroizing;
 
 use crate::events;
-use crate::files::{FileError, read_bounded};
-use crate::store::{EmbeddedStore, FILE_NAME, OpenError, create_or_replace};
-
-/// The file with the wrapped root key, beside the store's.
-pub const ENVELOPE_NAME: &str = "root.envelope";
-
-/// The longest share in bytes.
-const MAX_SHARE_BYTES: usize = 4 * 1024;
+use crate::files::FileError;
+use crate::store::{EmbeddedStore, OpenError};
 
 /// Records that are read from the store at a time.
 const SCAN: usize = 1_024;
@@ -37,9 +30,31 @@ pub enum StartError {
     /// A file can't be read or written.
     #[error(transparent)]
     File(#[from] FileError),
-    /// No share is configured.
-    #[error("host.toml names no share_file, and without a share the root key does not open")]
-    NoShare,
+    /// Nobody holds a share.
+    #[error(
+        "the manifest names no keyholders, and without their shares the root key does not open: add [keyholders], or for an emulated enclave a share_file in host.toml"
+    )]
+    NoKeyholders,
+    /// A share file where there is hardware.
+    #[error(
+        "share_file in host.toml is for emulated enclaves: on hardware the manifest must name [keyholders]"
+    )]
+    ShareFileOnHardware,
+    /// The manifest does not let this image open the state.
+    #[error("the manifest's [images] does not let this image open the state: {what}")]
+    ImageForbidden {
+        /// What is wrong.
+        what: String,
+    },
+    /// A keyholder that the manifest names can't be asked.
+    #[error("the manifest's keyholder {name}: its url is none")]
+    KeyholderUrl {
+        /// Its name.
+        name: String,
+    },
+    /// No number can be drawn.
+    #[error("no random bytes")]
+    Random,
     /// The platform's report does not say which image runs.
     #[error("the platform's report does not say which image runs")]
     Image,
@@ -87,25 +102,27 @@ pub struct Booted {
     pub store: EmbeddedStore,
 }
 
-/// Brings the enclave up from the state directory, or begins a new state there.
+/// Brings the enclave up from the state directory, or begins a new state there, with the keys of its envelope and the
+/// root that these replace, if it is still needed.
 ///
 /// # Errors
 /// [`StartError`].
 pub async fn boot(
     config: Config,
     state_dir: &Path,
-    share_file: Option<&Path>,
+    (keys, retiring): (&Unlocked, Option<&RootKey>),
     attester: &dyn Attester,
     now: &Now,
 ) -> Result<Booted, StartError> {
     let rng = SystemRandom::new();
-    make_dir(state_dir)?;
-    let root = open_root(state_dir, share_file, attester, &rng)?;
-    let cipher = FrameCipher::new(root.frame_key()?);
+    let cipher = FrameCipher::new(keys.state.frame_key()?);
     let (store, report) = EmbeddedStore::open(state_dir, cipher, rng.clone(), Box::new(end))?;
     events::store_opened(&report);
 
-    let mut boot = Boot::new(config, &root, Box::new(rng))?;
+    let mut boot = Boot::new(config, keys, Box::new(rng))?;
+    if let Some(old) = retiring {
+        boot = boot.and_retiring(old)?;
+    }
     let mut after = None;
     loop {
         let records = store.scan(after.as_ref(), SCAN).await?;
@@ -118,6 +135,9 @@ pub async fn boot(
         }
     }
     load_leaves(&mut boot, &store)?;
+    if let Some(batch) = boot.admit_manifest()? {
+        let _receipt = store.commit(batch).await?;
+    }
     if let Some(batch) = boot.create_keys(now)? {
         let _receipt = store.commit(batch).await?;
     }
@@ -150,7 +170,7 @@ fn load_leaves(boot: &mut Boot, store: &EmbeddedStore) -> Result<(), StartError>
 }
 
 /// The image that runs, by the platform's own word.
-fn image(attester: &dyn Attester) -> Result<Image, StartError> {
+pub(crate) fn image(attester: &dyn Attester) -> Result<Image, StartError> {
     let evidence = attester.evidence(&[0; 64])?;
     let (platform, claims) = match evidence.platform {
         Platform::Snp => {
@@ -186,102 +206,15 @@ fn end(kind: io::ErrorKind) {
     std::process::exit(70);
 }
 
-fn make_dir(dir: &Path) -> Result<(), FileError> {
+/// Makes the state directory, for the service alone, if it is not there.
+///
+/// # Errors
+/// [`FileError`].
+pub fn make_dir(dir: &Path) -> Result<(), FileError> {
     use std::os::unix::fs::DirBuilderExt;
     std::fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(dir)
         .map_err(|error| FileError::new("create", dir, &error))
-}
-
-fn open_root(
-    dir: &Path,
-    share_file: Option<&Path>,
-    attester: &dyn Attester,
-    rng: &SystemRandom,
-) -> Result<RootKey, StartError> {
-    let share_file = share_file.ok_or(StartError::NoShare)?;
-    let share = Zeroizing::new(read_bounded(share_file, MAX_SHARE_BYTES)?);
-    let envelope_path = dir.join(ENVELOPE_NAME);
-    let store_path = dir.join(FILE_NAME);
-    let exists = |path: &Path| {
-        path.try_exists()
-            .map_err(|error| FileError::new("look for", path, &error))
-    };
-    let failed = |source| StartError::Envelope {
-        path: envelope_path.clone(),
-        source,
-    };
-    match (exists(&envelope_path)?, exists(&store_path)?) {
-        (true, store) => {
-            if !store {
-                // A crash of the first boot, or a host that took the store away:
-                // the service begins empty, and whoever pinned its CA will see.
-                events::store_absent(&store_path);
-            }
-            let file = read_bounded(&envelope_path, MAX_ENVELOPE_BYTES)?;
-            let inputs = envelope::local_inputs(&file).map_err(failed)?;
-            let fields = fields_from(&inputs).ok_or(EnvelopeError::Unreadable);
-            let tee_key = attester.derived_key(&fields.map_err(failed)?)?;
-            let local = LocalSecret {
-                tee_key: tee_key.expose_secret(),
-                tee_key_inputs: &inputs,
-                share: &share,
-            };
-            envelope::open(&file, &local).map_err(failed)
-        }
-        (false, false) => {
-            let fields = attester.sealing_fields()?;
-            let inputs = fields_text(&fields);
-            let tee_key = attester.derived_key(&fields)?;
-            let local = LocalSecret {
-                tee_key: tee_key.expose_secret(),
-                tee_key_inputs: &inputs,
-                share: &share,
-            };
-            let root = RootKey::generate(rng)?;
-            let file = envelope::wrap(&root, &local, rng).map_err(failed)?;
-            create_or_replace(dir, ENVELOPE_NAME, &file)
-                .map_err(|error| FileError::new("write", &envelope_path, &error))?;
-            Ok(root)
-        }
-        (false, true) => Err(StartError::NoEnvelope {
-            store: store_path,
-            envelope: envelope_path,
-        }),
-    }
-}
-
-/// What the derived key depends on, as the envelope's header records it.
-fn fields_text(fields: &SealingFields) -> String {
-    let tcb = u64::from_be_bytes(fields.tcb_version);
-    format!("snp;policy;guest_svn={};tcb={tcb:016x}", fields.guest_svn)
-}
-
-fn fields_from(text: &str) -> Option<SealingFields> {
-    let (guest_svn, tcb) = text
-        .strip_prefix("snp;policy;guest_svn=")?
-        .split_once(";tcb=")?;
-    Some(SealingFields {
-        guest_svn: guest_svn.parse().ok()?,
-        tcb_version: u64::from_str_radix(tcb, 16).ok()?.to_be_bytes(),
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_fields_of_the_derived_key_come_back_as_they_were() {
-        let fields = SealingFields {
-            guest_svn: 7,
-            tcb_version: [3, 0, 0, 0, 0, 0, 8, 115],
-        };
-        let text = fields_text(&fields);
-        assert_eq!(text, "snp;policy;guest_svn=7;tcb=0300000000000873");
-        assert_eq!(fields_from(&text), Some(fields));
-        assert_eq!(fields_from("snp;policy;guest_svn=x;tcb=0"), None);
-    }
 }

@@ -8,6 +8,7 @@ use std::io;
 use std::net::SocketAddr;
 use tracing::{debug, error, info, warn};
 
+use attestation::keyholder::Operation;
 use enclave::gateway::Admitted;
 use enclave::ids::GrantId;
 use enclave::issue::Issued;
@@ -19,6 +20,8 @@ use crate::evidence::EvidenceError;
 use crate::gateway::CallError;
 use crate::hygiene::{Hardened, Locked};
 use crate::listener::Name;
+use crate::root::ask::AskFault;
+use crate::root::keeper::RotateError;
 use crate::status::Refusal;
 use crate::store::{OpenReport, TornTail};
 use crate::upstream::UpstreamError;
@@ -38,6 +41,59 @@ pub fn process_hardened(hardened: Hardened) {
             warn!(event = "process_hardened", memory_locked = false, %kind, "memory is not locked");
         }
     }
+}
+
+/// Keyholders are waited for: so many have released their shares, or made new ones.
+pub fn keyholders_awaited(found: usize, needed: usize) {
+    warn!(event = "keyholders_awaited", found, needed);
+}
+
+/// A keyholder did not do what it was asked.
+pub fn keyholder_fault(keyholder: &str, operation: Operation, fault: &AskFault) {
+    warn!(event = "keyholder_fault", keyholder, %operation, %fault);
+}
+
+/// A new state has its root key; who holds the shares.
+pub fn root_created(custody: &'static str) {
+    info!(event = "root_created", custody);
+}
+
+/// The root key is open; which recipient of the envelope opened it.
+pub fn root_opened(by: &'static str) {
+    info!(event = "root_opened", by);
+}
+
+/// The root key was wrapped anew, for this chip and the manifest's keyholders.
+pub fn root_rewrapped(custody: &'static str) {
+    info!(event = "root_rewrapped", custody);
+}
+
+/// A new root has taken over.
+pub fn root_replaced() {
+    info!(event = "root_replaced");
+}
+
+/// A keyholder confirmed that it destroyed a share of an earlier root.
+pub fn share_destroyed(keyholder: &str) {
+    info!(event = "share_destroyed", keyholder);
+}
+
+/// So much that could open an earlier root is not yet known to be destroyed.
+pub fn destruction_pending(count: usize) {
+    info!(event = "destruction_pending", count);
+}
+
+/// The envelope could not be written.
+pub fn root_not_kept(error: &RotateError) {
+    error!(event = "root_not_kept", %error);
+}
+
+/// The root key hangs from a file of the host.
+pub fn share_file_used() {
+    warn!(
+        event = "share_file_used",
+        "the share that opens the root key is a file of this host: this protects nothing, and is for development alone"
+    );
 }
 
 /// No witness watches over the state.

@@ -16,6 +16,7 @@ pub mod listener;
 pub mod log;
 pub mod public;
 pub mod refresher;
+pub mod root;
 pub mod run;
 pub mod shell;
 pub mod status;

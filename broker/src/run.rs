@@ -39,6 +39,8 @@ use crate::host_config::{HostConfig, ManifestFiles};
 use crate::listener::{self, ListenError, Name, Shutdown, ShutdownSignal, shutdown};
 use crate::public;
 use crate::refresher::Refresher;
+use crate::root::Ground;
+use crate::root::keeper::RotateError;
 use crate::shell::Shell;
 use crate::svid::TrustDomains;
 use crate::tls::{self, ServerCertificate, TlsError};
@@ -98,6 +100,9 @@ pub enum RunError {
     /// The state can't be opened.
     #[error(transparent)]
     Start(#[from] StartError),
+    /// A root that was half replaced can't be finished.
+    #[error(transparent)]
+    Root(#[from] RotateError),
     /// A socket can't be listened on.
     #[error(transparent)]
     Listen(#[from] ListenError),
@@ -158,8 +163,21 @@ pub async fn run(
         endorsed_until_s,
         host.limits.replay_entries,
     )?;
-    let share = host.share_file.as_deref();
-    let Booted { enclave, store } = boot(told, &host.state_dir, share, &*attester, &now).await?;
+    let ground = Ground::new(
+        &host,
+        &manifest,
+        (&toml, &signature),
+        Arc::clone(&attester),
+        tls::client(roots(&manifest))?,
+    )?;
+    // Keyholders that don't answer are waited for.
+    let Some(root) = Box::pin(ground.open(&mut stop)).await? else {
+        return Ok(());
+    };
+    let keys = root.keys();
+    let opened = (&*keys, root.retiring());
+    let Booted { enclave, store } = boot(told, &host.state_dir, opened, &*attester, &now).await?;
+    let root = Arc::new(root);
 
     let bundle = enclave.bundle().clone();
     let shell = Arc::new(Shell {
@@ -168,6 +186,7 @@ pub async fn run(
         clock,
         trust_domains: TrustDomains::new(manifest.trust_domains()),
         changes: watch::Sender::new(0),
+        root: Some(Arc::clone(&root)),
         witnessing: manifest.witnesses().map(|_| Arc::default()),
         afterwards: TaskTracker::new(),
     });
@@ -183,6 +202,7 @@ pub async fn run(
         }
         None => events::no_witnesses(),
     }
+    root.finish_begun(&shell).await?;
     // A witness can end the service as well as its owner.
     let (speaker, stop) = relayed(stop);
     let kept = keeper.map(|keeper| {
@@ -195,6 +215,7 @@ pub async fn run(
             kept
         })
     });
+    let destroying = tokio::spawn(Box::pin(root.keep_destroying(stop.clone())));
     let egress = egress(&manifest, &host)?;
     let refresher = Refresher::new(Arc::clone(&shell), egress.clone());
     refresher.resume().await;
@@ -284,6 +305,7 @@ pub async fn run(
         events::listener_stopped(name, drained.cut);
     }
     told.abort();
+    destroying.abort();
     renewal.abort();
     keep_alive.abort();
     let drain = Duration::from_secs(host.limits.drain_s);

@@ -13,6 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
 use crate::listener::Connection;
+use crate::root::keeper::RootKeeper;
 use crate::status::Refusal;
 use crate::store::EmbeddedStore;
 use crate::svid::TrustDomains;
@@ -32,6 +33,8 @@ pub struct Shell {
     /// Tells whoever sends something out over time that administrators changed
     /// something.
     pub changes: watch::Sender<u64>,
+    /// The root key, to be replaced when something is erased; none where a test has no files for it.
+    pub root: Option<Arc<RootKeeper>>,
     /// Where a change waits for its cosignatures, if there are witnesses.
     pub witnessing: Option<Arc<Witnessing>>,
     /// What is written when an answer has left; waited for at the end.

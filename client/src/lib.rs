@@ -36,7 +36,7 @@
 //! | [`rpc_error`] | what a refusal says |
 //! | [`collateral`] | AMD's revocation lists: fetched, and kept with a floor |
 //! | [`tls`], [`transport`] | connections |
-//! | [`witness`] | a witness of logs |
+//! | [`witness`], [`keyholder`] | a witness of logs, a keeper of shares |
 //! | [`nonce_cache`], [`clock`], [`private_file`] | nonces, time, files with private keys |
 
 pub mod access_token;
@@ -47,6 +47,7 @@ pub mod connection_proof;
 pub mod deposit;
 pub mod dpop_key;
 pub mod gateway;
+pub mod keyholder;
 pub mod nonce_cache;
 pub mod origin;
 pub mod private_file;

@@ -141,6 +141,40 @@ pub fn create_private(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
         .map_err(|error| failed(path, "written", error))
 }
 
+/// Puts bytes under a name, mode 0600: written beside it, synced, renamed, and the folder synced. After a crash at any
+/// point the name holds the old bytes or the new ones. Two writers of one name must exclude each other.
+///
+/// # Errors
+/// [`FileError::Io`].
+pub fn replace_private(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+    let written = |error| failed(path, "written", error);
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".new");
+    let temporary = path.with_file_name(name);
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(PRIVATE_MODE)
+        .open(&temporary)
+        .map_err(written)?;
+    file.write_all(bytes)
+        .and_then(|()| file.sync_all())
+        .map_err(written)?;
+    std::fs::rename(&temporary, path).map_err(written)?;
+    sync_folder(path.parent().unwrap_or(Path::new(".")))
+}
+
+/// Makes the names in a folder durable.
+///
+/// # Errors
+/// [`FileError::Io`].
+pub fn sync_folder(path: &Path) -> Result<(), FileError> {
+    File::open(path)
+        .and_then(|folder| folder.sync_all())
+        .map_err(|error| failed(path, "written", error))
+}
+
 fn open(path: &Path) -> Result<File, FileError> {
     File::open(path).map_err(|error| failed(path, "read", error))
 }

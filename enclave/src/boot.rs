@@ -18,7 +18,7 @@ use crate::config::Config;
 use crate::custody::{self, Custody};
 use crate::freshness::Freshness;
 use crate::keys::keyring::{Keyring, KeyringError, STORED, StoredKey};
-use crate::keys::root::RootKey;
+use crate::keys::root::{RootKey, Unlocked};
 use crate::log::{BootId, LogError, Logs, Recovery};
 use crate::nonce::Nonces;
 use crate::rate::RateLimiter;
@@ -28,7 +28,7 @@ use crate::replay::ReplayCache;
 use crate::seal::{SealError, SealingKey};
 use crate::store::{Batch, Log, Record};
 use crate::time::Now;
-use crate::view::{Effect, Held, HeldSealed, View};
+use crate::view::{Effect, Held, HeldSealed, TenantKey, View};
 use crate::{Bundle, Enclave};
 
 /// A source of random bytes that may be shared between threads.
@@ -50,9 +50,35 @@ pub enum BootError {
     /// A leaf of a log can't be read, or the logs can't be named or signed.
     #[error("the logs can't be brought up: {0}")]
     Log(#[from] LogError),
+    /// The state was opened under a newer manifest.
+    #[error(
+        "the manifest has the sequence number {found}, and this state was opened under {seen}: a manifest's number only rises"
+    )]
+    ManifestLower {
+        /// That of the manifest.
+        found: u64,
+        /// That of the newest one that this state has seen.
+        seen: u64,
+    },
+    /// The state was opened under another manifest of the same number.
+    #[error(
+        "the manifest is not the one with the sequence number {sequence} that this state was opened under: raise the number when it changes"
+    )]
+    ManifestChanged {
+        /// The number of both.
+        sequence: u64,
+    },
     /// The key bundle could not be written.
     #[error("the key bundle can't be written: {0}")]
     Bundle(String),
+}
+
+/// The newest manifest that a state was opened under.
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SeenManifest {
+    sequence: u64,
+    digest: [u8; 32],
 }
 
 /// Reads the records of a store, in any order, before the enclave is made.
@@ -61,6 +87,10 @@ pub struct Boot {
     rng: Randomness,
     cabinet: Cabinet,
     system_key: SealingKey,
+    wrap_key: Arc<SealingKey>,
+    /// Of the root that is being replaced.
+    retiring: Option<Arc<SealingKey>>,
+    manifest: Option<Held<SeenManifest>>,
     view: View,
     stored_keys: Vec<StoredKey>,
     began_s: u64,
@@ -77,16 +107,19 @@ impl std::fmt::Debug for Boot {
 }
 
 impl Boot {
-    /// Begins with the root key.
+    /// Begins with the keys of the envelope.
     ///
     /// # Errors
     /// [`BootError::Seal`], which does not happen for keys of this length.
-    pub fn new(config: Config, root: &RootKey, rng: Randomness) -> Result<Self, BootError> {
+    pub fn new(config: Config, keys: &Unlocked, rng: Randomness) -> Result<Self, BootError> {
         Ok(Self {
             config,
             rng,
-            cabinet: Cabinet::new(root.expose())?,
-            system_key: root.system_key()?,
+            cabinet: Cabinet::new(keys.state.expose())?,
+            system_key: keys.state.system_key()?,
+            wrap_key: Arc::new(keys.root.wrap_key()?),
+            retiring: None,
+            manifest: None,
             view: View::default(),
             stored_keys: Vec::new(),
             // Until it is known, no assertion is new enough.
@@ -95,6 +128,15 @@ impl Boot {
             waiting: Vec::new(),
             recovery: Recovery::default(),
         })
+    }
+
+    /// Opens wraps under the root that is being replaced, too.
+    ///
+    /// # Errors
+    /// [`BootError::Seal`], which does not happen for a root's length.
+    pub fn and_retiring(mut self, old: &RootKey) -> Result<Self, BootError> {
+        self.retiring = Some(Arc::new(old.wrap_key()?));
+        Ok(self)
     }
 
     /// Takes in one record of the store.
@@ -122,10 +164,17 @@ impl Boot {
 
     fn load_system(&mut self, place: &Place, record: &Record) -> Result<(), BootError> {
         let generation = record.generation;
+        if place.table == Table::TenantKeys {
+            return self.load_tenant_key(place, record);
+        }
         let body = self
             .cabinet
             .open(&self.system_key, place, generation, &record.sealed)?;
         let effect = match place.table {
+            Table::Manifests => {
+                self.manifest = Some(Held::new(generation, json(&body)?));
+                return Ok(());
+            }
             Table::Keys => {
                 let name = STORED
                     .into_iter()
@@ -133,15 +182,6 @@ impl Boot {
                     .ok_or(RecordError::Schema)?;
                 self.stored_keys.push((name, body));
                 return Ok(());
-            }
-            Table::TenantKeys => {
-                let mut key = Zeroizing::new([0; 32]);
-                if body.len() != key.len() {
-                    return Err(RecordError::Schema.into());
-                }
-                key.copy_from_slice(&body);
-                let id = name(&place.name)?;
-                Effect::TenantKey(id, Arc::new(SealingKey::new(key)))
             }
             Table::Tenants => Effect::Tenant(Held::new(generation, json(&body)?)),
             Table::Vendors => Effect::Vendor(Held::new(generation, json(&body)?)),
@@ -157,7 +197,8 @@ impl Boot {
             }
             Table::Freezes => Effect::Freeze(Held::new(generation, json(&body)?)),
             Table::RevokedTokens => Effect::Revoked(Held::new(generation, json(&body)?)),
-            Table::Grants
+            Table::TenantKeys
+            | Table::Grants
             | Table::Custody
             | Table::Journal
             | Table::Orphans
@@ -166,6 +207,29 @@ impl Boot {
             }
         };
         self.view.apply(effect);
+        Ok(())
+    }
+
+    /// A wrap under this root, or under the one that is being replaced.
+    fn load_tenant_key(&mut self, place: &Place, record: &Record) -> Result<(), BootError> {
+        let generation = record.generation;
+        let open = |under: &SealingKey| self.cabinet.open(under, place, generation, &record.sealed);
+        let (body, under) = match (open(&self.wrap_key), &self.retiring) {
+            (Ok(body), _) => (body, &self.wrap_key),
+            (Err(_), Some(retiring)) => (open(retiring)?, retiring),
+            (Err(error), None) => return Err(error.into()),
+        };
+        let mut key = Zeroizing::new([0; 32]);
+        if body.len() != key.len() {
+            return Err(RecordError::Schema.into());
+        }
+        key.copy_from_slice(&body);
+        let held = TenantKey {
+            generation,
+            key: Arc::new(SealingKey::new(key)),
+            under: Arc::clone(under),
+        };
+        self.view.apply(Effect::TenantKey(name(&place.name)?, held));
         Ok(())
     }
 
@@ -212,6 +276,7 @@ impl Boot {
                 Effect::Revocation(name(&place.name)?, sealed)
             }
             Table::Keys
+            | Table::Manifests
             | Table::TenantKeys
             | Table::Tenants
             | Table::Vendors
@@ -224,6 +289,45 @@ impl Boot {
         };
         self.view.apply(effect);
         Ok(())
+    }
+
+    /// Holds the manifest against the newest one that this state has seen. Gives the batch
+    /// that must be durable before the enclave is used, if this one is newer.
+    ///
+    /// # Errors
+    /// [`BootError::ManifestLower`], [`BootError::ManifestChanged`].
+    pub fn admit_manifest(&mut self) -> Result<Option<Batch>, BootError> {
+        let found = SeenManifest {
+            sequence: self.config.manifest_sequence,
+            digest: self.config.manifest_digest,
+        };
+        let generation = match &self.manifest {
+            Some(held) if held.value.sequence > found.sequence => {
+                return Err(BootError::ManifestLower {
+                    found: found.sequence,
+                    seen: held.value.sequence,
+                });
+            }
+            Some(held) if held.value.sequence == found.sequence => {
+                let same = held.value.digest == found.digest;
+                let sequence = found.sequence;
+                return same
+                    .then_some(None)
+                    .ok_or(BootError::ManifestChanged { sequence });
+            }
+            Some(held) => held.generation,
+            None => 0,
+        };
+        let body = serde_json::to_vec(&found).map_err(|_| RecordError::Schema)?;
+        let place = Place::system(Table::Manifests, "newest");
+        let write = self
+            .cabinet
+            .seal(&*self.rng, &self.system_key, &place, generation, &body)?;
+        self.manifest = Some(Held::new(generation.saturating_add(1), found));
+        Ok(Some(Batch {
+            writes: vec![write],
+            leaves: Vec::new(),
+        }))
     }
 
     /// Notes the time. On a first boot, when the store is empty: makes the long-lived keys. Gives
@@ -285,6 +389,7 @@ impl Boot {
             keys,
             cabinet: self.cabinet,
             system_key: self.system_key,
+            wrap_key: RwLock::new(self.wrap_key),
             scribe: Scribe { boot },
             sequences: Arc::new(sequences),
             logs,
@@ -302,8 +407,8 @@ fn sequences(view: &View, recovery: &mut Recovery) -> Sequences {
     if let Some(own) = recovery.numbers.remove(&None) {
         numbers.insert(None, own);
     }
-    for (tenant, key) in &view.tenant_keys {
-        let tag = Some(audit::tag(tenant, key));
+    for (tenant, held) in &view.tenant_keys {
+        let tag = Some(audit::tag(tenant, &held.key));
         if let Some(own) = recovery.numbers.remove(&tag) {
             numbers.insert(Some(tenant.clone()), own);
         }

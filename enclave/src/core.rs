@@ -49,6 +49,8 @@ pub struct Enclave {
     pub(crate) keys: Keyring,
     pub(crate) cabinet: Cabinet,
     pub(crate) system_key: SealingKey,
+    /// What tenants' keys are wrapped under: it hangs from the root.
+    pub(crate) wrap_key: RwLock<Arc<SealingKey>>,
     pub(crate) nonces: Nonces,
     pub(crate) replays: ReplayCache,
     pub(crate) spent: SpentAssertions,

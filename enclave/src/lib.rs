@@ -34,6 +34,7 @@ pub mod refresh;
 pub mod registry;
 pub mod replay;
 pub mod revoke;
+pub mod rewrap;
 pub mod scope;
 pub mod seal;
 pub mod secret;

@@ -29,6 +29,8 @@ const NAME_LABEL: &[u8] = b"tokenkeep/record/name/v1";
 pub enum Table {
     /// The enclave's own long-lived keys.
     Keys,
+    /// The newest manifest that this state was opened under.
+    Manifests,
     /// Each tenant's sealing key.
     TenantKeys,
     /// Tenants.
@@ -63,6 +65,7 @@ impl Table {
     fn word(self) -> &'static str {
         match self {
             Self::Keys => "keys",
+            Self::Manifests => "manifests",
             Self::TenantKeys => "tenant_keys",
             Self::Tenants => "tenants",
             Self::Vendors => "vendors",
@@ -172,15 +175,15 @@ impl std::fmt::Debug for Cabinet {
 }
 
 impl Cabinet {
-    /// Derives the cabinet's keys from the root key.
+    /// Derives the cabinet's keys from the state key.
     ///
     /// # Errors
     /// [`SealError::Failed`], which does not happen for this length.
-    pub fn new(root: &[u8; 32]) -> Result<Self, SealError> {
-        let name_key = derive(root, b"", NAME_LABEL)?;
+    pub fn new(state: &[u8; 32]) -> Result<Self, SealError> {
+        let name_key = derive(state, b"", NAME_LABEL)?;
         Ok(Self {
             name_key: hmac::Key::new(hmac::HMAC_SHA256, name_key.as_ref()),
-            locator_key: SealingKey::new(derive(root, b"", LOCATOR_LABEL)?),
+            locator_key: SealingKey::new(derive(state, b"", LOCATOR_LABEL)?),
         })
     }
 

@@ -19,14 +19,14 @@ use ring::rand::SystemRandom;
 use crate::Enclave;
 use crate::admin::{AdminError, Administrator, DepositRequest, FreezeRequest, NewApp, Role};
 use crate::authenticate::{Credentials, Peer};
-use crate::boot::Boot;
+use crate::boot::{Boot, BootError};
 use crate::config::Config;
 use crate::freeze::Subject;
 use crate::http_url::HttpUrl;
 use crate::ids::{AppId, ClientId, GrantId, ProviderId, TargetName, TenantId, VendorId};
 use crate::issue::{Binding, Door, IssueError, IssueRequest, Issued, PATH};
 use crate::keys::authority::HostName;
-use crate::keys::root::RootKey;
+use crate::keys::root::Unlocked;
 use crate::nonce::Role as NonceRole;
 use crate::pending::Pending;
 use crate::profile::Profile;
@@ -34,6 +34,7 @@ use crate::rate::Rate;
 use crate::registry::{
     Api, App, AuthMethod, Client, ClientKey, Grant, Provider, Rotation, Target, Tenant, Vendor,
 };
+use crate::rewrap::OldRoot;
 use crate::scope::Scopes;
 use crate::spiffe::{SpiffeId, TrustDomain};
 use crate::store::{Batch, Committed, Key, Leaf, Record, Store, StoreError};
@@ -116,7 +117,8 @@ pub(crate) struct World {
     pub(crate) dpop: SigningKey,
     /// What the client `worker` signs assertions with.
     pub(crate) assertion_key: SigningKey,
-    root: RootKey,
+    keys: Unlocked,
+    old_keys: Option<Unlocked>,
     rotation: Rotation,
     profile: Profile,
 }
@@ -174,10 +176,18 @@ pub(crate) fn config() -> Config {
     }
 }
 
-fn boot(root: &RootKey, store: &MemoryStore, now: &Now) -> Enclave {
-    let mut boot = Boot::new(config(), root, Box::new(SystemRandom::new())).unwrap();
+fn boot(
+    keys: &Unlocked,
+    old: Option<&Unlocked>,
+    store: &MemoryStore,
+    now: &Now,
+) -> Result<Enclave, BootError> {
+    let mut boot = Boot::new(config(), keys, Box::new(SystemRandom::new())).unwrap();
+    if let Some(old) = old {
+        boot = boot.and_retiring(&old.root).unwrap();
+    }
     for record in store.records.lock().values() {
-        boot.load(record.clone()).unwrap();
+        boot.load(record.clone())?;
     }
     for leaf in store.leaves.lock().iter() {
         boot.load_leaf(leaf.log, &leaf.bytes).unwrap();
@@ -185,7 +195,7 @@ fn boot(root: &RootKey, store: &MemoryStore, now: &Now) -> Enclave {
     if let Some(batch) = boot.create_keys(now).unwrap() {
         let _receipt = store.commit(batch).now_or_never().unwrap().unwrap();
     }
-    boot.finish().unwrap()
+    boot.finish()
 }
 
 impl World {
@@ -207,16 +217,17 @@ impl World {
             hi_s: 1_800_000_005,
             mono_ms: 5_000,
         };
-        let root = RootKey::generate(&SystemRandom::new()).unwrap();
+        let keys = Unlocked::generate(&SystemRandom::new()).unwrap();
         let store = MemoryStore::default();
-        let enclave = boot(&root, &store, &now);
+        let enclave = boot(&keys, None, &store, &now).unwrap();
         let mut world = Self {
             enclave,
             store,
             now,
             dpop: key(),
             assertion_key: key(),
-            root,
+            keys,
+            old_keys: None,
             rotation,
             profile,
         };
@@ -227,7 +238,27 @@ impl World {
 
     /// The process dies and comes back: memory is lost, the store is not.
     pub(crate) fn restart(&mut self) {
-        self.enclave = boot(&self.root, &self.store, &self.now);
+        self.enclave = boot(&self.keys, None, &self.store, &self.now).unwrap();
+    }
+
+    /// A new root begins; its envelope would be written now.
+    pub(crate) fn new_root(&mut self) -> OldRoot {
+        let next = self.keys.under_new_root(&SystemRandom::new()).unwrap();
+        let old = self.enclave.begin_root(&next.root).unwrap();
+        self.old_keys = Some(std::mem::replace(&mut self.keys, next));
+        old
+    }
+
+    /// As [`restart`](Self::restart), with both envelopes.
+    pub(crate) fn restart_with_old_root(&mut self) {
+        let old = self.old_keys.as_ref();
+        self.enclave = boot(&self.keys, old, &self.store, &self.now).unwrap();
+    }
+
+    /// A boot with the old envelope alone.
+    pub(crate) fn try_boot_under_old_root(&self) -> Result<Enclave, BootError> {
+        let old = self.old_keys.as_ref().unwrap();
+        boot(old, None, &self.store, &self.now)
     }
 
     pub(crate) fn admin(&self) -> &Administrator {

@@ -40,10 +40,21 @@ pub(crate) struct HeldSealed {
     pub(crate) sealed: Arc<[u8]>,
 }
 
+/// A tenant's key, and where its wrap stands.
+#[derive(Clone, Debug)]
+pub(crate) struct TenantKey {
+    /// Of the wrap in the store.
+    pub(crate) generation: u64,
+    pub(crate) key: Arc<SealingKey>,
+    /// What it is wrapped under: as long as something refers to the key of an
+    /// earlier root, that root is still needed.
+    pub(crate) under: Arc<SealingKey>,
+}
+
 /// A change to the view, applied when its batch is durable.
 #[derive(Debug)]
 pub(crate) enum Effect {
-    TenantKey(TenantId, Arc<SealingKey>),
+    TenantKey(TenantId, TenantKey),
     Tenant(Held<Tenant>),
     Vendor(Held<Vendor>),
     Client(Held<Client>),
@@ -68,7 +79,7 @@ pub(crate) enum Effect {
 /// The view.
 #[derive(Debug, Default)]
 pub(crate) struct View {
-    pub(crate) tenant_keys: HashMap<TenantId, Arc<SealingKey>>,
+    pub(crate) tenant_keys: HashMap<TenantId, TenantKey>,
     pub(crate) tenants: BTreeMap<TenantId, Held<Tenant>>,
     pub(crate) vendors: BTreeMap<VendorId, Held<Vendor>>,
     pub(crate) clients: BTreeMap<ClientId, Held<Client>>,
@@ -280,7 +291,7 @@ impl View {
     pub(crate) fn realm_key(&self, tenant: &TenantId) -> Result<Arc<SealingKey>, RecordError> {
         self.tenant_keys
             .get(tenant)
-            .map(Arc::clone)
+            .map(|held| Arc::clone(&held.key))
             .ok_or(RecordError::NoRealmKey)
     }
 

@@ -13,7 +13,7 @@ use enclave::config::Config;
 use enclave::frame::FrameCipher;
 use enclave::http_url::HttpUrl;
 use enclave::keys::authority::HostName;
-use enclave::keys::root::RootKey;
+use enclave::keys::root::Unlocked;
 use enclave::profile::Profile;
 use enclave::rate::Rate;
 use enclave::registry::{
@@ -131,12 +131,12 @@ impl Door {
     async fn open() -> Self {
         let state = tempfile::tempdir().unwrap();
         let rng = SystemRandom::new();
-        let root = RootKey::generate(&rng).unwrap();
-        let cipher = FrameCipher::new(root.frame_key().unwrap());
+        let keys = Unlocked::generate(&rng).unwrap();
+        let cipher = FrameCipher::new(keys.state.frame_key().unwrap());
         let end = Box::new(|_| panic!("a sync failed"));
         let (store, _) = EmbeddedStore::open(state.path(), cipher, rng.clone(), end).unwrap();
         let clock = Clock::new(0);
-        let mut boot = Boot::new(config(), &root, Box::new(rng)).unwrap();
+        let mut boot = Boot::new(config(), &keys, Box::new(rng)).unwrap();
         let batch = boot.create_keys(&clock.now()).unwrap().unwrap();
         let _receipt = store.commit(batch).await.unwrap();
         let shell = Arc::new(Shell {
@@ -144,6 +144,7 @@ impl Door {
             store: Arc::new(store),
             clock,
             trust_domains: TrustDomains::default(),
+            root: None,
             witnessing: None,
             changes: tokio::sync::watch::Sender::new(0),
             afterwards: tokio_util::task::TaskTracker::new(),

@@ -1,4 +1,4 @@
-//! HTTP to witnesses: one request a connection, bounded in time and size.
+//! HTTP to witnesses and keyholders: one request a connection, bounded in time and size.
 
 use std::io;
 use std::sync::Arc;
@@ -31,8 +31,8 @@ impl From<io::Error> for NoAnswer {
     }
 }
 
-/// Sends one request to `path` behind the witness's prefix.
-pub(super) async fn send(
+/// Sends one request to `path` behind a prefix.
+pub(crate) async fn send(
     prefix: &Url,
     tls: &Arc<ClientConfig>,
     deadline: Duration,

@@ -16,7 +16,7 @@ use crate::registry::{Api, App, Client, Provider, Target, Tenant, Vendor};
 use crate::seal::SealingKey;
 use crate::store::{Batch, Write};
 use crate::time::Now;
-use crate::view::{Effect, Held, HeldSealed, View};
+use crate::view::{Effect, Held, HeldSealed, TenantKey, View};
 
 /// The longest display name in bytes.
 pub(crate) const MAX_DISPLAY_NAME_BYTES: usize = 256;
@@ -58,15 +58,21 @@ impl Enclave {
         }
         let key = self.new_tenant_key()?;
         let key_place = Place::system(Table::TenantKeys, tenant.id.as_str());
-        let key_write =
-            self.cabinet
-                .seal(&*self.rng, &self.system_key, &key_place, 0, key.expose())?;
+        let under = self.wrap_key();
+        let key_write = self
+            .cabinet
+            .seal(&*self.rng, &under, &key_place, 0, key.expose())?;
+        let held = TenantKey {
+            generation: 1,
+            key: Arc::new(key),
+            under,
+        };
         let mut change = self.record(Table::Tenants, tenant.id.as_str(), &tenant)?;
         change.writes.push(key_write);
         let event = registered("tenant", tenant.id.as_str(), by);
         change.leaves.push(self.leaf(&view, None, &event, now)?);
         let effects = vec![
-            Effect::TenantKey(tenant.id.clone(), Arc::new(key)),
+            Effect::TenantKey(tenant.id.clone(), held),
             Effect::Tenant(Held::new(1, tenant.clone())),
         ];
         Ok(Pending::new(change, effects, Touched::nothing(), tenant))

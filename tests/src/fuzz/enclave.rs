@@ -7,8 +7,11 @@ use ::enclave::frame::{FILE_HEADER_BYTES, FRAME_HEADER_BYTES, FrameCipher};
 use ::enclave::gateway::AnswerRules;
 use ::enclave::http_url::HttpUrl;
 use ::enclave::ids::{ClientId, GrantId, TargetName, TenantId};
-use ::enclave::keys::envelope::{self, LocalSecret};
-use ::enclave::keys::root::RootKey;
+use ::enclave::keys::envelope::{
+    Custody, Envelope, NewHolder, QuorumSecret, Recipients, Secrets, TeeKey, gather, seal,
+    share_out,
+};
+use ::enclave::keys::root::Unlocked;
 use ::enclave::record::{Cabinet, Place, Table};
 use ::enclave::scope::Scopes;
 use ::enclave::seal::SealingKey;
@@ -48,42 +51,88 @@ pub(super) const TEXT: Target = Target {
 };
 
 const INPUTS: &str = "snp policy=0x30000 svn=1";
-const SHARE: &[u8] = b"a share of at least thirty-two bytes, not guessed";
+/// An envelope with what opens it. All of it is new with each process: an envelope of another does not open.
+struct Sealed {
+    tee_key: [u8; 32],
+    quorum: QuorumSecret,
+    shares: Vec<(usize, Zeroizing<[u8; 32]>)>,
+    keys: Unlocked,
+    file: Vec<u8>,
+}
 
-/// A root and its envelope. The TEE-derived key is new with each process: an envelope of another does not open.
-static SEALED_ROOT: LazyLock<([u8; 32], RootKey, Vec<u8>)> = LazyLock::new(|| {
+static SEALED: LazyLock<Sealed> = LazyLock::new(|| {
     let rng = SystemRandom::new();
     let mut tee_key = [0; 32];
     rng.fill(&mut tee_key).unwrap();
-    let root = RootKey::generate(&rng).unwrap();
-    let file = envelope::wrap(&root, &local(&tee_key), &rng).unwrap();
-    (tee_key, root, file)
+    let (state, keys) = ([3; 16], Unlocked::generate(&rng).unwrap());
+    let quorum = QuorumSecret::generate(&rng).unwrap();
+    let holders = [1, 2].map(|number| NewHolder {
+        name: format!("holder-{number}"),
+        url: "http://holder.test".to_owned(),
+        key: [number; 32],
+        share: [number; 16],
+        secret: Zeroizing::new([number; 32]),
+    });
+    let custody = share_out(&quorum, &state, 2, &holders, &rng).unwrap();
+    let to = Recipients {
+        state,
+        custody: &custody,
+        quorum: &quorum,
+        local: Some(tee(&tee_key)),
+        off_chip: true,
+        recovery: None,
+        retired: &[],
+    };
+    let file = seal(&keys, &to, &rng).unwrap();
+    let shares = holders.into_iter().map(|holder| holder.secret);
+    Sealed {
+        shares: shares.enumerate().collect(),
+        tee_key,
+        quorum,
+        keys,
+        file,
+    }
 });
 
-fn local(tee_key: &[u8; 32]) -> LocalSecret<'_> {
-    LocalSecret {
-        tee_key,
-        tee_key_inputs: INPUTS,
-        share: SHARE,
+fn tee(key: &[u8; 32]) -> TeeKey<'_> {
+    TeeKey {
+        key,
+        inputs: INPUTS,
     }
 }
 
 fn open_envelope(input: &[u8]) -> bool {
-    let (tee_key, root, _) = &*SEALED_ROOT;
-    let inputs = envelope::local_inputs(input);
-    let Ok(opened) = envelope::open(input, &local(tee_key)) else {
+    let Sealed {
+        tee_key,
+        quorum,
+        shares,
+        keys,
+        file: _,
+    } = &*SEALED;
+    let Ok(envelope) = Envelope::parse(input) else {
         return false;
     };
-    assert!(inputs.is_ok(), "opened, but its inputs can't be read");
+    // What the header says is used before it is authenticated: to ask, and to gather.
+    if matches!(envelope.custody(), Custody::Keyholders { .. }) {
+        drop(gather(envelope.custody(), &envelope.state(), shares));
+    }
+    let secrets = Secrets {
+        local: Some(tee(tee_key)),
+        quorum: Some(quorum),
+        recovery: None,
+    };
+    let Ok(opened) = envelope.open(&secrets) else {
+        return false;
+    };
     assert!(
-        opened.frame_key().unwrap() == root.frame_key().unwrap(),
-        "another root than was sealed"
+        opened.keys.state.frame_key().unwrap() == keys.state.frame_key().unwrap(),
+        "another state key than was sealed"
     );
     true
 }
 
 fn envelope_seeds() -> Vec<Vec<u8>> {
-    vec![SEALED_ROOT.2.clone()]
+    vec![SEALED.file.clone()]
 }
 
 /// The bodies of the frames that are sealed, in order.

@@ -56,7 +56,7 @@ async fn each_damage_to_the_state_is_named_and_nothing_is_touched() {
     assert_eq!(Caller::of(&stack).await.contacts().await.status, 200);
     assert_eq!(stack.stop().await.code(), Some(0));
     let store = stack.state().join(broker::store::FILE_NAME);
-    let envelope = stack.state().join(broker::boot::ENVELOPE_NAME);
+    let envelope = stack.state().join(broker::root::ENVELOPE_NAME);
     let length = fs::metadata(&store).unwrap().len();
     let length = usize::try_from(length).unwrap();
     type Change = Box<dyn FnOnce(&mut Vec<u8>)>;
@@ -109,7 +109,15 @@ async fn each_damage_to_the_state_is_named_and_nothing_is_touched() {
         (
             "another envelope",
             envelope.clone(),
-            flip(200),
+            Box::new(|bytes: &mut Vec<u8>| {
+                let field = b"\"sealed_root\": \"";
+                let at = bytes
+                    .windows(field.len())
+                    .position(|part| part == field)
+                    .unwrap();
+                let place = &mut bytes[at + field.len() + 20];
+                *place = if *place == b'A' { b'B' } else { b'A' };
+            }),
             unopened.clone(),
         ),
         (
@@ -164,7 +172,7 @@ async fn each_damage_to_the_state_is_named_and_nothing_is_touched() {
 async fn a_store_without_its_envelope_is_not_overwritten() {
     let mut stack = Stack::with_grant(Blueprint::default()).await;
     assert_eq!(stack.stop().await.code(), Some(0));
-    let envelope = stack.state().join(broker::boot::ENVELOPE_NAME);
+    let envelope = stack.state().join(broker::root::ENVELOPE_NAME);
     let kept = fs::read(&envelope).unwrap();
     fs::remove_file(&envelope).unwrap();
     let before = contents(&stack.state());
