@@ -53,6 +53,14 @@ pub fn keyholder_fault(keyholder: &str, operation: Operation, fault: &AskFault) 
     warn!(event = "keyholder_fault", keyholder, %operation, %fault);
 }
 
+/// The shares are there, but this chip is another: a recovery set could open the state.
+pub fn recovery_awaited() {
+    warn!(
+        event = "recovery_awaited",
+        "this chip does not open the state with its keyholders' shares, and the manifest has off_chip = false: combine a recovery set"
+    );
+}
+
 /// A new state has its root key; who holds the shares.
 pub fn root_created(custody: &'static str) {
     info!(event = "root_created", custody);

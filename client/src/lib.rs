@@ -37,6 +37,7 @@
 //! | [`collateral`] | AMD's revocation lists: fetched, and kept with a floor |
 //! | [`tls`], [`transport`] | connections |
 //! | [`witness`], [`keyholder`] | a witness of logs, a keeper of shares |
+//! | [`recovery`] | the shares of a recovery set |
 //! | [`nonce_cache`], [`clock`], [`private_file`] | nonces, time, files with private keys |
 
 pub mod access_token;
@@ -51,6 +52,7 @@ pub mod keyholder;
 pub mod nonce_cache;
 pub mod origin;
 pub mod private_file;
+pub mod recovery;
 pub mod resource_url;
 pub mod rpc_error;
 #[cfg(test)]

@@ -103,10 +103,10 @@ mod tests {
     }
 
     fn rewrap_all(world: &World) -> usize {
-        let mut batches = 0;
+        let mut batches: usize = 0;
         while let Some(pending) = world.enclave.rewrap().unwrap() {
             world.settle(pending);
-            batches += 1;
+            batches = batches.saturating_add(1);
         }
         batches
     }

@@ -16,7 +16,7 @@ use enclave::config::Config;
 use enclave::http_url::HttpUrl;
 use enclave::issue::{Binding, Door, IssueError, IssueRequest, Issued};
 use enclave::keys::authority::HostName;
-use enclave::keys::root::RootKey;
+use enclave::keys::root::Unlocked;
 use enclave::nonce::Role as NonceRole;
 use enclave::pending::Pending;
 use enclave::profile::Profile;
@@ -97,7 +97,7 @@ pub struct Core {
     /// What the client signs assertions with.
     pub assertion_key: SigningKey,
     store: MemoryStore,
-    root: RootKey,
+    keys: Unlocked,
 }
 
 /// A new key.
@@ -149,9 +149,9 @@ fn config() -> Config {
     }
 }
 
-async fn boot(root: &RootKey, store: &MemoryStore, now: &Now) -> Enclave {
+async fn boot(keys: &Unlocked, store: &MemoryStore, now: &Now) -> Enclave {
     let rng = Box::new(SystemRandom::new());
-    let mut boot = Boot::new(config(), root, rng).expect("a boot");
+    let mut boot = Boot::new(config(), keys, rng).expect("a boot");
     for record in store.scan(None, usize::MAX).await.expect("records") {
         boot.load(record).expect("a record of ours");
     }
@@ -164,14 +164,14 @@ async fn boot(root: &RootKey, store: &MemoryStore, now: &Now) -> Enclave {
 impl Core {
     /// With a grant that the client may use.
     pub async fn new() -> Self {
-        let root = RootKey::generate(&SystemRandom::new()).expect("a root");
+        let keys = Unlocked::generate(&SystemRandom::new()).expect("keys");
         let store = MemoryStore::default();
-        let enclave = boot(&root, &store, &BEGIN).await;
+        let enclave = boot(&keys, &store, &BEGIN).await;
         let core = Self {
             enclave,
             assertion_key: key(),
             store,
-            root,
+            keys,
         };
         core.register().await;
         core
@@ -179,12 +179,12 @@ impl Core {
 
     /// The process dies and comes back: memory is lost, the store is not.
     pub async fn restart(&mut self, now: &Now) {
-        self.enclave = boot(&self.root, &self.store, now).await;
+        self.enclave = boot(&self.keys, &self.store, now).await;
     }
 
     /// A second process on the same state, as a replica would be.
     pub async fn replica(&self, now: &Now) -> Enclave {
-        boot(&self.root, &self.store, now).await
+        boot(&self.keys, &self.store, now).await
     }
 
     async fn settle<T>(&self, pending: Pending<T>) -> T {

@@ -8,6 +8,7 @@ pub mod core;
 pub mod effort;
 pub mod fuzz;
 pub mod https;
+pub mod keyholders;
 pub mod process;
 pub mod stack;
 pub mod wait;

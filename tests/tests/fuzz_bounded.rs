@@ -86,6 +86,8 @@ each![
     broker_metadata,
     broker_store,
     enclave_assertion,
+    client_keyholder,
+    client_recovery,
     enclave_envelope,
     enclave_frame,
     enclave_headers,

@@ -233,6 +233,7 @@ impl Ground {
                     }
                     // Another chip: a recovery set may still open it.
                     Err(EnvelopeError::NoRecipient) if envelope.recovery().is_some() => {
+                        events::recovery_awaited();
                         refused = Some(EnvelopeError::NoRecipient);
                     }
                     Err(source) => return Err(failed(source)),

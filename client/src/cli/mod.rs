@@ -8,11 +8,13 @@ mod failure;
 mod freeze;
 mod grant;
 mod key;
+mod keyholder;
 mod measure;
 mod output;
 mod pages;
 mod policy;
 mod record;
+mod recovery;
 mod registry;
 mod secret_input;
 mod session;
@@ -113,6 +115,12 @@ enum Command {
     /// A witness of logs: make one, serve it, look at it
     #[command(subcommand)]
     Witness(witness::WitnessCommand),
+    /// A keyholder of root keys: make one, say whom it serves, serve it, look at it
+    #[command(subcommand)]
+    Keyholder(keyholder::KeyholderCommand),
+    /// Recovery shares: make them, put them together
+    #[command(subcommand)]
+    Recovery(recovery::RecoveryCommand),
 }
 
 impl Cli {
@@ -175,6 +183,8 @@ impl Cli {
             Command::Client(command) => command.run(&global.channel().await?, output).await?,
             Command::Provider(command) => command.run(&global.channel().await?, output).await?,
             Command::Witness(command) => witness::run(command, output).await?,
+            Command::Keyholder(command) => keyholder::run(command, &global, output).await?,
+            Command::Recovery(command) => recovery::run(&command, output)?,
             Command::App(command) => command.run(&global.channel().await?, output).await?,
         }
         Ok(Exit::Ok)

@@ -152,7 +152,10 @@ async fn serve(args: ServeArgs, output: Output) -> Result<(), Failure> {
     Ok(())
 }
 
-fn tls(cert: &std::path::Path, key: &std::path::Path) -> Result<Arc<ServerConfig>, Failure> {
+pub(super) fn tls(
+    cert: &std::path::Path,
+    key: &std::path::Path,
+) -> Result<Arc<ServerConfig>, Failure> {
     let wrong = |what: String| Failure::usage(what, "give PEM files: a chain, and its PKCS#8 key");
     let chain = read_public(cert, MAX_PEM_BYTES)?;
     let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(&chain)

@@ -16,6 +16,7 @@ mod attestation;
 mod broker;
 mod enclave;
 mod jose;
+mod keyholder;
 mod mutate;
 mod oauth;
 mod tlog;
@@ -40,7 +41,7 @@ impl std::fmt::Debug for Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 28] = [
+pub const TARGETS: [Target; 30] = [
     attestation::BUNDLE,
     attestation::DEPOSIT,
     attestation::EVIDENCE,
@@ -54,6 +55,8 @@ pub const TARGETS: [Target; 28] = [
     oauth::METADATA,
     broker::STORE,
     oauth::ASSERTION,
+    keyholder::KEYHOLDER,
+    keyholder::RECOVERY,
     enclave::ENVELOPE,
     enclave::FRAME,
     enclave::HEADERS,

@@ -7,6 +7,7 @@ mod crash;
 mod deposit;
 mod drain;
 mod judge;
+mod keyholders;
 mod providers;
 mod python;
 mod real_provider;
