@@ -190,7 +190,9 @@ async fn a_workload_is_known_by_its_spiffe_id_whatever_its_key() {
         names::VENDOR,
         authority.pem()
     );
-    sign(stack.files(), |manifest| manifest + &domain);
+    sign(stack.files(), |manifest| {
+        manifest.replacen("sequence = 1\n", "sequence = 2\n", 1) + &domain
+    });
     stack.stop().await;
     stack.restart().await;
 

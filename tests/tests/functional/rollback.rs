@@ -311,7 +311,12 @@ async fn a_service_starts_when_its_witness_lets_it_in_and_not_before() {
     let more = format!(
         "\n[witnesses]\nquorum = 1\nlease_s = 6\n[[witnesses.witness]]\nname = \"bank\"\nurl = \"{url}\"\nkey = \"{key}\"\n"
     );
-    sign(stack.files(), |manifest| format!("{manifest}{more}"));
+    sign(stack.files(), |manifest| {
+        format!(
+            "{}{more}",
+            manifest.replacen("sequence = 1\n", "sequence = 2\n", 1)
+        )
+    });
     // The log tells what to do; nobody is served until it is done.
     let lab = stack.files().dir().to_str().unwrap().to_owned();
     let arguments = ["serve", "--state", lab.as_str()];
