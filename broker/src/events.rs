@@ -104,6 +104,11 @@ pub fn share_file_used() {
     );
 }
 
+/// A provider was told that a grant was revoked, or there is no way to tell it.
+pub fn provider_told(grant: &GrantId, outcome: &'static str) {
+    info!(event = "provider_told", %grant, outcome);
+}
+
 /// No witness watches over the state.
 pub fn no_witnesses() {
     warn!(

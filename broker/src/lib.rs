@@ -23,6 +23,7 @@ pub mod status;
 pub mod store;
 pub mod svid;
 pub mod telemetry;
+pub mod teller;
 pub mod tls;
 pub mod tokens;
 pub mod toml_fields;

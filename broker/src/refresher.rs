@@ -142,7 +142,13 @@ impl Refresher {
         }
     }
 
-    async fn send(&self, request: UpstreamRequest) -> UpstreamAnswer {
+    /// Whether an exchange of a grant is under way.
+    pub(crate) fn is_flying(&self, grant: &GrantId) -> bool {
+        self.flights.lock().contains_key(grant)
+    }
+
+    /// Sends a request to a provider, once.
+    pub(crate) async fn send(&self, request: UpstreamRequest) -> UpstreamAnswer {
         let UpstreamRequest {
             url,
             authorization,

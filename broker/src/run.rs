@@ -43,6 +43,7 @@ use crate::root::Ground;
 use crate::root::keeper::RotateError;
 use crate::shell::Shell;
 use crate::svid::TrustDomains;
+use crate::teller::Teller;
 use crate::tls::{self, ServerCertificate, TlsError};
 use crate::upstream::{Egress, EgressLimits, Loopback};
 use crate::witness::ask::Superseded;
@@ -264,6 +265,8 @@ pub async fn run(
     ready();
 
     let keep_alive = tokio::spawn(Arc::clone(&refresher).keep_alive());
+    let teller = Teller::new(Arc::clone(&shell), Arc::clone(&refresher));
+    let telling = tokio::spawn(teller.run());
     let renewal = tokio::spawn(renew(Arc::clone(&shell), certificate));
     let (grpc_limits, public_limits) = (limits.clone(), limits.clone());
     let mut asked = stop.clone();
@@ -308,6 +311,7 @@ pub async fn run(
     destroying.abort();
     renewal.abort();
     keep_alive.abort();
+    telling.abort();
     let drain = Duration::from_secs(host.limits.drain_s);
     // An exchange that outlasts the drain has its intent in the store.
     shell.afterwards.close();

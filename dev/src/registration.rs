@@ -105,6 +105,7 @@ pub async fn register(
         provider: Some(v1::Provider {
             id: PROVIDER.to_owned(),
             token_endpoint: format!("{provider_url}/token"),
+            revocation_endpoint: format!("{provider_url}/revoke"),
             rotation: v1::RotationProfile::Strict.into(),
             targets: vec![v1::Target {
                 name: TARGET.to_owned(),

@@ -79,6 +79,10 @@ pub(crate) enum Event<'a> {
         grant: &'a GrantId,
         by: &'a str,
     },
+    ProviderTold {
+        grant: &'a GrantId,
+        outcome: &'a str,
+    },
     TokenRevoked {
         grant: &'a GrantId,
         client: &'a ClientId,
@@ -118,6 +122,7 @@ impl Event<'_> {
             Self::Deposited { .. } => "deposited",
             Self::GrantRevoked { .. } => "grant_revoked",
             Self::GrantDeleted { .. } => "grant_deleted",
+            Self::ProviderTold { .. } => "provider_told",
             Self::TokenRevoked { .. } => "token_revoked",
             Self::Frozen { .. } => "frozen",
             Self::Thawed { .. } => "thawed",
@@ -138,6 +143,7 @@ impl Event<'_> {
             | Self::Deposited { .. }
             | Self::GrantRevoked { .. }
             | Self::GrantDeleted { .. }
+            | Self::ProviderTold { .. }
             | Self::TokenRevoked { .. }
             | Self::Frozen { .. }
             | Self::Thawed { .. }
@@ -158,6 +164,7 @@ impl Event<'_> {
             | Self::Refreshed { .. }
             | Self::NeedsConsent { .. }
             | Self::Deposited { .. }
+            | Self::ProviderTold { .. }
             | Self::TokenRevoked { .. }
             | Self::Frozen { .. }
             | Self::Thawed { .. }

@@ -249,6 +249,7 @@ impl Boot {
                     refresh_generation: head.refresh_generation,
                     refreshed_at_s: head.refreshed_at_s,
                     phase: head.phase,
+                    told: head.told,
                     sealed: record.sealed.clone(),
                 };
                 Effect::Custody(name(&place.name)?, Held::new(generation, custody))

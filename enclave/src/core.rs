@@ -223,6 +223,7 @@ impl Enclave {
             refresh_generation: head.refresh_generation,
             refreshed_at_s: head.refreshed_at_s,
             phase: head.phase,
+            told: head.told,
             sealed: write.sealed.clone().unwrap_or_default(),
         };
         let held = Held::new(expected_generation.saturating_add(1), custody);

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::TenantId;
 use crate::record::RecordError;
+use crate::refresh::Told;
 use crate::secret::RefreshToken;
 use zeroize::Zeroizing;
 
@@ -73,6 +74,8 @@ pub struct Custody {
     pub refreshed_at_s: u64,
     /// Where its exchange stands.
     pub phase: Phase,
+    /// What the provider made of the grant's revocation.
+    pub told: Option<Told>,
     /// The whole record as it is stored, to be opened for use.
     pub(crate) sealed: Vec<u8>,
 }
@@ -90,6 +93,9 @@ pub(crate) struct Head {
     /// Who consented, once an id token said so: SHA-256 over issuer and subject.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) subject_sha256: Option<[u8; 32]>,
+    /// What the provider made of the grant's revocation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) told: Option<Told>,
 }
 
 impl Head {
@@ -100,6 +106,7 @@ impl Head {
             phase: Phase::Idle,
             refreshed_at_s: at_s,
             subject_sha256: None,
+            told: None,
         }
     }
 
@@ -162,6 +169,7 @@ mod tests {
                     phase,
                     refreshed_at_s: 5,
                     subject_sha256,
+                    told: subject_sha256.map(|_| Told::Proved),
                 };
                 let body = encode(&head, &token).unwrap();
                 let (found, back) = decode(&body).unwrap();

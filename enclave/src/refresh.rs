@@ -13,12 +13,15 @@
 mod answer;
 mod journal;
 mod keep_alive;
+mod leave;
 mod orphan;
 mod pace;
 mod request;
+mod resume;
 mod salvage;
 mod start;
 mod step;
+mod tell;
 
 use std::sync::{Arc, OnceLock};
 
@@ -41,6 +44,7 @@ use crate::store::StoreError;
 pub(crate) use orphan::parse as parse_orphan;
 pub(crate) use pace::Pace;
 pub use start::{Begin, Cached};
+pub use tell::{Telling, Told};
 
 /// How long to wait before a commit is tried again that must not be given up.
 pub const PAUSE_MS: u64 = 250;

@@ -106,6 +106,9 @@ pub struct Provider {
     pub id: ProviderId,
     /// Where refresh tokens are redeemed.
     pub token_endpoint: HttpUrl,
+    /// Where it is told that a token is revoked [RFC 7009], if anywhere.
+    #[serde(default)]
+    pub revocation_endpoint: Option<HttpUrl>,
     /// How its refresh tokens behave.
     pub rotation: Rotation,
     /// Its named API hosts.

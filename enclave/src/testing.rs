@@ -282,6 +282,7 @@ impl World {
         Provider {
             id: id::<ProviderId>("crm"),
             token_endpoint: HttpUrl::parse("http://127.0.0.1:1/token").unwrap(),
+            revocation_endpoint: HttpUrl::parse("http://127.0.0.1:1/revoke").ok(),
             rotation: self.rotation,
             profile: self.profile.clone(),
             targets: vec![

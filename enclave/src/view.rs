@@ -69,6 +69,7 @@ pub(crate) enum Effect {
     Orphan(GrantId, u64, HeldSealed),
     OrphanGone(GrantId, u64),
     Revocation(GrantId, HeldSealed),
+    ToldProvider(GrantId),
     GrantGone(GrantId),
     Freeze(Held<Freeze>),
     Thaw(FreezeName),
@@ -172,6 +173,9 @@ impl View {
             }
             Effect::OrphanGone(id, replaces) => {
                 self.orphans.remove(&(id, replaces));
+            }
+            Effect::ToldProvider(id) => {
+                self.revocations.remove(&id);
             }
             Effect::Revocation(id, held) => {
                 self.revocations.insert(id, held);

@@ -226,6 +226,7 @@ impl Core {
         let provider = Provider {
             id: id("crm"),
             token_endpoint: url("http://127.0.0.1:1/token"),
+            revocation_endpoint: None,
             rotation: Rotation::Strict,
             profile: Profile::default(),
             targets: vec![Target {

@@ -187,6 +187,10 @@ pub fn provider(message: v1::Provider) -> Result<Provider, AdminError> {
     Ok(Provider {
         id: provider_id("provider.id", &message.id)?,
         token_endpoint: url("provider.token_endpoint", &message.token_endpoint)?,
+        revocation_endpoint: match message.revocation_endpoint.as_str() {
+            "" => None,
+            text => Some(url("provider.revocation_endpoint", text)?),
+        },
         rotation,
         targets: targets.collect::<Result<_, _>>()?,
         profile: message.profile.map(profile).unwrap_or_default(),
@@ -269,6 +273,10 @@ pub fn provider_message(provider: Provider) -> v1::Provider {
         rotation: rotation.into(),
         targets: targets.collect(),
         profile: Some(profile_message(provider.profile)),
+        revocation_endpoint: provider
+            .revocation_endpoint
+            .map(|url| url.as_str().to_owned())
+            .unwrap_or_default(),
     }
 }
 
@@ -362,6 +370,10 @@ pub fn grant_message(view: GrantView) -> v1::Grant {
         refresh_generation: view.refresh_generation,
         revocation_pending: view.revocation_pending,
         expires_at_s: grant.expires_at_s.unwrap_or_default(),
+        provider_told: view
+            .told
+            .map(|told| told.word().to_owned())
+            .unwrap_or_default(),
     }
 }
 

@@ -215,6 +215,7 @@ impl Door {
         let provider = Provider {
             id: id("crm"),
             token_endpoint: HttpUrl::parse("http://127.0.0.1:1/token").unwrap(),
+            revocation_endpoint: None,
             rotation: Rotation::Strict,
             targets: vec![api, direct("direct", DIRECT), direct("shared", SHARED)],
             profile: Profile::default(),

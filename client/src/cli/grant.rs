@@ -34,8 +34,9 @@ pub(crate) enum GrantCommand {
     },
     /// End a grant for good: its refresh token leaves custody, and nothing is issued or used for it again
     ///
-    /// When this returns it is true, whatever was under way. The provider is told afterwards; until then the
-    /// grant shows `revocation_pending`. To use the id again, delete the grant and deposit a new consent.
+    /// When this returns it is true, whatever was under way. The provider is told afterwards; until it has
+    /// answered the grant shows `revocation_pending`, then `provider_told` as proved, refused or unsupported. To use
+    /// the id again, delete the grant and deposit a new consent.
     #[command(after_long_help = manual!("  tokenkeep grant revoke acme-crm --reason 'contract ended'"))]
     Revoke {
         /// The grant
@@ -209,6 +210,7 @@ fn record(grant: v1::Grant) -> Record {
         refresh_generation,
         revocation_pending,
         expires_at_s,
+        provider_told,
     } = grant;
     Record::new([
         ("id", json!(id)),
@@ -225,6 +227,7 @@ fn record(grant: v1::Grant) -> Record {
         ("expires_at_s", json!(expires_at_s)),
         ("refresh_generation", json!(refresh_generation)),
         ("revocation_pending", json!(revocation_pending)),
+        ("provider_told", json!(provider_told)),
     ])
 }
 

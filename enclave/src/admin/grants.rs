@@ -56,7 +56,11 @@ impl Enclave {
         let place = custody_place(grant);
         let sealed = &held.value.sealed;
         let body = self.cabinet.open(&key, &place, held.generation, sealed);
-        let (head, token) = custody::decode(&body?)?;
+        let (head, mut token) = custody::decode(&body?)?;
+        // The answer to an exchange that was cut off may hold a newer one.
+        if let Some(successor) = self.journalled_successor(&view, id) {
+            token = successor;
+        }
 
         // What the provider is to be told about, out of reach of any exchange.
         let revocation = Place::tenant(&grant.tenant, Table::Revocations, id.as_str());

@@ -8,6 +8,7 @@ use crate::Enclave;
 use crate::custody::Cause;
 use crate::ids::{AppId, ClientId, GrantId, ProviderId, TenantId, VendorId};
 use crate::policy::resource_of;
+use crate::refresh::Told;
 use crate::registry::{App, Client, Grant, Provider, Tenant, Vendor};
 use crate::view::{Held, View};
 
@@ -46,6 +47,8 @@ pub struct GrantView {
     pub revoked: bool,
     /// Whether it was revoked and its provider was not told yet.
     pub revocation_pending: bool,
+    /// What the provider made of its revocation, once it was told.
+    pub told: Option<Told>,
     /// Whether a freeze covers it.
     pub frozen: bool,
     /// The resource indicators of its targets, in their order.
@@ -74,6 +77,7 @@ impl Enclave {
             needs_consent: view.needs_consent(&grant.id),
             revoked: view.is_revoked(&grant.id),
             revocation_pending: view.revocations.contains_key(&grant.id),
+            told: custody.and_then(|held| held.value.told),
             frozen: view.frozen(&view.touched(grant, None, None)).is_some(),
             resources,
             refresh_generation: custody.map_or(0, |held| held.value.refresh_generation),

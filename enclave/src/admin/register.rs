@@ -9,6 +9,7 @@ use super::{AdminError, Administrator, forbid_unless};
 use crate::Enclave;
 use crate::audit::Event;
 use crate::freeze::Touched;
+use crate::http_url::HttpUrl;
 use crate::ids::{ClientId, TenantId};
 use crate::pending::Pending;
 use crate::record::{Place, Table};
@@ -326,6 +327,10 @@ impl Enclave {
         if provider.token_endpoint.is_loopback() && !self.config.allow_loopback {
             return Err(loopback_refused("provider.token_endpoint"));
         }
+        let revocation = provider.revocation_endpoint.as_ref();
+        if revocation.is_some_and(HttpUrl::is_loopback) && !self.config.allow_loopback {
+            return Err(loopback_refused("provider.revocation_endpoint"));
+        }
         provider
             .profile
             .check()
@@ -362,7 +367,7 @@ impl Enclave {
     /// A resource indicator is an absolute URI without a fragment [RFC 8707 §2],
     /// and must not be one of the gateway's own.
     fn check_direct_resource(&self, resource: &str) -> Result<(), AdminError> {
-        crate::http_url::HttpUrl::parse(resource).map_err(|error| AdminError::Url {
+        HttpUrl::parse(resource).map_err(|error| AdminError::Url {
             field: "provider.targets.resource",
             error,
         })?;

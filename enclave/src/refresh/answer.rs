@@ -198,6 +198,20 @@ pub(super) fn refusal_in_success(raw: &RawResponse, profile: &Profile) -> Option
     })
 }
 
+/// The error code of a body, if it has one.
+pub(super) fn error_code(raw: &RawResponse) -> Option<String> {
+    let body = serde_json::from_slice::<ErrorBody>(raw.expose()).ok()?;
+    Some(body.error)
+}
+
+/// The new refresh token of a good answer, if it holds one.
+pub(super) fn successor(raw: &RawResponse) -> Option<RefreshToken> {
+    let Ok(body) = serde_json::from_slice::<Body>(raw.expose()) else {
+        return salvaged(raw)?.successor;
+    };
+    refresh_token(&body.refresh_token?.0)
+}
+
 /// Reads an answer that is not a 200.
 pub(super) fn refusal(
     status: u16,

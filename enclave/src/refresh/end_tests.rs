@@ -15,6 +15,7 @@ use crate::issue::IssueError;
 use crate::policy::Denied;
 use crate::record::{Place, Table};
 use crate::registry::Rotation;
+use crate::secret::RawResponse;
 use crate::store::Store;
 use crate::testing::{World, id};
 
@@ -235,4 +236,131 @@ fn a_revoked_grant_keeps_its_token_for_the_provider_alone_until_it_is_deleted() 
     // The id is free for a new consent.
     world.deposit(NEW_TOKEN).unwrap();
     assert!(world.ask(|_| {}).is_ok());
+}
+
+/// What the provider is asked to revoke.
+fn asked_to_revoke(world: &World) -> String {
+    let Ok(Telling::Send(request)) = world.enclave.tell(&grant(), &world.now) else {
+        panic!("there is something to tell");
+    };
+    assert_eq!(request.url.as_str(), "http://127.0.0.1:1/revoke");
+    String::from_utf8(request.body.expose().to_vec()).unwrap()
+}
+
+fn status(status: u16, body: &str) -> UpstreamAnswer {
+    UpstreamAnswer::Response {
+        status,
+        retry_after_s: None,
+        body: RawResponse::new(body.as_bytes().to_vec()),
+    }
+}
+
+#[test]
+fn a_provider_is_told_until_its_answer_settles_it() {
+    let unsettled = || {
+        vec![
+            UpstreamAnswer::NotSent,
+            UpstreamAnswer::Ambiguous,
+            status(500, ""),
+            status(503, ""),
+            status(429, ""),
+            status(302, ""),
+        ]
+    };
+    let rows = [
+        (200, "", Told::Proved),
+        (200, "{}", Told::Proved),
+        (400, r#"{"error":"invalid_token"}"#, Told::Proved),
+        (400, r#"{"error":"invalid_grant"}"#, Told::Proved),
+        (
+            400,
+            r#"{"error":"unsupported_token_type"}"#,
+            Told::Unsupported,
+        ),
+        (401, r#"{"error":"invalid_client"}"#, Told::Refused),
+        (403, "<html>", Told::Refused),
+        (200, r#"{"error":"oops"}"#, Told::Refused),
+    ];
+    for (code, body, expected) in rows {
+        let mut world = World::new(Rotation::Strict);
+        let untouched = world.enclave.tell(&grant(), &world.now);
+        assert_eq!(untouched.map(|_| ()), Err(RefreshError::NoSuchGrant));
+        end(&world, End::Revoked);
+        for answer in unsettled() {
+            let form = asked_to_revoke(&world);
+            assert!(form.contains("token=refresh-1-canary"), "{form}");
+            let heard = world.enclave.heard(&grant(), answer, &world.now);
+            assert!(heard.unwrap().is_none());
+            assert_eq!(world.enclave.to_be_told(), [grant()]);
+            // A provider that fails is left alone for a while.
+            world.now.mono_ms += 120_000;
+        }
+        world.restart();
+        let _asked = asked_to_revoke(&world);
+        let heard = world
+            .enclave
+            .heard(&grant(), status(code, body), &world.now);
+        let told = world.settle(heard.unwrap().unwrap());
+        assert_eq!(told, expected, "{code} {body}");
+        for restarted in [false, true] {
+            if restarted {
+                world.restart();
+            }
+            assert_eq!(world.enclave.to_be_told(), []);
+            let view = world.enclave.grant(world.admin(), &grant()).unwrap();
+            assert!(view.revoked && !view.revocation_pending);
+            assert_eq!(view.told, Some(expected));
+            assert_eq!(token_in_custody(&world), (Phase::Revoked, Vec::new()));
+        }
+    }
+}
+
+#[test]
+fn a_successor_that_arrives_behind_the_revocation_is_what_the_provider_is_told_of() {
+    let world = World::new(Rotation::Strict);
+    let mut provider = Provider::new(Rotation::Strict);
+    let begun = world
+        .enclave
+        .begin_refresh(&grant(), &scopes(&world), &world.now);
+    let Ok(Begin::Exchange(mut exchange, mut action)) = begun else {
+        panic!("no exchange");
+    };
+    let found = loop {
+        let event = match action {
+            Action::Commit(pending) => commit(&world, pending),
+            Action::Send(request) => {
+                let answer = provider.present(&request);
+                end(&world, End::Revoked);
+                Event::Answered(response(answer))
+            }
+            Action::Pause(_) => Event::Resumed,
+            Action::Finish(result) => break result,
+        };
+        action = world.enclave.step_refresh(&mut exchange, event, &world.now);
+    };
+    assert_eq!(found.map(|_| ()), Err(RefreshError::Revoked));
+    let form = asked_to_revoke(&world);
+    assert!(form.contains("token=refresh-2-canary"), "{form}");
+
+    // The same, if the process died with the answer in its journal.
+    let mut world = World::new(Rotation::Strict);
+    let mut provider = Provider::new(Rotation::Strict);
+    let begun = world
+        .enclave
+        .begin_refresh(&grant(), &scopes(&world), &world.now);
+    let Ok(Begin::Exchange(mut exchange, mut action)) = begun else {
+        panic!("no exchange");
+    };
+    for _ in 0..3 {
+        let event = match action {
+            Action::Commit(pending) => commit(&world, pending),
+            Action::Send(request) => Event::Answered(response(provider.present(&request))),
+            Action::Pause(_) | Action::Finish(_) => panic!("{action:?}"),
+        };
+        action = world.enclave.step_refresh(&mut exchange, event, &world.now);
+    }
+    world.restart();
+    end(&world, End::Revoked);
+    let form = asked_to_revoke(&world);
+    assert!(form.contains("token=refresh-2-canary"), "{form}");
 }

@@ -5,6 +5,7 @@ use url::form_urlencoded::byte_serialize;
 use zeroize::Zeroizing;
 
 use super::UpstreamRequest;
+use crate::http_url::HttpUrl;
 use crate::registry::{App, AuthMethod, Provider};
 use crate::scope::Scopes;
 use crate::secret::{ClientSecret, CredentialHeader, RefreshToken, UpstreamBody};
@@ -44,14 +45,31 @@ pub(super) fn refresh(
     scopes: Option<&Scopes>,
 ) -> UpstreamRequest {
     let scope = scopes.map(Scopes::to_string).unwrap_or_default();
+    let fields: [(&str, &[u8]); 3] = [
+        ("grant_type", b"refresh_token"),
+        ("refresh_token", token.expose()),
+        ("scope", scope.as_bytes()),
+    ];
+    let asked = if scope.is_empty() { 2 } else { 3 };
+    let fields = fields.get(..asked).unwrap_or_default();
+    authenticated(&provider.token_endpoint, provider, app, secret, fields)
+}
+
+/// A form with what the app authenticates by.
+fn authenticated(
+    url: &HttpUrl,
+    provider: &Provider,
+    app: &App,
+    secret: Option<&ClientSecret>,
+    fields: &[(&str, &[u8])],
+) -> UpstreamRequest {
     let secret_bytes = secret.map(ClientSecret::expose).unwrap_or_default();
     let id = app.oauth_client_id.as_bytes();
-    let capacity = room(&[token.expose(), scope.as_bytes(), id, secret_bytes]);
-    let mut form = Form(Zeroizing::new(Vec::with_capacity(capacity)));
-    form.push("grant_type", b"refresh_token");
-    form.push("refresh_token", token.expose());
-    if !scope.is_empty() {
-        form.push("scope", scope.as_bytes());
+    let mut values: Vec<&[u8]> = fields.iter().map(|(_, value)| *value).collect();
+    values.extend([id, secret_bytes]);
+    let mut form = Form(Zeroizing::new(Vec::with_capacity(room(&values))));
+    for (name, value) in fields {
+        form.push(name, value);
     }
     let authorization = match app.auth_method {
         AuthMethod::None => {
@@ -66,11 +84,26 @@ pub(super) fn refresh(
         AuthMethod::ClientSecretBasic => Some(basic(id, secret_bytes)),
     };
     UpstreamRequest {
-        url: provider.token_endpoint.clone(),
+        url: url.clone(),
         authorization,
         body: UpstreamBody::new(std::mem::take(&mut *form.0)),
         deadline_ms: provider.profile.deadline_ms,
     }
+}
+
+/// A request to a revocation endpoint [RFC 7009 §2.1].
+pub(super) fn revocation(
+    endpoint: &HttpUrl,
+    provider: &Provider,
+    app: &App,
+    secret: Option<&ClientSecret>,
+    token: &RefreshToken,
+) -> UpstreamRequest {
+    let fields: [(&str, &[u8]); 2] = [
+        ("token", token.expose()),
+        ("token_type_hint", b"refresh_token"),
+    ];
+    authenticated(endpoint, provider, app, secret, &fields)
 }
 
 /// `Basic`, with id and secret form-encoded first [RFC 6749 §2.3.1].
@@ -88,7 +121,6 @@ fn basic(id: &[u8], secret: &[u8]) -> CredentialHeader {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http_url::HttpUrl;
     use crate::ids::{AppId, ProviderId, VendorId};
     use crate::profile::Profile;
     use crate::registry::Rotation;
@@ -97,6 +129,7 @@ mod tests {
         Provider {
             id: ProviderId::parse("p").unwrap(),
             token_endpoint: HttpUrl::parse("https://p.example/token").unwrap(),
+            revocation_endpoint: HttpUrl::parse("https://p.example/revoke").ok(),
             rotation: Rotation::Strict,
             targets: Vec::new(),
             profile: Profile::default(),
@@ -122,6 +155,19 @@ mod tests {
             request.authorization.map(|header| text(header.expose())),
             text(request.body.expose()),
         )
+    }
+
+    #[test]
+    fn a_revocation_names_the_token_and_what_it_is() {
+        let token = RefreshToken::new(b"r+1".to_vec());
+        let provider = provider();
+        let endpoint = provider.revocation_endpoint.clone().unwrap();
+        let app = app(AuthMethod::None);
+        let request = revocation(&endpoint, &provider, &app, None, &token);
+        assert_eq!(request.url, endpoint);
+        let form = String::from_utf8(request.body.expose().to_vec()).unwrap();
+        let expected = "token=r%2B1&token_type_hint=refresh_token&client_id=id%3A1";
+        assert_eq!(form, expected);
     }
 
     #[test]

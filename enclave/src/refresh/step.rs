@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use super::answer::{self, Refusal, Terms};
-use super::journal;
 use super::pace::Taken;
 use super::start::material;
 use super::{
@@ -16,13 +15,12 @@ use crate::custody::{Cause, Custody, Phase};
 use crate::freeze::Touched;
 use crate::ids::GrantId;
 use crate::pending::Pending;
-use crate::record::{Place, Table};
 use crate::registry::Rotation;
 use crate::scope::Scopes;
 use crate::secret::{RawResponse, RefreshToken};
-use crate::store::{Batch, StoreError, Write};
+use crate::store::StoreError;
 use crate::time::Now;
-use crate::view::{Effect, Held, HeldSealed, View};
+use crate::view::{Held, View};
 
 /// So often the store may refuse an adoption before the record is another owner's: an
 /// administrator's change that is being written explains the first.
@@ -218,38 +216,7 @@ impl Enclave {
         }
     }
 
-    /// Seals the raw answer to the journal before anything reads it.
-    fn journal(&self, exchange: &mut Exchange, body: RawResponse) -> Result<Action, RefreshError> {
-        let view = self.view.read();
-        // A grant that was revoked meanwhile leaves nothing behind.
-        self.own_custody(&view, exchange)?;
-        let held = view.journal.get(&exchange.grant);
-        let generation = held.map_or(0, |held| held.generation);
-        let key = view.realm_key(&exchange.tenant)?;
-        let place = Place::tenant(&exchange.tenant, Table::Journal, exchange.grant.as_str());
-        let custody = view.custody.get(&exchange.grant);
-        let custody_generation = custody.map_or(0, |held| held.generation);
-        let entry = journal::encode(custody_generation, &body);
-        let write = self
-            .cabinet
-            .seal(&*self.rng, &key, &place, generation, &entry)?;
-        let effects = vec![Effect::Journal(
-            exchange.grant.clone(),
-            HeldSealed {
-                generation: generation.saturating_add(1),
-                sealed: write.sealed.clone().unwrap_or_default().into(),
-            },
-        )];
-        let batch = Batch {
-            writes: vec![write],
-            leaves: Vec::new(),
-        };
-        exchange.state = State::Journaling { answer: body };
-        let pending = Pending::new(batch, effects, Touched::nothing(), ());
-        Ok(Action::Commit(pending))
-    }
-
-    fn read(
+    pub(super) fn read(
         &self,
         exchange: &mut Exchange,
         body: &RawResponse,
@@ -293,6 +260,9 @@ impl Enclave {
         adoption: Adoption,
         now: &Now,
     ) -> Result<Action, RefreshError> {
+        if let Err(error) = self.own_custody(view, exchange) {
+            return self.leave_behind(view, exchange, adoption.successor, error);
+        }
         let (mut batch, effect) =
             self.write_custody(view, exchange, Some(&adoption), Phase::Idle, now)?;
         let mut effects = vec![effect];
@@ -346,32 +316,6 @@ impl Enclave {
         }
         self.keep_upstream(&exchange.grant, &exchange.scopes, &access, now);
         finish(Ok(access))
-    }
-
-    /// The exchange can't go on. If the grant came to its end meanwhile, what the
-    /// journal holds of the provider's answer is destroyed as well.
-    fn leave(&self, exchange: &mut Exchange, error: RefreshError) -> Action {
-        let view = self.view.read();
-        let ended = matches!(error, RefreshError::Revoked | RefreshError::NoSuchGrant);
-        let Some(held) = view.journal.get(&exchange.grant).filter(|_| ended) else {
-            exchange.state = State::Done;
-            return finish(Err(error));
-        };
-        let place = Place::tenant(&exchange.tenant, Table::Journal, exchange.grant.as_str());
-        let batch = Batch {
-            writes: vec![Write {
-                key: self.cabinet.key(&place),
-                expected_generation: held.generation,
-                sealed: None,
-            }],
-            leaves: Vec::new(),
-        };
-        exchange.state = State::Settling {
-            phase: Phase::Revoked,
-            result: error,
-        };
-        let effects = vec![Effect::JournalGone(exchange.grant.clone())];
-        Action::Commit(Pending::new(batch, effects, Touched::nothing(), ()))
     }
 
     /// What became of the token is not known; the next try will tell.
@@ -433,47 +377,9 @@ impl Enclave {
         Ok(Action::Commit(pending))
     }
 
-    /// What the journal holds has been read: it goes with what came of it.
-    fn clear_journal(
-        &self,
-        view: &View,
-        exchange: &Exchange,
-        batch: &mut Batch,
-        effects: &mut Vec<Effect>,
-    ) {
-        if let Some(held) = view.journal.get(&exchange.grant) {
-            let place = Place::tenant(&exchange.tenant, Table::Journal, exchange.grant.as_str());
-            batch.writes.push(Write {
-                key: self.cabinet.key(&place),
-                expected_generation: held.generation,
-                sealed: None,
-            });
-            effects.push(Effect::JournalGone(exchange.grant.clone()));
-        }
-    }
-
-    /// The provider's answer to the exchange that a crash cut off, if it was
-    /// journalled.
-    fn journalled(
-        &self,
-        view: &View,
-        grant: &GrantId,
-    ) -> Result<Option<RawResponse>, RefreshError> {
-        let (Some(held), Some(custody)) = (view.journal.get(grant), view.custody.get(grant)) else {
-            return Ok(None);
-        };
-        let tenant = &material(view, grant)?.grant.tenant;
-        let key = view.realm_key(tenant)?;
-        let place = Place::tenant(tenant, Table::Journal, grant.as_str());
-        let entry = self
-            .cabinet
-            .open(&key, &place, held.generation, &held.sealed)?;
-        Ok(journal::decode(&entry, custody.generation))
-    }
-
     /// Sets the phase for this boot alone: the durable intent says no less. Where
     /// there is no intent any more, somebody else has the last word.
-    fn set_phase(&self, grant: &GrantId, phase: Phase) {
+    pub(super) fn set_phase(&self, grant: &GrantId, phase: Phase) {
         let mut view = self.view.write();
         let intended = |held: &&mut Held<Custody>| matches!(held.value.phase, Phase::Intent { .. });
         if let Some(held) = view.custody.get_mut(grant).filter(intended) {
@@ -481,61 +387,6 @@ impl Enclave {
             custody.phase = phase;
             held.value = Arc::new(custody);
         }
-    }
-
-    /// Adopts the journalled answer of an exchange that was cut off by a crash,
-    /// or makes its state uncertain. For the start of the service, once a grant.
-    ///
-    /// # Errors
-    /// [`RefreshError`] if the records can't be opened.
-    pub fn resume_refresh(
-        &self,
-        grant: &GrantId,
-        now: &Now,
-    ) -> Result<Option<(Exchange, Action)>, RefreshError> {
-        let view = self.view.read();
-        let Some(held) = view.custody.get(grant) else {
-            return Ok(None);
-        };
-        let Phase::Intent { attempt } = held.value.phase else {
-            return Ok(None);
-        };
-        let Some(raw) = self.journalled(&view, grant)? else {
-            drop(view);
-            // Nothing is under way any more: a new deposit may come.
-            self.set_phase(grant, Phase::Uncertain { attempt });
-            return Ok(None);
-        };
-        let material = material(&view, grant)?;
-        let mut exchange = Exchange {
-            before: Phase::Uncertain { attempt },
-            attempt,
-            intent_generation: held.generation,
-            presented_generation: held.value.refresh_generation,
-            ..material.exchange()
-        };
-        drop(view);
-        let mut action = self.read(&mut exchange, &raw, now)?;
-        // How long ago the answer came is not known, nor for which scopes: its
-        // access token is not used.
-        if let State::Adopting { adoption } = &mut exchange.state {
-            adoption.access = Err(RefreshError::ProviderUnclear);
-        }
-        if let Action::Finish(_) = action {
-            action = Action::Finish(Err(RefreshError::ProviderUnclear));
-        }
-        Ok(Some((exchange, action)))
-    }
-
-    /// The grants whose exchange was cut off.
-    #[must_use]
-    pub fn interrupted(&self) -> Vec<GrantId> {
-        let view = self.view.read();
-        view.custody
-            .iter()
-            .filter(|(_, held)| matches!(held.value.phase, Phase::Intent { .. }))
-            .map(|(grant, _)| grant.clone())
-            .collect()
     }
 
     fn keep_upstream(
@@ -591,6 +442,6 @@ fn hold_orphan(exchange: &mut Exchange, successor: RefreshToken, error: StoreErr
     Action::Pause(PAUSE_MS)
 }
 
-fn finish(result: Result<Arc<UpstreamAccess>, RefreshError>) -> Action {
+pub(super) fn finish(result: Result<Arc<UpstreamAccess>, RefreshError>) -> Action {
     Action::Finish(result)
 }

@@ -192,6 +192,7 @@ fn message_seeds() -> Vec<Vec<u8>> {
     let provider = v1::Provider {
         id: id(),
         token_endpoint: "https://idp.example/token".to_owned(),
+        revocation_endpoint: url(),
         rotation: v1::RotationProfile::Strict.into(),
         targets: vec![
             target("api", v1::target::Api::GatewayBaseUrl(url())),

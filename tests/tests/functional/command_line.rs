@@ -15,6 +15,7 @@ use testkit::fetch;
 use tests::binary::binary;
 use tests::cli::Shell;
 use tests::process::Process;
+use tests::wait::wait_for;
 
 /// `tokenkeep-dev up --json`, and shells for those who use it.
 struct Up {
@@ -403,8 +404,12 @@ async fn a_grant_is_revoked_and_deleted_from_the_command_line() {
         .run(&["--json", "grant", "revoke", grant, "--reason", "ended"])
         .await
         .json();
-    let told = (&revoked["state"], &revoked["revocation_pending"]);
-    assert_eq!(told, (&json!("revoked"), &json!(true)));
+    assert_eq!(revoked["state"], "revoked");
+    wait_for("the provider was told", async || {
+        let shown = up.admin.run(&["--json", "grant", "show", grant]).await;
+        (shown.json()["provider_told"] == "proved").then_some(())
+    })
+    .await;
     let shown = up.admin.run(&["--json", "grant", "show", grant]).await;
     assert_eq!(shown.json()["state"], "revoked");
     // It is the tenant's to end.

@@ -37,6 +37,7 @@ async fn register(stack: &Stack, oidc: &OidcProvider) {
             api: Some(v1::target::Api::GatewayBaseUrl(api.to_owned())),
         }],
         profile: None,
+        revocation_endpoint: String::new(),
     };
     let request = v1::CreateProviderRequest {
         provider: Some(provider),

@@ -15,7 +15,7 @@ use http_body_util::BodyExt as _;
 use proto::v1;
 use proto::v1::GrantState;
 use proto::v1::freeze_subject::Subject;
-use testkit::provider::{Answer, Fault};
+use testkit::provider::{Answer, Event, Fault, RevokedBy};
 use tests::bars::{self, Bar, Row};
 use tests::caller::{Caller, refused};
 use tests::effort;
@@ -148,7 +148,6 @@ async fn a_revoked_grant_stays_dead_across_restarts_and_racing_exchanges() {
     .await;
     let ended = revoke(&stack, names::GRANT).await;
     assert_eq!(ended.state(), GrantState::Revoked);
-    assert!(ended.revocation_pending);
     let gone = (403, "GRANT_REVOKED".to_owned());
     assert_eq!(racing.await.unwrap().refusal(), gone);
     wait_for("the exchange came to its end", async || {
@@ -172,6 +171,23 @@ async fn a_revoked_grant_stays_dead_across_restarts_and_racing_exchanges() {
         let expected = (tonic::Code::FailedPrecondition, "GRANT_REVOKED");
         assert_eq!((code, reason.as_str()), expected);
     }
+    // The provider was told, and has no use for the successor any more.
+    wait_for("the provider was told", async || {
+        let grant = stack.grant(names::GRANT).await;
+        (grant.provider_told == "proved" && !grant.revocation_pending).then_some(())
+    })
+    .await;
+    let by_client = |event: &Event| {
+        matches!(
+            event,
+            Event::Revoked {
+                by: RevokedBy::Client,
+                ..
+            }
+        )
+    };
+    let entries = stack.ledger().entries;
+    assert!(entries.iter().any(|entry| by_client(&entry.event)));
     // Deleted, the id serves a new consent.
     delete(&stack, names::GRANT).await;
     stack.deposit().await;

@@ -25,6 +25,14 @@ pub(crate) enum ProviderCommand {
         /// Where refresh tokens are redeemed
         #[arg(long, value_name = "URL")]
         token_endpoint: String,
+        /// Where it is told that a token is revoked [RFC 7009]
+        #[arg(
+            long,
+            value_name = "URL",
+            default_value = "",
+            hide_default_value = true
+        )]
+        revocation_endpoint: String,
         /// How its refresh tokens behave
         #[arg(long, value_enum, default_value = "strict")]
         rotation: Rotation,
@@ -70,6 +78,7 @@ impl ProviderCommand {
             Self::Create {
                 id,
                 token_endpoint,
+                revocation_endpoint,
                 rotation,
                 gateway_targets,
                 direct_targets,
@@ -90,6 +99,7 @@ impl ProviderCommand {
                         rotation: rotation.wire().into(),
                         targets: targets.collect(),
                         profile: Some(profile.wire()),
+                        revocation_endpoint,
                     }),
                 };
                 let made = answer(registry.create_provider(request))
@@ -198,6 +208,7 @@ fn record(provider: v1::Provider) -> Record {
         rotation,
         targets,
         profile,
+        revocation_endpoint,
     } = provider;
     let profile = profile.unwrap_or_default();
     let targets: Vec<String> = targets
@@ -211,6 +222,7 @@ fn record(provider: v1::Provider) -> Record {
     Record::new([
         ("id", json!(id)),
         ("token_endpoint", json!(token_endpoint)),
+        ("revocation_endpoint", json!(revocation_endpoint)),
         ("rotation", json!(rotation_name(rotation))),
         ("targets", json!(targets)),
         ("quiet_ms", json!(profile.quiet_ms)),
