@@ -276,12 +276,24 @@ mod tests {
             None
         );
 
-        // An authority that may not make others does not make one by sending it.
-        let narrow = authority(Some(0));
-        let of_narrow = TrustDomains::new(&[trust_domain(&narrow)]);
-        let key = KeyPair::generate().unwrap();
-        let below = CertifiedIssuer::signed_by(authority_params(None), key, &narrow).unwrap();
-        let chain = [leaf(&below, |_| {}), below.der().clone()];
-        assert_eq!(of_narrow.svid(&chain, NOW_S), None);
+        // An authority below the bundle's that may not make others does not make one by sending it, and a workload
+        // is no authority at all.
+        let below = |params: CertificateParams, by: &Authority| {
+            CertifiedIssuer::signed_by(params, KeyPair::generate().unwrap(), by).unwrap()
+        };
+        let narrow = below(authority_params(Some(0)), &root);
+        let second = below(authority_params(None), &narrow);
+        let chain = [&second, &narrow].map(|of| of.der().clone());
+        let chain = [&[leaf(&second, |_| {})], &chain[..]].concat();
+        assert_eq!(domains.svid(&chain, NOW_S), None);
+        let workload = below(
+            CertificateParams {
+                is_ca: IsCa::ExplicitNoCa,
+                ..authority_params(None)
+            },
+            &root,
+        );
+        let chain = [leaf(&workload, |_| {}), workload.der().clone()];
+        assert_eq!(domains.svid(&chain, NOW_S), None);
     }
 }

@@ -799,8 +799,16 @@ async fn the_metadata_names_what_there_is() {
         let answer = door.ask(door.about(path, 0, "x")).await;
         assert_ne!(answer.status, StatusCode::NOT_FOUND, "{endpoint}");
         let methods = &told[format!("{endpoint}_endpoint_auth_methods_supported")];
-        assert_eq!(*methods, json!(["private_key_jwt"]));
+        let by_certificate = ["self_signed_tls_client_auth", "tls_client_auth"];
+        let all = ["private_key_jwt", by_certificate[0], by_certificate[1]];
+        assert_eq!(*methods, json!(all));
+        // Certificates are asked for at the aliases alone [RFC 8705 §5].
+        let alias = &told["mtls_endpoint_aliases"][format!("{endpoint}_endpoint")];
+        let gateway = &door.shell.enclave.config().gateway_origin;
+        assert_eq!(alias.as_str(), Some(format!("{gateway}{path}").as_str()));
+        assert!(is_endpoint(path), "{endpoint}");
     }
+    assert_eq!(told["tls_client_certificate_bound_access_tokens"], true);
     let jwks = door.ask(get("/jwks.json")).await;
     assert_eq!(jwks.headers["cache-control"], "public, max-age=300");
     let kid = door.shell.enclave.keys().token().kid();

@@ -46,7 +46,7 @@ pub(crate) enum KeyholderCommand {
     ///
     /// What was released is on the disk before it leaves: stop it as you like. Emulated enclaves are refused without
     /// --allow-emulated, hardware without a current revocation list.
-    #[command(after_long_help = manual!("  tokenkeep keyholder serve /var/lib/keyholder --listen 0.0.0.0:7502 --collateral /var/lib/collateral\n  tokenkeep keyholder serve k --allow-emulated root.pem"))]
+    #[command(after_long_help = manual!("  tokenkeep keyholder serve /var/lib/keyholder --listen 0.0.0.0:7502 \\\n      --collateral /var/lib/collateral\n  tokenkeep keyholder serve k --allow-emulated root.pem"))]
     Serve(ServeArgs),
     /// List the deployments and the shares that are held
     #[command(after_long_help = manual!("  tokenkeep keyholder list /var/lib/keyholder"))]
