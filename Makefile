@@ -8,6 +8,7 @@
 #   bench          CPU time per issued token against a bare server on the same stack
 #   fuzz           each fuzz target for FUZZ_SECONDS (60): a nightly toolchain is used if there is one
 #   soak           the long campaigns: all tests with their full counts, then every fuzz body for longer
+#   soak-state     the bars of the state: full counts, then the table of bars, each met or not
 #   release-check  builds the release binaries and looks for anything emulated in them
 
 SHELL := /bin/bash
@@ -52,6 +53,9 @@ fuzz:
 soak:
 	TOKENKEEP_SOAK=full PROPTEST_CASES=$${PROPTEST_CASES:-20000} scripts/test.sh
 	scripts/fuzz.sh $${FUZZ_SECONDS:-600} $(FUZZ_TARGETS)
+
+soak-%:
+	scripts/soak.sh $*
 
 release-check:
 	$(CARGO) build --locked --release --package tokenkeep-broker --package tokenkeep --bins

@@ -244,6 +244,7 @@ impl Filler {
         let provider = Provider {
             id: ProviderId::parse(names::PROVIDER)?,
             token_endpoint: HttpUrl::parse("http://127.0.0.1:1/token")?,
+            revocation_endpoint: None,
             rotation: Rotation::Strict,
             profile: Profile::default(),
             targets: vec![Target {
