@@ -41,8 +41,28 @@ pub struct TdFields {
     pub rtmrs: [[u8; 48]; 4],
     /// What the TD bound.
     pub report_data: [u8; 64],
-    /// The status of the one TCB level.
+    /// The second SVN of a body of type 3 or 4: what runs now, while `tee_tcb_svn` is what launched the TD.
+    pub tee_tcb_svn2: [u8; 16],
+    /// SVNs of the TDX module at launch.
+    pub tee_tcb_svn: [u8; 16],
+    /// The service TD of a body of type 3 or 4.
+    pub mr_service_td: [u8; 48],
+    /// Who signed the TDX module.
+    pub mr_signer_seam: [u8; 48],
+    /// The status of the TCB level that every platform reaches.
     pub tcb_status: String,
+    /// A better level with the SVNs that it needs: UpToDate.
+    pub better_level: Option<[u8; 16]>,
+    /// The identity of TDX modules of major version 3: the least ISVSVN and its status.
+    pub module_level: Option<(u8, String)>,
+    /// Who signed the quoting enclave.
+    pub qe_mr_signer: [u8; 32],
+    /// The quoting enclave's security version.
+    pub qe_isv_svn: u16,
+    /// The product number of the quoting enclave.
+    pub qe_isv_prod_id: u16,
+    /// What the QE identity is about.
+    pub qe_id: String,
     /// The number of the evaluation.
     pub evaluation_number: u32,
     /// Whether the list of the platform CA names the PCK.
@@ -60,7 +80,17 @@ impl Default for TdFields {
             mr_config_id: [0; 48],
             rtmrs: [[0x10; 48], [0x11; 48], [0x12; 48], [0; 48]],
             report_data: [0; 64],
+            tee_tcb_svn2: [0; 16],
+            tee_tcb_svn: [0; 16],
+            mr_service_td: [0; 48],
+            mr_signer_seam: [0; 48],
             tcb_status: "UpToDate".to_owned(),
+            better_level: None,
+            module_level: None,
+            qe_mr_signer: [0xDC; 32],
+            qe_isv_svn: 4,
+            qe_isv_prod_id: 2,
+            qe_id: "TD_QE".to_owned(),
             evaluation_number: 20,
             pck_revoked: false,
             body_type: None,
@@ -243,8 +273,41 @@ fn sgx_extension() -> CustomExtension {
 }
 
 fn tcb_info(fields: &TdFields) -> String {
-    let components: Vec<serde_json::Value> =
-        (0..16).map(|_| serde_json::json!({"svn": 0})).collect();
+    let components = |svns: [u8; 16]| -> Vec<serde_json::Value> {
+        svns.iter()
+            .map(|svn| serde_json::json!({"svn": svn}))
+            .collect()
+    };
+    let level = |svns: [u8; 16], status: &str| {
+        serde_json::json!({
+            "tcb": {
+                "sgxtcbcomponents": components([0; 16]), "pcesvn": 0,
+                "tdxtcbcomponents": components(svns),
+            },
+            "tcbDate": "2026-10-01T00:00:00Z", "tcbStatus": status,
+        })
+    };
+    let mut levels: Vec<serde_json::Value> = fields
+        .better_level
+        .iter()
+        .map(|svns| level(*svns, "UpToDate"))
+        .collect();
+    levels.push(level([0; 16], &fields.tcb_status));
+    let modules: Vec<serde_json::Value> = fields
+        .module_level
+        .iter()
+        .map(|(isv_svn, status)| {
+            serde_json::json!({
+                "id": "TDX_03",
+                "mrsigner": "00".repeat(48), "attributes": "00".repeat(8),
+                "attributesMask": "ff".repeat(8),
+                "tcbLevels": [{
+                    "tcb": {"isvsvn": isv_svn}, "tcbDate": "2026-10-01T00:00:00Z",
+                    "tcbStatus": status,
+                }],
+            })
+        })
+        .collect();
     serde_json::json!({
         "id": "TDX", "version": 3,
         "issueDate": "2026-11-01T00:00:00Z", "nextUpdate": "2026-12-01T00:00:00Z",
@@ -254,18 +317,15 @@ fn tcb_info(fields: &TdFields) -> String {
             "mrsigner": "00".repeat(48), "attributes": "00".repeat(8),
             "attributesMask": "ff".repeat(8),
         },
-        "tdxModuleIdentities": [],
-        "tcbLevels": [{
-            "tcb": {"sgxtcbcomponents": components, "pcesvn": 0, "tdxtcbcomponents": components},
-            "tcbDate": "2026-10-01T00:00:00Z", "tcbStatus": fields.tcb_status,
-        }],
+        "tdxModuleIdentities": modules,
+        "tcbLevels": levels,
     })
     .to_string()
 }
 
 fn qe_identity(fields: &TdFields) -> String {
     serde_json::json!({
-        "id": "TD_QE", "version": 2,
+        "id": fields.qe_id, "version": 2,
         "issueDate": "2026-11-01T00:00:00Z", "nextUpdate": "2026-12-01T00:00:00Z",
         "tcbEvaluationDataNumber": fields.evaluation_number,
         "miscselect": "00000000", "miscselectMask": "ffffffff",
@@ -273,6 +333,8 @@ fn qe_identity(fields: &TdFields) -> String {
         "mrsigner": "dc".repeat(32), "isvprodid": 2,
         "tcbLevels": [{
             "tcb": {"isvsvn": 4}, "tcbDate": "2026-10-01T00:00:00Z", "tcbStatus": "UpToDate",
+        }, {
+            "tcb": {"isvsvn": 2}, "tcbDate": "2026-09-01T00:00:00Z", "tcbStatus": "OutOfDate",
         }],
     })
     .to_string()
@@ -297,8 +359,11 @@ fn quote(fields: &TdFields, pck: &KeyPair, chain: &[u8]) -> Result<Vec<u8>, TdxE
         quote.extend(number.to_le_bytes());
         quote.extend(length(584usize.saturating_add(more)));
     }
-    // TEE_TCB_SVN, MRSEAM, MRSIGNERSEAM, SEAM attributes.
-    quote.extend([0; 16 + 48 + 48 + 8]);
+    quote.extend(fields.tee_tcb_svn);
+    // MRSEAM, then signer and attributes of the module.
+    quote.extend([0; 48]);
+    quote.extend(fields.mr_signer_seam);
+    quote.extend([0; 8]);
     quote.extend(fields.td_attributes.to_le_bytes());
     quote.extend(fields.xfam.to_le_bytes());
     quote.extend(fields.mrtd);
@@ -306,7 +371,10 @@ fn quote(fields: &TdFields, pck: &KeyPair, chain: &[u8]) -> Result<Vec<u8>, TdxE
     quote.extend([0; 48 + 48]);
     quote.extend(fields.rtmrs.concat());
     quote.extend(fields.report_data);
-    quote.extend(vec![0; more]);
+    let mut later = fields.tee_tcb_svn2.to_vec();
+    later.extend(fields.mr_service_td);
+    later.resize(more.max(later.len()), 0);
+    quote.extend(later.iter().take(more));
 
     let attestation_key = key()?;
     let rng = SystemRandom::new();
@@ -328,9 +396,10 @@ fn quote(fields: &TdFields, pck: &KeyPair, chain: &[u8]) -> Result<Vec<u8>, TdxE
 
     // CPUSVN, MISCSELECT, reserved, attributes, MRENCLAVE, reserved.
     let mut qe_report = vec![0; 16 + 4 + 28 + 16 + 32 + 32];
-    qe_report.extend([0xDC; 32]);
+    qe_report.extend(fields.qe_mr_signer);
     qe_report.extend([0; 96]);
-    qe_report.extend([2, 0, 4, 0]);
+    qe_report.extend(fields.qe_isv_prod_id.to_le_bytes());
+    qe_report.extend(fields.qe_isv_svn.to_le_bytes());
     qe_report.extend([0; 60]);
     qe_report.extend(binding.as_ref());
     qe_report.extend([0; 32]);

@@ -8,6 +8,7 @@ mod fault;
 mod overview;
 mod quote;
 mod root;
+mod sgx_type;
 mod status;
 mod verify;
 
@@ -19,5 +20,6 @@ pub use fault::{TdxFault, TdxStep};
 pub(crate) use overview::overview;
 pub use quote::{EncodingProblem, MAX_QUOTE_BYTES, Quote, QuoteProblem};
 pub(crate) use root::{IntelRoot, is_intel_root};
+pub use sgx_type::SgxType;
 pub use status::{TcbStatus, UnknownTcbStatus};
 pub(crate) use verify::{TdxPlatform, TdxVerified, verify};

@@ -146,6 +146,96 @@ fn a_signed_quote_that_nobody_should_trust_is_refused_by_one_check() {
         ),
         (
             TdFields {
+                qe_mr_signer: [0xDD; 32],
+                ..fields()
+            },
+            vec![CheckName::QeReport],
+        ),
+        (
+            TdFields {
+                qe_isv_prod_id: 1,
+                ..fields()
+            },
+            vec![CheckName::QeReport],
+        ),
+        (
+            TdFields {
+                qe_isv_svn: 1,
+                ..fields()
+            },
+            vec![CheckName::QeReport],
+        ),
+        (
+            TdFields {
+                qe_isv_svn: 3,
+                ..fields()
+            },
+            vec![CheckName::TcbStatus],
+        ),
+        (
+            TdFields {
+                qe_id: "QE".to_owned(),
+                ..fields()
+            },
+            vec![CheckName::QeIdentity],
+        ),
+        (
+            TdFields {
+                mr_signer_seam: [1; 48],
+                ..fields()
+            },
+            vec![CheckName::TcbLevel],
+        ),
+        (
+            TdFields {
+                body_type: Some(3),
+                mr_service_td: [5; 48],
+                ..fields()
+            },
+            vec![CheckName::ServiceTd],
+        ),
+        // A module of version 3 is judged by the identity of that version.
+        (
+            TdFields {
+                tee_tcb_svn: module(4),
+                module_level: Some((4, "UpToDate".to_owned())),
+                ..fields()
+            },
+            vec![],
+        ),
+        (
+            TdFields {
+                tee_tcb_svn: module(4),
+                module_level: Some((4, "OutOfDate".to_owned())),
+                ..fields()
+            },
+            vec![CheckName::TcbStatus],
+        ),
+        (
+            TdFields {
+                tee_tcb_svn: module(4),
+                module_level: Some((4, "Revoked".to_owned())),
+                ..fields()
+            },
+            vec![CheckName::TcbLevel],
+        ),
+        (
+            TdFields {
+                tee_tcb_svn: module(3),
+                module_level: Some((4, "UpToDate".to_owned())),
+                ..fields()
+            },
+            vec![CheckName::TcbLevel],
+        ),
+        (
+            TdFields {
+                tee_tcb_svn: module(4),
+                ..fields()
+            },
+            vec![CheckName::TcbLevel],
+        ),
+        (
+            TdFields {
                 mr_config_id: config,
                 ..fields()
             },
@@ -161,6 +251,53 @@ fn a_signed_quote_that_nobody_should_trust_is_refused_by_one_check() {
     ];
     for (fields, expected) in rows {
         assert_eq!(failed(&appraisal(&fields)), expected, "{fields:?}");
+    }
+}
+
+/// SVNs of a module of major version 3.
+fn module(isv_svn: u8) -> [u8; 16] {
+    let mut svns = [0; 16];
+    svns[0] = isv_svn;
+    svns[1] = 3;
+    svns
+}
+
+#[test]
+fn a_td_that_was_launched_before_an_update_is_advised_to_launch_anew() {
+    let mut better = [0; 16];
+    better[2] = 7;
+    let launched = TdFields {
+        body_type: Some(3),
+        tcb_status: "OutOfDate".to_owned(),
+        better_level: Some(better),
+        ..fields()
+    };
+    let rows = [
+        // Neither then nor now.
+        (launched.clone(), "OutOfDate"),
+        // Now, but not when it was launched.
+        (
+            TdFields {
+                tee_tcb_svn2: better,
+                ..launched.clone()
+            },
+            "TDRelaunchAdvised",
+        ),
+        // Then and now.
+        (
+            TdFields {
+                tee_tcb_svn: better,
+                tee_tcb_svn2: better,
+                ..launched
+            },
+            "UpToDate",
+        ),
+    ];
+    for (fields, status) in rows {
+        let appraisal = appraisal(&fields);
+        let check = appraisal.check(CheckName::TcbStatus).unwrap();
+        assert_eq!(check.found, status);
+        assert_eq!(check.outcome == Outcome::Pass, status == "UpToDate");
     }
 }
 
