@@ -13,7 +13,8 @@ use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
 
 const ORGANIZATION: &str = "EMULATED, Tokenkeep development, protects nothing";
-const FMSPC: [u8; 6] = [0x00, 0x80, 0x6F, 0x05, 0x00, 0x00];
+/// The model that every emulated platform is.
+pub const FMSPC: [u8; 6] = [0x00, 0x80, 0x6F, 0x05, 0x00, 0x00];
 
 /// Why there is no quote.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +68,12 @@ pub struct TdFields {
     pub evaluation_number: u32,
     /// Whether the list of the platform CA names the PCK.
     pub pck_revoked: bool,
+    /// Whether the root's list names the signer of TCB info and QE identity.
+    pub signer_revoked: bool,
+    /// The number of both lists.
+    pub crl_number: u64,
+    /// The day of November 2026 on which TCB info and QE identity were issued.
+    pub issue_day: u8,
     /// The body type: none makes a quote of version 4; 2, 3 and 4 one of version 5.
     pub body_type: Option<u16>,
 }
@@ -93,6 +100,9 @@ impl Default for TdFields {
             qe_id: "TD_QE".to_owned(),
             evaluation_number: 20,
             pck_revoked: false,
+            signer_revoked: false,
+            crl_number: 7,
+            issue_day: 1,
             body_type: None,
         }
     }
@@ -113,6 +123,9 @@ pub struct TdxPlatform {
     root_key: KeyPair,
     root: CertificateParams,
     root_pem: String,
+    ca_key: KeyPair,
+    pck_key: KeyPair,
+    signer_key: KeyPair,
 }
 
 impl TdxPlatform {
@@ -128,6 +141,9 @@ impl TdxPlatform {
             root_key,
             root,
             root_pem,
+            ca_key: key()?,
+            pck_key: key()?,
+            signer_key: key()?,
         })
     }
 
@@ -143,35 +159,41 @@ impl TdxPlatform {
     /// [`TdxError`].
     pub fn evidence(&self, fields: &TdFields) -> Result<TdxEvidence, TdxError> {
         let root = Issuer::from_params(&self.root, &self.root_key);
-        let (ca_key, pck_key, signer_key) = (key()?, key()?, key()?);
+        let Self {
+            ca_key,
+            pck_key,
+            signer_key,
+            ..
+        } = self;
         let ca_params = authority("Intel SGX PCK Platform CA", 2);
-        let ca_pem = ca_params.signed_by(&ca_key, &root)?.pem();
-        let ca = Issuer::from_params(&ca_params, &ca_key);
+        let ca_pem = ca_params.signed_by(ca_key, &root)?.pem();
+        let ca = Issuer::from_params(&ca_params, ca_key);
         let mut pck = leaf("Intel SGX PCK Certificate", 3);
         pck.custom_extensions.push(sgx_extension());
-        let pck_pem = pck.signed_by(&pck_key, &ca)?.pem();
+        let pck_pem = pck.signed_by(pck_key, &ca)?.pem();
         let signer = leaf("Intel SGX TCB Signing", 4);
-        let signer_pem = signer.signed_by(&signer_key, &root)?.pem();
+        let signer_pem = signer.signed_by(signer_key, &root)?.pem();
         let root_pem = &self.root_pem;
 
         let tcb_info = tcb_info(fields);
         let qe_identity = qe_identity(fields);
         let revoked: &[u64] = if fields.pck_revoked { &[3] } else { &[] };
+        let signer_revoked: &[u64] = if fields.signer_revoked { &[4] } else { &[] };
         let signer_chain = format!("{signer_pem}{root_pem}");
         let collateral = serde_json::json!({
             "pck_crl_issuer_chain": format!("{ca_pem}{root_pem}"),
-            "root_ca_crl": hex::encode(list(&[])?.signed_by(&root)?.der()),
-            "pck_crl": hex::encode(list(revoked)?.signed_by(&ca)?.der()),
+            "root_ca_crl": hex::encode(list(fields, signer_revoked)?.signed_by(&root)?.der()),
+            "pck_crl": hex::encode(list(fields, revoked)?.signed_by(&ca)?.der()),
             "tcb_info_issuer_chain": signer_chain,
-            "tcb_info_signature": hex::encode(sign(&signer_key, tcb_info.as_bytes())?),
+            "tcb_info_signature": hex::encode(sign(signer_key, tcb_info.as_bytes())?),
             "tcb_info": tcb_info,
             "qe_identity_issuer_chain": signer_chain,
-            "qe_identity_signature": hex::encode(sign(&signer_key, qe_identity.as_bytes())?),
+            "qe_identity_signature": hex::encode(sign(signer_key, qe_identity.as_bytes())?),
             "qe_identity": qe_identity,
         });
         let chain = format!("{pck_pem}{ca_pem}{root_pem}");
         Ok(TdxEvidence {
-            quote: quote(fields, &pck_key, chain.as_bytes())?,
+            quote: quote(fields, pck_key, chain.as_bytes())?,
             collateral: collateral.to_string().into_bytes(),
         })
     }
@@ -200,12 +222,12 @@ fn authority(common_name: &str, serial: u64) -> CertificateParams {
     params
 }
 
-fn list(revoked: &[u64]) -> Result<CertificateRevocationListParams, TdxError> {
+fn list(fields: &TdFields, revoked: &[u64]) -> Result<CertificateRevocationListParams, TdxError> {
     let day = date_time_ymd(2026, 11, 1);
     Ok(CertificateRevocationListParams {
         this_update: day,
         next_update: date_time_ymd(2026, 12, 1),
-        crl_number: SerialNumber::from(7u64),
+        crl_number: SerialNumber::from(fields.crl_number),
         issuing_distribution_point: None,
         revoked_certs: revoked
             .iter()
@@ -310,7 +332,7 @@ fn tcb_info(fields: &TdFields) -> String {
         .collect();
     serde_json::json!({
         "id": "TDX", "version": 3,
-        "issueDate": "2026-11-01T00:00:00Z", "nextUpdate": "2026-12-01T00:00:00Z",
+        "issueDate": format!("2026-11-{:02}T00:00:00Z", fields.issue_day), "nextUpdate": "2026-12-01T00:00:00Z",
         "fmspc": hex::encode(FMSPC), "pceId": "0000", "tcbType": 0,
         "tcbEvaluationDataNumber": fields.evaluation_number,
         "tdxModule": {
@@ -326,7 +348,7 @@ fn tcb_info(fields: &TdFields) -> String {
 fn qe_identity(fields: &TdFields) -> String {
     serde_json::json!({
         "id": fields.qe_id, "version": 2,
-        "issueDate": "2026-11-01T00:00:00Z", "nextUpdate": "2026-12-01T00:00:00Z",
+        "issueDate": format!("2026-11-{:02}T00:00:00Z", fields.issue_day), "nextUpdate": "2026-12-01T00:00:00Z",
         "tcbEvaluationDataNumber": fields.evaluation_number,
         "miscselect": "00000000", "miscselectMask": "ffffffff",
         "attributes": "00".repeat(16), "attributesMask": "ff".repeat(16),

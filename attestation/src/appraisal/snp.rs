@@ -226,13 +226,18 @@ fn mitigations(verified: &SnpVerified, policy: &SnpPolicy, trail: &mut Trail) {
         return;
     }
     let found = verified.report.mitigations();
-    let holds =
-        found.is_some_and(|(launch, current)| launch & at_launch == at_launch && current & now == now);
+    let holds = found
+        .is_some_and(|(launch, current)| launch & at_launch == at_launch && current & now == now);
     let found = found.map_or_else(
         || "not in this version".to_owned(),
         |(launch, current)| format!("{launch:#x} at launch, {current:#x} now"),
     );
-    trail.settle(name, holds, format!("{at_launch:#x} at launch, {now:#x} now"), found);
+    trail.settle(
+        name,
+        holds,
+        format!("{at_launch:#x} at launch, {now:#x} now"),
+        found,
+    );
 }
 
 /// Products and versions.
@@ -348,7 +353,11 @@ fn identities(verified: &SnpVerified, policy: &SnpPolicy, trail: &mut Trail) {
     );
     for (name, allowed, found) in [
         (CheckName::ReportId, &policy.report_ids, report.report_id()),
-        (CheckName::ReportIdMa, &policy.report_ids_ma, report.report_id_ma()),
+        (
+            CheckName::ReportIdMa,
+            &policy.report_ids_ma,
+            report.report_id_ma(),
+        ),
     ] {
         one_of(name, allowed, found, trail);
     }
@@ -358,7 +367,11 @@ fn identities(verified: &SnpVerified, policy: &SnpPolicy, trail: &mut Trail) {
     if policy.author_vouches_for_id_key && author_listed {
         // The firmware verified at launch that the author signed the id key.
         let found = hex::encode(report.id_key_digest());
-        trail.pass(CheckName::IdKey, "signed by an author key of the policy", found);
+        trail.pass(
+            CheckName::IdKey,
+            "signed by an author key of the policy",
+            found,
+        );
     } else {
         one_of(
             CheckName::IdKey,

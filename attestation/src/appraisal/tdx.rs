@@ -363,8 +363,16 @@ fn collateral(verified: &TdxVerified, policy: &TdxPolicy, trail: &mut Trail) {
 fn tcb_age(verified: &TdxVerified, policy: &TdxPolicy, trail: &mut Trail) {
     let platform = &verified.platform;
     let rows = [
-        ("platform", platform.platform_outdated_at, policy.platform_grace_s),
-        ("quoting enclave", platform.qe_outdated_at, policy.qe_grace_s),
+        (
+            "platform",
+            platform.platform_outdated_at,
+            policy.platform_grace_s,
+        ),
+        (
+            "quoting enclave",
+            platform.qe_outdated_at,
+            policy.qe_grace_s,
+        ),
     ];
     let asked: Vec<_> = rows
         .into_iter()
@@ -397,8 +405,16 @@ fn tcb_age(verified: &TdxVerified, policy: &TdxPolicy, trail: &mut Trail) {
 /// Least numbers of the lists: an older list may be current and yet not name a certificate.
 fn crl_numbers(platform: &TdxPlatform, policy: &TdxPolicy, trail: &mut Trail) {
     let rows = [
-        ("root", policy.minimum_root_crl_number, platform.root_crl_number),
-        ("PCK", policy.minimum_pck_crl_number, platform.pck_crl_number),
+        (
+            "root",
+            policy.minimum_root_crl_number,
+            platform.root_crl_number,
+        ),
+        (
+            "PCK",
+            policy.minimum_pck_crl_number,
+            platform.pck_crl_number,
+        ),
     ];
     if rows.iter().all(|(_, floor, _)| floor.is_none()) {
         trail.not_applicable(CheckName::CrlNumbers, "", NOT_ASKED);

@@ -140,7 +140,10 @@ impl FromField for SgxType {
         let text = String::read(value, path, faults)?;
         let found = Self::ALL.into_iter().find(|kind| kind.as_str() == text);
         if found.is_none() {
-            faults.invalid(path, "must be standard, scalable or scalable-with-integrity");
+            faults.invalid(
+                path,
+                "must be standard, scalable or scalable-with-integrity",
+            );
         }
         found
     }

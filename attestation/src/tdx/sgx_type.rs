@@ -12,8 +12,7 @@ pub enum SgxType {
 }
 
 impl SgxType {
-    pub(crate) const ALL: [Self; 3] =
-        [Self::Standard, Self::Scalable, Self::ScalableWithIntegrity];
+    pub(crate) const ALL: [Self; 3] = [Self::Standard, Self::Scalable, Self::ScalableWithIntegrity];
 
     /// The name in results and policies.
     #[must_use]

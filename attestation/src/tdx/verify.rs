@@ -5,6 +5,7 @@ use dcap_qvl::verify::QuoteVerifier;
 
 use super::collateral;
 use super::fault::{TdxFault, TdxStep};
+use super::model::PlatformModel;
 use super::quote::Quote;
 use super::root::{IntelRoot, list_issuer};
 use super::sgx_type::SgxType;
@@ -105,15 +106,21 @@ impl Verification {
         self.attributes(&quote);
 
         let expected = "Intel's statements about the platform";
-        let collateral = match collateral::parse(json) {
+        let model = PlatformModel::of_quote(quote.raw());
+        let own = model.and_then(|model| roots.own_collateral(&model, json));
+        let collateral = match collateral::parse(own.or(json)) {
             Ok(collateral) => collateral,
             Err(problem) => {
                 self.fail(CheckName::Collateral, expected, problem.into());
                 return None;
             }
         };
-        self.trail
-            .pass(CheckName::Collateral, expected, "as expected");
+        let found = match (own, json) {
+            (None, _) => "as it came",
+            (Some(_), None) => "the verifier's own",
+            (Some(_), Some(_)) => "the verifier's own: it is newer than what came",
+        };
+        self.trail.pass(CheckName::Collateral, expected, found);
         // The root's own list names the root. It is pinned: what the quote carries as its root is not looked at.
         let expected = "a root of the verifier's own set";
         let root = list_issuer(&collateral.root_ca_crl).and_then(|name| roots.intel(&name));
@@ -258,8 +265,8 @@ fn platform(claims: QuoteClaims, issued_at: Option<UnixTime>) -> Option<TdxPlatf
     let status = TcbStatus::from_dcap(claims.tcb.status)?;
     let level = &claims.platform.tcb_level;
     // A relaunch that is advised means that what runs now is no longer out of date.
-    let platform_outdated = TcbStatus::from_dcap(level.tcb_status)?.is_out_of_date()
-        && !status.is_relaunch_advised();
+    let platform_outdated =
+        TcbStatus::from_dcap(level.tcb_status)?.is_out_of_date() && !status.is_relaunch_advised();
     let platform_outdated_at =
         platform_outdated.then(|| UnixTime::from_secs(claims.platform.tcb_date_tag));
     let qe_level = &claims.qe.tcb_level;
