@@ -9,7 +9,6 @@
     clippy::unwrap_used,
     clippy::indexing_slicing,
     clippy::arithmetic_side_effects,
-    clippy::cast_precision_loss,
     reason = "a bench reads the clock and prints, and ends at the first surprise"
 )]
 
