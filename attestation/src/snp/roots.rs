@@ -276,6 +276,11 @@ impl Roots {
         read_statements(json, |name| self.intel(name))
     }
 
+    /// Whether there is collateral of the verifier's own, for any model.
+    pub(crate) fn has_own_collateral(&self) -> bool {
+        !self.collateral.is_empty()
+    }
+
     /// The collateral to verify a quote of `model` with, if not what came with it: the verifier's own, where that is
     /// newer in any part or nothing readable came.
     pub(crate) fn own_collateral(

@@ -107,6 +107,12 @@ impl Verification {
 
         let expected = "Intel's statements about the platform";
         let model = PlatformModel::of_quote(quote.raw());
+        if model.is_none() && roots.has_own_collateral() {
+            // Written so that only one of two parsers reads it, a chain must not lead around the verifier's store.
+            let reason = "the platform's model cannot be read".to_owned();
+            self.step_fails(TdxStep::PckCertificate, reason);
+            return None;
+        }
         let own = model.and_then(|model| roots.own_collateral(&model, json));
         let collateral = match collateral::parse(own.or(json)) {
             Ok(collateral) => collateral,
@@ -135,6 +141,11 @@ impl Verification {
         };
         self.trail.pass(CheckName::PinnedRoot, expected, found);
         let platform = self.by_certificates(&quote, collateral, root, at)?;
+        if model.is_some_and(|model| model.fmspc != platform.fmspc) {
+            let reason = "the platform's model is not that of its certificate".to_owned();
+            self.step_fails(TdxStep::PckCertificate, reason);
+            return None;
+        }
         Some(TdxVerified {
             quote,
             platform,
