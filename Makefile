@@ -5,9 +5,10 @@
 #   test           every test, the JavaScript and Python ones included: needs Python 3.11 with pip
 #   lint           formatting and clippy
 #   doc            the documentation of all crates, warnings refused
-#   bench          CPU time per issued token against a bare server on the same stack
+#   bench          an issued token against a bare server on the same stack; a verified report against its signatures
 #   fuzz           each fuzz target for FUZZ_SECONDS (60): a nightly toolchain is used if there is one
 #   soak           the long campaigns: all tests with their full counts, then every fuzz body for longer
+#   soak-state     the bars of the state: full counts, then the table of bars, each met or not
 #   release-check  builds the release binaries and looks for anything emulated in them
 
 SHELL := /bin/bash
@@ -45,6 +46,7 @@ doc:
 bench:
 	$(CARGO) build --locked --release --package tokenkeep-dev --package tokenkeep-bench --bins
 	"$${CARGO_TARGET_DIR:-target}/release/tokenkeep-bench" --summary "$${CARGO_TARGET_DIR:-target}/bench/summary.json"
+	$(CARGO) bench --locked --package tokenkeep-attestation --bench snp_report -- "$$(realpath -m "$${CARGO_TARGET_DIR:-target}")/bench/attestation.json"
 
 fuzz:
 	scripts/fuzz.sh $(FUZZ_SECONDS) $(FUZZ_TARGETS)
@@ -52,6 +54,9 @@ fuzz:
 soak:
 	TOKENKEEP_SOAK=full PROPTEST_CASES=$${PROPTEST_CASES:-20000} scripts/test.sh
 	scripts/fuzz.sh $${FUZZ_SECONDS:-600} $(FUZZ_TARGETS)
+
+soak-%:
+	scripts/soak.sh $*
 
 release-check:
 	$(CARGO) build --locked --release --package tokenkeep-broker --package tokenkeep --bins

@@ -1,12 +1,15 @@
 #!/usr/bin/env bash
-# No release binary of `tokenkeepd` or `tokenkeep` holds an emulated attester or a development root.
+# No binary of `tokenkeepd` or `tokenkeep` holds an emulated attester or a development root.
 #
-# Looks in the release binaries for the development keys' moduli and for file names of the test kit. The same search
+#   scripts/no-emulator-in-release.sh [release|debug]
+#
+# `make test` looks at the debug binaries that it has built anyway, `make release-check` at those of a release.
+# Looks in the binaries for the development keys' moduli and for file names of the test kit. The same search
 # must find them in `tokenkeep-dev`, which has them: a search that finds nothing anywhere proves nothing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-release=${CARGO_TARGET_DIR:-target}/release
+release=${CARGO_TARGET_DIR:-target}/${1:-release}
 keys=(testkit/keys/snp_development_ark.pem testkit/keys/snp_development_ask.pem)
 
 # 48 bytes inside the modulus, as a pattern of bytes: it stands so in private key, public key and certificate.
@@ -17,7 +20,7 @@ modulus() {
     sed 's/../\\x&/g' <<<"$hex"
 }
 
-patterns=('testkit/src/')
+patterns=('testkit/src/' 'EMULATED, Tokenkeep development')
 for key in "${keys[@]}"; do
     patterns+=("$(modulus "$key")" "$(sed -n 2p "$key")")
 done

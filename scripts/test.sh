@@ -17,6 +17,9 @@ eval "$environment"
 # The end-to-end tests start the programs themselves.
 "$cargo" build --locked --workspace --bins
 
+# What is tested has nothing emulated in it.
+scripts/no-emulator-in-release.sh debug
+
 if "$cargo" nextest --version >/dev/null 2>&1; then
     "$cargo" nextest run --locked --workspace --no-fail-fast ${soak:+--run-ignored all}
 else

@@ -16,6 +16,7 @@ use enclave::refresh::RefreshError;
 use enclave::registry::Grant;
 use std::path::Path;
 
+use crate::collateral::SupplyFault;
 use crate::evidence::EvidenceError;
 use crate::gateway::CallError;
 use crate::hygiene::{Hardened, Locked};
@@ -135,6 +136,21 @@ pub fn not_cosigned(witness: &str, fault: &Fault) {
 /// No quorum has cosigned for as long as a lease lasts: nothing is issued.
 pub fn lease_ended() {
     error!(event = "lease_ended");
+}
+
+/// What vouches for evidence was renewed; says for how long it holds.
+pub fn collateral_kept(what: &str, days_left: u64) {
+    info!(event = "collateral_kept", what, days_left);
+}
+
+/// What vouches for evidence could not be renewed. What is there goes on being served.
+pub fn collateral_not_renewed(fault: &SupplyFault, days_left: Option<u64>) {
+    warn!(event = "collateral_not_renewed", %fault, days_left);
+}
+
+/// What vouches for evidence ends soon: verifiers that have none of their own will then refuse it.
+pub fn collateral_ends(days_left: u64) {
+    error!(event = "collateral_ends", days_left);
 }
 
 /// A listener accepts connections.

@@ -9,6 +9,8 @@ use attestation::{
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::collateral::Supply;
+
 /// Nonces that may wait; more are refused.
 const QUEUE: usize = 1_024;
 
@@ -52,9 +54,10 @@ pub struct EvidenceDesk {
 
 impl EvidenceDesk {
     /// Starts the task that asks the platform. It ends when all desks are gone.
-    pub fn start(attester: Arc<dyn Attester>, bundle_digest: [u8; 32]) -> Self {
+    /// What the platform does not give beside its reports, `supply` adds.
+    pub fn start(attester: Arc<dyn Attester>, bundle_digest: [u8; 32], supply: Supply) -> Self {
         let (queue, waiting) = mpsc::channel(QUEUE);
-        tokio::spawn(serve(attester, bundle_digest, waiting));
+        tokio::spawn(serve(attester, bundle_digest, supply, waiting));
         Self { queue }
     }
 
@@ -80,6 +83,7 @@ impl EvidenceDesk {
 async fn serve(
     attester: Arc<dyn Attester>,
     bundle_digest: [u8; 32],
+    supply: Supply,
     mut waiting: mpsc::Receiver<Wanted>,
 ) {
     let mut batch = Vec::new();
@@ -88,7 +92,7 @@ async fn serve(
         // A report has one purpose.
         while let Some(purpose) = rest.first().map(|wanted| wanted.purpose) {
             let (of_purpose, others) = rest.into_iter().partition(|w| w.purpose == purpose);
-            answer(&attester, bundle_digest, purpose, of_purpose).await;
+            answer(&attester, bundle_digest, &supply, purpose, of_purpose).await;
             rest = others;
         }
     }
@@ -97,6 +101,7 @@ async fn serve(
 async fn answer(
     attester: &Arc<dyn Attester>,
     bundle_digest: [u8; 32],
+    supply: &Supply,
     purpose: Purpose,
     batch: Vec<Wanted>,
 ) {
@@ -109,7 +114,7 @@ async fn answer(
     // The platform may take its time: it is asked on a thread that may wait.
     let made = tokio::task::spawn_blocking(move || attester.evidence(&data)).await;
     let made = match made {
-        Ok(Ok(evidence)) => Ok(Arc::new(evidence)),
+        Ok(Ok(evidence)) => Ok(Arc::new(supply.endorsed(evidence))),
         Ok(Err(error)) => Err(Arc::new(error)),
         Err(_) => return,
     };

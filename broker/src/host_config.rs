@@ -7,8 +7,12 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use attestation::snp::AMD_KDS;
+use attestation::tdx::{INTEL_PCS, INTEL_ROOT_CRL};
 use thiserror::Error;
 use toml::Table;
+use url::Url;
 
 use crate::listener;
 use crate::toml_fields::{Fault, Fields};
@@ -27,6 +31,8 @@ pub struct HostConfig {
     pub share_file: Option<PathBuf>,
     /// The signed manifest.
     pub manifest: ManifestFiles,
+    /// Where what vouches for evidence comes from.
+    pub collateral: CollateralConfig,
     /// What is logged, and how.
     pub log: Log,
     /// What peers are granted.
@@ -51,6 +57,34 @@ pub struct ManifestFiles {
     pub file: PathBuf,
     /// Its detached signature.
     pub signature: PathBuf,
+}
+
+/// Where certificates and statements of the hardware's manufacturer come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CollateralConfig {
+    /// Where they are kept across restarts, and carried to where there is no network.
+    pub dir: Option<PathBuf>,
+    /// Whether the services are asked.
+    pub fetch: Fetch,
+    /// AMD's key distribution service, or a mirror.
+    pub amd_kds: Url,
+    /// Intel's provisioning certification service, or a mirror or caching service.
+    pub intel_pcs: Url,
+    /// The revocation list of Intel's root.
+    pub intel_root_crl: Url,
+    /// Seconds between two refreshes.
+    pub refresh_s: u64,
+}
+
+/// Whether the manufacturers' services are asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fetch {
+    /// On confidential hardware. The default.
+    OnHardware,
+    /// By an emulated enclave, too.
+    Always,
+    /// Nobody is asked.
+    Never,
 }
 
 /// What is logged, and how.
@@ -190,6 +224,7 @@ fn checked(text: &str, base: &Path, faults: &mut Vec<Fault>) -> Option<HostConfi
     let signature = manifest.text("signature", "the path of its signature", faults);
     manifest.end(faults);
 
+    let collateral = collateral(top.section("collateral", faults), base, faults);
     let log = log(top.section("log", faults), faults);
     let limits = limits(top.section("limits", faults), faults);
     top.end(faults);
@@ -202,9 +237,60 @@ fn checked(text: &str, base: &Path, faults: &mut Vec<Fault>) -> Option<HostConfi
             file: base.join(file?),
             signature: base.join(signature?),
         },
+        collateral: collateral?,
         log,
         limits,
     })
+}
+
+fn collateral(
+    mut fields: Fields,
+    base: &Path,
+    faults: &mut Vec<Fault>,
+) -> Option<CollateralConfig> {
+    let dir = fields.optional_text("dir", "the path of a directory", faults);
+    let wanted = "\"on-hardware\", \"always\" or \"never\"";
+    let fetch = fields.parsed_or(
+        "fetch",
+        wanted,
+        Fetch::OnHardware,
+        faults,
+        |text| match text {
+            "on-hardware" => Some(Fetch::OnHardware),
+            "always" => Some(Fetch::Always),
+            "never" => Some(Fetch::Never),
+            _ => None,
+        },
+    );
+    let mut url = |name, default: &str| {
+        let wanted = "an http or https URL without a query";
+        fields.parsed_or(name, wanted, endpoint(default), faults, |text| {
+            endpoint(text).map(Some)
+        })
+    };
+    let amd_kds = url("amd_kds", AMD_KDS);
+    let intel_pcs = url("intel_pcs", INTEL_PCS);
+    let intel_root_crl = url("intel_root_crl", INTEL_ROOT_CRL);
+    let refresh_s = fields.number("refresh_s", 60..=604_800, 21_600, faults);
+    fields.end(faults);
+    Some(CollateralConfig {
+        dir: dir.map(|path| base.join(path)),
+        fetch,
+        amd_kds: amd_kds?,
+        intel_pcs: intel_pcs?,
+        intel_root_crl: intel_root_crl?,
+        refresh_s,
+    })
+}
+
+fn endpoint(text: &str) -> Option<Url> {
+    let url = Url::parse(text).ok()?;
+    let plain = matches!(url.scheme(), "http" | "https")
+        && url.has_host()
+        && url.query().is_none()
+        && url.fragment().is_none()
+        && url.username().is_empty();
+    plain.then_some(url)
 }
 
 fn listen(mut fields: Fields, faults: &mut Vec<Fault>) -> Option<Listen> {
@@ -317,6 +403,7 @@ signature = "manifest.toml.sig"
         let least = parse(LEAST).unwrap();
         assert_eq!(sample.limits, least.limits);
         assert_eq!(sample.log, least.log);
+        assert_eq!(sample.collateral, least.collateral);
         assert_eq!(sample.state_dir, Path::new("/var/lib/tokenkeep"));
         assert_eq!(
             sample.listen.grpc,

@@ -4,9 +4,11 @@
 
 pub mod boot;
 pub mod clock;
+pub mod collateral;
 pub mod configure;
 pub mod events;
 pub mod evidence;
+mod exchange;
 pub mod files;
 pub mod gateway;
 pub mod grpc;

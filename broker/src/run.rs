@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use attestation::manifest::{EnclaveKind, Manifest, ManifestError};
-use attestation::{Attester, AttesterError};
+use attestation::{Attester, AttesterError, Roots, RootsError};
 use enclave::keys::authority::AuthorityError;
 use enclave::log::LogError;
 use proto::v1::attestation_service_server::AttestationServiceServer;
@@ -24,6 +24,7 @@ use tonic::service::Routes;
 
 use crate::boot::{Booted, StartError, boot};
 use crate::clock::Clock;
+use crate::collateral::{Supplier, Supply};
 use crate::configure::{ConfigureError, configure, known_witnesses};
 use crate::events;
 use crate::evidence::EvidenceDesk;
@@ -113,6 +114,9 @@ pub enum RunError {
     /// The listeners' certificates can't be made.
     #[error(transparent)]
     Authority(#[from] AuthorityError),
+    /// The roots that evidence ends in can't be read.
+    #[error(transparent)]
+    Roots(#[from] RootsError),
     /// A socket that was handed over can't be used.
     #[error("a socket that was handed over can't be used: {0}")]
     Socket(std::io::ErrorKind),
@@ -222,7 +226,9 @@ pub async fn run(
     refresher.resume().await;
 
     let certificate = ServerCertificate::new(leaf(&shell)?);
-    let desk = EvidenceDesk::start(attester, bundle.digest);
+    let (supply, supplier) = supplier(&attester, &host, &shell)?;
+    let supplying = tokio::spawn(supplier.keep(stop.clone()));
+    let desk = EvidenceDesk::start(attester, bundle.digest, supply);
     let attestation = Attestation {
         shell: Arc::clone(&shell),
         desk,
@@ -312,6 +318,7 @@ pub async fn run(
     renewal.abort();
     keep_alive.abort();
     telling.abort();
+    supplying.abort();
     let drain = Duration::from_secs(host.limits.drain_s);
     // An exchange that outlasts the drain has its intent in the store.
     shell.afterwards.close();
@@ -430,6 +437,28 @@ fn egress(manifest: &Manifest, host: &HostConfig) -> Result<Egress, RunError> {
         ..EgressLimits::default()
     };
     Ok(Egress::new(roots, loopback, limits)?)
+}
+
+/// Who keeps what vouches for the platform's evidence.
+fn supplier(
+    attester: &Arc<dyn Attester>,
+    host: &HostConfig,
+    shell: &Arc<Shell>,
+) -> Result<(Supply, Supplier), RunError> {
+    let roots = match attester.development_root() {
+        Some(pem) => Roots::with_emulated(&pem),
+        None => Roots::amd(),
+    };
+    // Whose word on collateral is worth anything is in its own signatures: any web server may hand it out.
+    let mut web = RootCertStore::empty();
+    web.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    Ok(Supplier::new(
+        Arc::clone(attester),
+        roots?,
+        host.collateral.clone(),
+        tls::client(web)?,
+        Arc::clone(shell),
+    ))
 }
 
 /// A new certificate for the listeners, from the enclave CA.

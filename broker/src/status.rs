@@ -277,6 +277,7 @@ impl From<&IntrospectError> for Refusal {
         match error {
             IntrospectError::Client(error) => error.into(),
             IntrospectError::Rate(exceeded) => exceeded.into(),
+            IntrospectError::NotWitnessed => (&Denied::NotWitnessed).into(),
         }
     }
 }
@@ -636,6 +637,11 @@ mod tests {
                 Refusal::from(&IntrospectError::Rate(rate)),
                 Code::ResourceExhausted,
                 "RATE_LIMITED",
+            ),
+            (
+                Refusal::from(&IntrospectError::NotWitnessed),
+                Code::Unavailable,
+                "NOT_WITNESSED",
             ),
             (
                 Refusal::from(&RevokeError::Client(no_one)),

@@ -8,7 +8,6 @@
 //! | [`keeper`] | the rounds: at boot, every third of the lease, and for each change of an administrator |
 
 pub mod ask;
-pub(crate) mod client;
 pub mod keeper;
 
 use std::sync::atomic::{AtomicU64, Ordering};

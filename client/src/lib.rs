@@ -34,7 +34,7 @@
 //! | [`token_client`], [`access_token`] | tokens, kept until 80 % of their life |
 //! | [`gateway`], [`resource_url`] | calls through the gateway |
 //! | [`rpc_error`] | what a refusal says |
-//! | [`collateral`] | AMD's revocation lists: fetched, and kept with a floor |
+//! | [`collateral`] | AMD's revocation lists and Intel's statements: fetched, and kept with a floor |
 //! | [`tls`], [`transport`] | connections |
 //! | [`witness`], [`keyholder`] | a witness of logs, a keeper of shares |
 //! | [`recovery`] | the shares of a recovery set |

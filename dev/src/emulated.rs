@@ -68,6 +68,10 @@ impl Attester for EmulatedAttester {
         true
     }
 
+    fn development_root(&self) -> Option<String> {
+        Some(self.root_pem().to_owned())
+    }
+
     fn host_data(&self) -> Result<[u8; 32], AttesterError> {
         Ok(self.launched.host_data)
     }

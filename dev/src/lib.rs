@@ -15,11 +15,13 @@
 //! | [`stack`] | provider, service and registration together |
 //! | [`demo`], [`thief`], [`screen`] | the guided tour |
 //! | [`rollback`] | a disk that is put back, and found out |
+//! | [`fill`] | a state with many grants, to measure with |
 //! | [`up`] | the stack, kept running |
 //! | [`stop`] | SIGTERM and SIGINT |
 
 pub mod demo;
 pub mod emulated;
+pub mod fill;
 pub mod lab;
 pub mod names;
 pub mod ports;

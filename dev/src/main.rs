@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use anyhow::anyhow;
 use clap::builder::FalseyValueParser;
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
+use dev::fill::Amount;
 use dev::provider::{ProviderOptions, RotationKind};
 use dev::serve::{Emulation, Signer, Source};
 
@@ -62,6 +63,13 @@ enum Command {
   tokenkeep-dev provider
   tokenkeep-dev provider --port 9000 --state-file provider.json --client-secret-file app.secret")]
     Provider(Provider),
+    /// Fill a state with grants, offline, to measure with
+    ///
+    /// Each grant is deposited as over gRPC: sealed to the enclave's key, opened, sealed to its tenant's, logged.
+    #[command(after_help = "Examples:
+  tokenkeep-dev fill --state lab --grants 1000
+  tokenkeep-dev fill --state lab --grants 1000000 --tenants 1000 && tokenkeep-dev serve --state lab")]
+    Fill(Fill),
 }
 
 #[derive(Debug, Args)]
@@ -102,6 +110,22 @@ struct Serve {
     /// Who signs the manifest, by the private key [default: signer.key beside the configuration]
     #[arg(long, value_name = "FILE")]
     signer: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct Fill {
+    /// A directory as `up --state` makes it, that no service uses; made if it is not there
+    #[arg(long, value_name = "DIR")]
+    state: PathBuf,
+    /// How many grants
+    #[arg(long, value_name = "COUNT")]
+    grants: u32,
+    /// Whose they are: as many tenants in turn
+    #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    tenants: u32,
+    /// How long each refresh token is
+    #[arg(long, value_name = "BYTES", default_value_t = 100, value_parser = clap::value_parser!(u16).range(32..=8_192))]
+    token_bytes: u16,
 }
 
 #[derive(Debug, Args)]
@@ -179,6 +203,19 @@ fn run(command: Command) -> anyhow::Result<()> {
             Command::Serve(args) => {
                 let (source, emulation) = serve_arguments(args)?;
                 dev::serve::serve(source, emulation).await?;
+            }
+            Command::Fill(Fill {
+                state,
+                grants,
+                tenants,
+                token_bytes,
+            }) => {
+                let amount = Amount {
+                    grants,
+                    tenants,
+                    token_bytes,
+                };
+                Box::pin(dev::fill::fill(&state, amount)).await?;
             }
             Command::Provider(args) => dev::provider::run(provider_options(args)).await?,
         }

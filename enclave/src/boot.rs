@@ -17,6 +17,7 @@ use crate::authenticate::SpentAssertions;
 use crate::config::Config;
 use crate::custody::{self, Custody};
 use crate::freshness::Freshness;
+use crate::ids::TenantId;
 use crate::keys::keyring::{Keyring, KeyringError, STORED, StoredKey};
 use crate::keys::root::{RootKey, Unlocked};
 use crate::log::{BootId, LogError, Logs, Recovery};
@@ -26,7 +27,7 @@ use crate::record::{Cabinet, Place, Realm, RecordError, Table};
 use crate::refresh::{Pace, parse_orphan};
 use crate::replay::ReplayCache;
 use crate::seal::{SealError, SealingKey};
-use crate::store::{Batch, Log, Record};
+use crate::store::{Batch, Key, Log, Record};
 use crate::time::Now;
 use crate::view::{Effect, Held, HeldSealed, TenantKey, View};
 use crate::{Bundle, Enclave};
@@ -82,6 +83,9 @@ struct SeenManifest {
 }
 
 /// Reads the records of a store, in any order, before the enclave is made.
+///
+/// To open a record takes time and changes nothing, so that many can be opened
+/// at once; taking them in is quick.
 pub struct Boot {
     config: Config,
     rng: Randomness,
@@ -95,9 +99,35 @@ pub struct Boot {
     stored_keys: Vec<StoredKey>,
     began_s: u64,
     began_ms: u64,
-    /// Records of tenants, until all tenants' keys are read.
-    waiting: Vec<(Place, Record)>,
+    /// A record of a tenant was taken in.
+    of_tenants: bool,
     recovery: Recovery,
+}
+
+/// What a record was found to be.
+#[derive(Debug)]
+pub enum Reading {
+    /// It is opened and can be [taken in](Boot::take_in).
+    Opened(Opened),
+    /// It belongs to a tenant whose key was not taken in: that is the record
+    /// under this key of the store. Then open this one again.
+    NeedsFirst(Key),
+}
+
+/// A record that was authenticated and opened.
+pub struct Opened(Content);
+
+enum Content {
+    Key(StoredKey),
+    Manifest(Held<SeenManifest>),
+    System(Effect),
+    Tenants(Effect),
+}
+
+impl std::fmt::Debug for Opened {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Opened([redacted])")
+    }
 }
 
 impl std::fmt::Debug for Boot {
@@ -125,7 +155,7 @@ impl Boot {
             // Until it is known, no assertion is new enough.
             began_s: u64::MAX,
             began_ms: 0,
-            waiting: Vec::new(),
+            of_tenants: false,
             recovery: Recovery::default(),
         })
     }
@@ -139,18 +169,37 @@ impl Boot {
         Ok(self)
     }
 
-    /// Takes in one record of the store.
+    /// Opens one record of the store.
     ///
     /// # Errors
-    /// [`BootError::Record`] if it does not open.
-    pub fn load(&mut self, record: Record) -> Result<(), BootError> {
-        let place = self.cabinet.locate(&record)?;
-        match &place.realm {
-            Realm::Tenant(_) => {
-                self.waiting.push((place, record));
-                Ok(())
+    /// [`BootError::Record`] if it is not what this enclave sealed there.
+    pub fn open(&self, record: &Record) -> Result<Reading, BootError> {
+        let place = self.cabinet.locate(record)?;
+        let content = match &place.realm {
+            Realm::System => self.open_system(&place, record)?,
+            Realm::Tenant(tenant) => match self.view.tenant_keys.get(tenant) {
+                Some(held) => {
+                    Content::Tenants(self.open_tenants(&held.key, tenant, &place, record)?)
+                }
+                None => {
+                    let place = Place::system(Table::TenantKeys, tenant.as_str());
+                    return Ok(Reading::NeedsFirst(self.cabinet.key(&place)));
+                }
+            },
+        };
+        Ok(Reading::Opened(Opened(content)))
+    }
+
+    /// Takes in a record that was opened. A tenant's key twice counts once.
+    pub fn take_in(&mut self, opened: Opened) {
+        match opened.0 {
+            Content::Key(key) => self.stored_keys.push(key),
+            Content::Manifest(seen) => self.manifest = Some(seen),
+            Content::System(effect) => self.view.apply(effect),
+            Content::Tenants(effect) => {
+                self.of_tenants = true;
+                self.view.apply(effect);
             }
-            Realm::System => self.load_system(&place, &record),
         }
     }
 
@@ -162,26 +211,24 @@ impl Boot {
         Ok(self.recovery.take_in(log, leaf)?)
     }
 
-    fn load_system(&mut self, place: &Place, record: &Record) -> Result<(), BootError> {
+    fn open_system(&self, place: &Place, record: &Record) -> Result<Content, RecordError> {
         let generation = record.generation;
         if place.table == Table::TenantKeys {
-            return self.load_tenant_key(place, record);
+            return Ok(Content::System(self.open_tenant_key(place, record)?));
         }
         let body = self
             .cabinet
             .open(&self.system_key, place, generation, &record.sealed)?;
         let effect = match place.table {
             Table::Manifests => {
-                self.manifest = Some(Held::new(generation, json(&body)?));
-                return Ok(());
+                return Ok(Content::Manifest(Held::new(generation, json(&body)?)));
             }
             Table::Keys => {
                 let name = STORED
                     .into_iter()
                     .find(|name| *name == place.name)
                     .ok_or(RecordError::Schema)?;
-                self.stored_keys.push((name, body));
-                return Ok(());
+                return Ok(Content::Key((name, body)));
             }
             Table::Tenants => Effect::Tenant(Held::new(generation, json(&body)?)),
             Table::Vendors => Effect::Vendor(Held::new(generation, json(&body)?)),
@@ -191,7 +238,7 @@ impl Boot {
             Table::AppSecrets => {
                 let sealed = HeldSealed {
                     generation,
-                    sealed: record.sealed.as_slice().into(),
+                    sealed: Arc::clone(&record.sealed),
                 };
                 Effect::AppSecret(name(&place.name)?, sealed)
             }
@@ -203,25 +250,24 @@ impl Boot {
             | Table::Journal
             | Table::Orphans
             | Table::Revocations => {
-                return Err(RecordError::Schema.into());
+                return Err(RecordError::Schema);
             }
         };
-        self.view.apply(effect);
-        Ok(())
+        Ok(Content::System(effect))
     }
 
     /// A wrap under this root, or under the one that is being replaced.
-    fn load_tenant_key(&mut self, place: &Place, record: &Record) -> Result<(), BootError> {
+    fn open_tenant_key(&self, place: &Place, record: &Record) -> Result<Effect, RecordError> {
         let generation = record.generation;
         let open = |under: &SealingKey| self.cabinet.open(under, place, generation, &record.sealed);
         let (body, under) = match (open(&self.wrap_key), &self.retiring) {
             (Ok(body), _) => (body, &self.wrap_key),
             (Err(_), Some(retiring)) => (open(retiring)?, retiring),
-            (Err(error), None) => return Err(error.into()),
+            (Err(error), None) => return Err(error),
         };
         let mut key = Zeroizing::new([0; 32]);
         if body.len() != key.len() {
-            return Err(RecordError::Schema.into());
+            return Err(RecordError::Schema);
         }
         key.copy_from_slice(&body);
         let held = TenantKey {
@@ -229,17 +275,18 @@ impl Boot {
             key: Arc::new(SealingKey::new(key)),
             under: Arc::clone(under),
         };
-        self.view.apply(Effect::TenantKey(name(&place.name)?, held));
-        Ok(())
+        Ok(Effect::TenantKey(name(&place.name)?, held))
     }
 
-    fn load_tenant(&mut self, place: &Place, record: &Record) -> Result<(), BootError> {
-        let Realm::Tenant(tenant) = &place.realm else {
-            return Err(RecordError::Schema.into());
-        };
-        let key = self.view.realm_key(tenant)?;
+    fn open_tenants(
+        &self,
+        key: &SealingKey,
+        tenant: &TenantId,
+        place: &Place,
+        record: &Record,
+    ) -> Result<Effect, RecordError> {
         let generation = record.generation;
-        let body = self.cabinet.open(&key, place, generation, &record.sealed)?;
+        let body = self.cabinet.open(key, place, generation, &record.sealed)?;
         let effect = match place.table {
             Table::Grants => Effect::Grant(Held::new(generation, json(&body)?)),
             Table::Custody => {
@@ -250,14 +297,14 @@ impl Boot {
                     refreshed_at_s: head.refreshed_at_s,
                     phase: head.phase,
                     told: head.told,
-                    sealed: record.sealed.clone(),
+                    sealed: Arc::clone(&record.sealed),
                 };
                 Effect::Custody(name(&place.name)?, Held::new(generation, custody))
             }
             Table::Journal => {
                 let sealed = HeldSealed {
                     generation,
-                    sealed: record.sealed.as_slice().into(),
+                    sealed: Arc::clone(&record.sealed),
                 };
                 Effect::Journal(name(&place.name)?, sealed)
             }
@@ -265,14 +312,14 @@ impl Boot {
                 let (grant, replaces) = parse_orphan(&place.name).ok_or(RecordError::Schema)?;
                 let sealed = HeldSealed {
                     generation,
-                    sealed: record.sealed.as_slice().into(),
+                    sealed: Arc::clone(&record.sealed),
                 };
                 Effect::Orphan(grant, replaces, sealed)
             }
             Table::Revocations => {
                 let sealed = HeldSealed {
                     generation,
-                    sealed: record.sealed.as_slice().into(),
+                    sealed: Arc::clone(&record.sealed),
                 };
                 Effect::Revocation(name(&place.name)?, sealed)
             }
@@ -286,10 +333,9 @@ impl Boot {
             | Table::Apps
             | Table::AppSecrets
             | Table::Freezes
-            | Table::RevokedTokens => return Err(RecordError::Schema.into()),
+            | Table::RevokedTokens => return Err(RecordError::Schema),
         };
-        self.view.apply(effect);
-        Ok(())
+        Ok(effect)
     }
 
     /// Holds the manifest against the newest one that this state has seen. Gives the batch
@@ -339,7 +385,7 @@ impl Boot {
     pub fn create_keys(&mut self, now: &Now) -> Result<Option<Batch>, BootError> {
         self.began_s = now.lo_s;
         self.began_ms = now.mono_ms;
-        if !self.stored_keys.is_empty() || !self.waiting.is_empty() {
+        if !self.stored_keys.is_empty() || self.of_tenants {
             return Ok(None);
         }
         let keys = Keyring::create(&self.config.hosts, self.config.token_alg, now, &*self.rng)?;
@@ -361,9 +407,6 @@ impl Boot {
     /// # Errors
     /// [`BootError`].
     pub fn finish(mut self) -> Result<Enclave, BootError> {
-        for (place, record) in std::mem::take(&mut self.waiting) {
-            self.load_tenant(&place, &record)?;
-        }
         let keys = Keyring::open(&self.stored_keys, self.config.emulated, &*self.rng)?;
         let mut boot_identity = [0; 32];
         self.rng

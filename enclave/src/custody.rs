@@ -1,6 +1,8 @@
 //! Custody of a grant's refresh token: the token, how often it was exchanged,
 //! and where its exchange with the provider stands.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::ids::TenantId;
@@ -77,7 +79,7 @@ pub struct Custody {
     /// What the provider made of the grant's revocation.
     pub told: Option<Told>,
     /// The whole record as it is stored, to be opened for use.
-    pub(crate) sealed: Vec<u8>,
+    pub(crate) sealed: Arc<[u8]>,
 }
 
 /// What a custody record says beside the token.

@@ -9,6 +9,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::shared::{Share, Shared};
+
 /// The longest id in bytes.
 pub const MAX_ID_BYTES: usize = 63;
 
@@ -69,6 +71,12 @@ macro_rules! id {
             #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0
+            }
+        }
+
+        impl Share<str> for $name {
+            fn share(&mut self, kept: &mut Shared<str>) {
+                kept.keep(&mut self.0);
             }
         }
 

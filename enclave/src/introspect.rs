@@ -22,6 +22,9 @@ pub enum IntrospectError {
     /// The client asks too often.
     #[error(transparent)]
     Rate(#[from] RateExceeded),
+    /// Too few witnesses vouch for the state that the answer would come from.
+    #[error("too few witnesses vouch for the state")]
+    NotWitnessed,
 }
 
 impl Enclave {
@@ -62,7 +65,14 @@ impl Enclave {
         };
         let holds = claims.client_id == caller.client().id
             && self.still_allows(&self.view.read(), &caller, &claims, now);
-        Ok(holds.then_some(claims))
+        if !holds {
+            return Ok(None);
+        }
+        // An older state would call a token good that was stopped since.
+        match self.freshness.check(now) {
+            Ok(()) => Ok(Some(claims)),
+            Err(_) => Err(IntrospectError::NotWitnessed),
+        }
     }
 
     fn still_allows(

@@ -38,6 +38,7 @@ pub mod rewrap;
 pub mod scope;
 pub mod seal;
 pub mod secret;
+mod shared;
 pub mod spiffe;
 pub mod store;
 #[cfg(test)]

@@ -293,7 +293,7 @@ mod tests {
         let record = |key, sealed: &[u8]| Record {
             key,
             generation: 5,
-            sealed: sealed.to_vec(),
+            sealed: sealed.into(),
         };
         assert_eq!(
             cabinet.locate(&record(write.key, &sealed)),

@@ -1,10 +1,12 @@
 //! OAuth scopes [RFC 6749 §3.3]: sets of scope tokens.
 
-use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+
+use crate::shared::{Share, Shared};
 
 /// The most scopes in a set.
 pub const MAX_SCOPES: usize = 64;
@@ -26,10 +28,10 @@ pub enum ScopeError {
     TooMany,
 }
 
-/// A set of scope tokens, in a fixed order.
+/// A set of scope tokens, each once and in order. A copy shares them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "Vec<String>", into = "Vec<String>")]
-pub struct Scopes(BTreeSet<String>);
+pub struct Scopes(Arc<[Box<str>]>);
 
 impl Scopes {
     /// Reads scope tokens; the same one twice counts once.
@@ -37,7 +39,7 @@ impl Scopes {
     /// # Errors
     /// [`ScopeError`] if one is outside the grammar or there are too many.
     pub fn parse<S: AsRef<str>>(tokens: impl IntoIterator<Item = S>) -> Result<Self, ScopeError> {
-        let mut set = BTreeSet::new();
+        let mut set: Vec<Box<str>> = Vec::new();
         for token in tokens {
             let token = token.as_ref();
             if token.is_empty() || token.len() > MAX_SCOPE_BYTES {
@@ -49,12 +51,14 @@ impl Scopes {
             {
                 return Err(ScopeError::Character);
             }
-            set.insert(token.to_owned());
+            if let Err(place) = set.binary_search_by(|known| (**known).cmp(token)) {
+                set.insert(place, token.into());
+            }
             if set.len() > MAX_SCOPES {
                 return Err(ScopeError::TooMany);
             }
         }
-        Ok(Self(set))
+        Ok(Self(set.into()))
     }
 
     /// Whether there is none.
@@ -66,12 +70,20 @@ impl Scopes {
     /// Whether each of these is in `other`.
     #[must_use]
     pub fn within(&self, other: &Self) -> bool {
-        self.0.is_subset(&other.0)
+        self.0
+            .iter()
+            .all(|token| other.0.binary_search(token).is_ok())
     }
 
     /// The scope tokens in order.
     pub fn iter(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().map(String::as_str)
+        self.0.iter().map(|token| &**token)
+    }
+}
+
+impl Share<[Box<str>]> for Scopes {
+    fn share(&mut self, kept: &mut Shared<[Box<str>]>) {
+        kept.keep(&mut self.0);
     }
 }
 
@@ -98,7 +110,7 @@ impl TryFrom<Vec<String>> for Scopes {
 
 impl From<Scopes> for Vec<String> {
     fn from(scopes: Scopes) -> Self {
-        scopes.0.into_iter().collect()
+        scopes.0.iter().map(|token| (**token).to_owned()).collect()
     }
 }
 

@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::sync::Arc;
 
 use thiserror::Error;
 
@@ -39,8 +40,8 @@ pub struct Record {
     pub key: Key,
     /// 1 when it is first written, one more with each later write.
     pub generation: u64,
-    /// Its sealed bytes.
-    pub sealed: Vec<u8>,
+    /// Its sealed bytes, shared with whoever keeps them.
+    pub sealed: Arc<[u8]>,
 }
 
 /// One write of a batch.

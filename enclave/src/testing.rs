@@ -19,7 +19,7 @@ use ring::rand::SystemRandom;
 use crate::Enclave;
 use crate::admin::{AdminError, Administrator, DepositRequest, FreezeRequest, NewApp, Role};
 use crate::authenticate::{Credentials, Peer};
-use crate::boot::{Boot, BootError};
+use crate::boot::{Boot, BootError, Reading};
 use crate::config::Config;
 use crate::freeze::Subject;
 use crate::http_url::HttpUrl;
@@ -95,7 +95,7 @@ impl Store for MemoryStore {
                     let record = Record {
                         key: write.key,
                         generation: write.expected_generation + 1,
-                        sealed,
+                        sealed: sealed.into(),
                     };
                     records.insert(write.key, record);
                 }
@@ -186,8 +186,9 @@ fn boot(
     if let Some(old) = old {
         boot = boot.and_retiring(&old.root).unwrap();
     }
-    for record in store.records.lock().values() {
-        boot.load(record.clone())?;
+    let records = store.records.lock().clone();
+    for record in records.values() {
+        take_in(&mut boot, &records, record)?;
     }
     for leaf in store.leaves.lock().iter() {
         boot.load_leaf(leaf.log, &leaf.bytes).unwrap();
@@ -196,6 +197,23 @@ fn boot(
         let _receipt = store.commit(batch).now_or_never().unwrap().unwrap();
     }
     boot.finish()
+}
+
+fn take_in(
+    boot: &mut Boot,
+    records: &BTreeMap<Key, Record>,
+    record: &Record,
+) -> Result<(), BootError> {
+    match boot.open(record)? {
+        Reading::Opened(opened) => {
+            boot.take_in(opened);
+            Ok(())
+        }
+        Reading::NeedsFirst(key) => {
+            take_in(boot, records, &records[&key])?;
+            take_in(boot, records, record)
+        }
+    }
 }
 
 impl World {

@@ -15,6 +15,7 @@ use crate::record::RecordError;
 use crate::registry::{App, Client, Grant, Provider, Tenant, Vendor};
 use crate::revoke::RevokedToken;
 use crate::seal::SealingKey;
+use crate::shared::{Share, Shared};
 use crate::spiffe::SpiffeId;
 
 /// A record in the view, with its generation in the store.
@@ -103,6 +104,9 @@ pub(crate) struct View {
     pub(crate) revoked_by_expiry: BTreeSet<(u64, String)>,
     /// Rises with each freeze and thaw of this boot.
     pub(crate) freeze_epoch: u64,
+    /// What many grants have in common.
+    names: Shared<str>,
+    scopes: Shared<[Box<str>]>,
 }
 
 impl View {
@@ -144,7 +148,8 @@ impl View {
             Effect::AppSecret(id, held) => {
                 self.app_secrets.insert(id, held);
             }
-            Effect::Grant(held) => {
+            Effect::Grant(mut held) => {
+                self.share(Arc::make_mut(&mut held.value));
                 let id = &held.value.id;
                 if let Some(before) = self.grants.get(id) {
                     for client in &before.value.clients {
@@ -159,7 +164,12 @@ impl View {
                 }
                 self.grants.insert(id.clone(), held);
             }
-            Effect::Custody(id, held) => {
+            Effect::Custody(mut id, mut held) => {
+                if let Some((known, _)) = self.grants.get_key_value(&id) {
+                    id = known.clone();
+                }
+                let custody = Arc::make_mut(&mut held.value);
+                custody.tenant.share(&mut self.names);
                 self.custody.insert(id, held);
             }
             Effect::Journal(id, held) => {
@@ -211,6 +221,34 @@ impl View {
                 self.freeze_epoch = self.freeze_epoch.saturating_add(1);
             }
         }
+    }
+
+    /// Lets a grant hold what others hold too.
+    fn share(&mut self, grant: &mut Grant) {
+        let Grant {
+            id,
+            tenant,
+            app,
+            clients,
+            targets,
+            scopes,
+            created_at_s: _,
+            expires_at_s: _,
+        } = grant;
+        if let Some((known, _)) = self.custody.get_key_value(id) {
+            *id = known.clone();
+        }
+        tenant.share(&mut self.names);
+        app.share(&mut self.names);
+        clients.shrink_to_fit();
+        for client in clients {
+            client.share(&mut self.names);
+        }
+        targets.shrink_to_fit();
+        for target in targets {
+            target.share(&mut self.names);
+        }
+        scopes.share(&mut self.scopes);
     }
 
     /// The first subject of what is touched that a freeze covers.

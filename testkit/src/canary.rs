@@ -64,7 +64,23 @@ impl Canary {
     /// shorter than 16 bytes is told from chance.
     #[must_use]
     pub fn of(value: &str) -> Self {
-        let bytes = value.as_bytes();
+        let mut canary = Self::of_bytes(value.as_bytes());
+        let little: Vec<u8> = value.encode_utf16().flat_map(u16::to_le_bytes).collect();
+        // Big-endian text holds the same bytes from its second on.
+        canary.needles.push((
+            Encoding::Utf16,
+            little
+                .get(..little.len().saturating_sub(1))
+                .unwrap_or_default()
+                .to_vec(),
+        ));
+        value.clone_into(&mut canary.value);
+        canary
+    }
+
+    /// Watches for a secret that is no text, for example a key. It is exposed in hexadecimal digits.
+    #[must_use]
+    pub fn of_bytes(bytes: &[u8]) -> Self {
         let mut needles = vec![(Encoding::Plain, bytes.to_vec())];
         for alignment in 0..3_u8 {
             needles.push((
@@ -85,17 +101,8 @@ impl Canary {
             ));
         }
         needles.push((Encoding::Hex, hex::encode(bytes).into_bytes()));
-        let little: Vec<u8> = value.encode_utf16().flat_map(u16::to_le_bytes).collect();
-        // Big-endian text holds the same bytes from its second on.
-        needles.push((
-            Encoding::Utf16,
-            little
-                .get(..little.len().saturating_sub(1))
-                .unwrap_or_default()
-                .to_vec(),
-        ));
         Self {
-            value: value.to_owned(),
+            value: hex::encode(bytes),
             needles,
         }
     }
@@ -354,6 +361,21 @@ mod tests {
         assert_eq!(
             binary.find(url.as_bytes()),
             Some(Encoding::Base64Url { alignment: 0 })
+        );
+    }
+
+    #[test]
+    fn a_secret_of_bytes_is_found_as_it_is_and_encoded() {
+        let bytes: Vec<u8> = (200..=231).collect();
+        let canary = Canary::of_bytes(&bytes);
+        assert_eq!(canary.find(&bytes), Some(Encoding::Plain));
+        assert_eq!(canary.find(&bytes[1..]), None);
+        assert_eq!(canary.find(canary.expose().as_bytes()), Some(Encoding::Hex));
+        let inside = [b"x", &bytes[..], b"y"].concat();
+        let encoded = Base64Unpadded::encode_string(&inside);
+        assert_eq!(
+            canary.find(encoded.as_bytes()),
+            Some(Encoding::Base64 { alignment: 1 })
         );
     }
 

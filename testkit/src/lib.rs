@@ -4,6 +4,7 @@
 //! `dev-dependencies`.
 
 pub mod canary;
+pub mod endorser;
 pub mod fetch;
 pub mod node;
 pub mod pki;

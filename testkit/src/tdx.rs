@@ -13,7 +13,8 @@ use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
 
 const ORGANIZATION: &str = "EMULATED, Tokenkeep development, protects nothing";
-const FMSPC: [u8; 6] = [0x00, 0x80, 0x6F, 0x05, 0x00, 0x00];
+/// The model that every emulated platform is.
+pub const FMSPC: [u8; 6] = [0x00, 0x80, 0x6F, 0x05, 0x00, 0x00];
 
 /// Why there is no quote.
 #[derive(Debug, thiserror::Error)]
@@ -41,12 +42,38 @@ pub struct TdFields {
     pub rtmrs: [[u8; 48]; 4],
     /// What the TD bound.
     pub report_data: [u8; 64],
-    /// The status of the one TCB level.
+    /// The second SVN of a body of type 3 or 4: what runs now, while `tee_tcb_svn` is what launched the TD.
+    pub tee_tcb_svn2: [u8; 16],
+    /// SVNs of the TDX module at launch.
+    pub tee_tcb_svn: [u8; 16],
+    /// The service TD of a body of type 3 or 4.
+    pub mr_service_td: [u8; 48],
+    /// Who signed the TDX module.
+    pub mr_signer_seam: [u8; 48],
+    /// The status of the TCB level that every platform reaches.
     pub tcb_status: String,
+    /// A better level with the SVNs that it needs: UpToDate.
+    pub better_level: Option<[u8; 16]>,
+    /// The identity of TDX modules of major version 3: the least ISVSVN and its status.
+    pub module_level: Option<(u8, String)>,
+    /// Who signed the quoting enclave.
+    pub qe_mr_signer: [u8; 32],
+    /// The quoting enclave's security version.
+    pub qe_isv_svn: u16,
+    /// The product number of the quoting enclave.
+    pub qe_isv_prod_id: u16,
+    /// What the QE identity is about.
+    pub qe_id: String,
     /// The number of the evaluation.
     pub evaluation_number: u32,
     /// Whether the list of the platform CA names the PCK.
     pub pck_revoked: bool,
+    /// Whether the root's list names the signer of TCB info and QE identity.
+    pub signer_revoked: bool,
+    /// The number of both lists.
+    pub crl_number: u64,
+    /// The day of November 2026 on which TCB info and QE identity were issued.
+    pub issue_day: u8,
     /// The body type: none makes a quote of version 4; 2, 3 and 4 one of version 5.
     pub body_type: Option<u16>,
 }
@@ -60,9 +87,22 @@ impl Default for TdFields {
             mr_config_id: [0; 48],
             rtmrs: [[0x10; 48], [0x11; 48], [0x12; 48], [0; 48]],
             report_data: [0; 64],
+            tee_tcb_svn2: [0; 16],
+            tee_tcb_svn: [0; 16],
+            mr_service_td: [0; 48],
+            mr_signer_seam: [0; 48],
             tcb_status: "UpToDate".to_owned(),
+            better_level: None,
+            module_level: None,
+            qe_mr_signer: [0xDC; 32],
+            qe_isv_svn: 4,
+            qe_isv_prod_id: 2,
+            qe_id: "TD_QE".to_owned(),
             evaluation_number: 20,
             pck_revoked: false,
+            signer_revoked: false,
+            crl_number: 7,
+            issue_day: 1,
             body_type: None,
         }
     }
@@ -83,6 +123,9 @@ pub struct TdxPlatform {
     root_key: KeyPair,
     root: CertificateParams,
     root_pem: String,
+    ca_key: KeyPair,
+    pck_key: KeyPair,
+    signer_key: KeyPair,
 }
 
 impl TdxPlatform {
@@ -98,6 +141,9 @@ impl TdxPlatform {
             root_key,
             root,
             root_pem,
+            ca_key: key()?,
+            pck_key: key()?,
+            signer_key: key()?,
         })
     }
 
@@ -113,35 +159,41 @@ impl TdxPlatform {
     /// [`TdxError`].
     pub fn evidence(&self, fields: &TdFields) -> Result<TdxEvidence, TdxError> {
         let root = Issuer::from_params(&self.root, &self.root_key);
-        let (ca_key, pck_key, signer_key) = (key()?, key()?, key()?);
+        let Self {
+            ca_key,
+            pck_key,
+            signer_key,
+            ..
+        } = self;
         let ca_params = authority("Intel SGX PCK Platform CA", 2);
-        let ca_pem = ca_params.signed_by(&ca_key, &root)?.pem();
-        let ca = Issuer::from_params(&ca_params, &ca_key);
+        let ca_pem = ca_params.signed_by(ca_key, &root)?.pem();
+        let ca = Issuer::from_params(&ca_params, ca_key);
         let mut pck = leaf("Intel SGX PCK Certificate", 3);
         pck.custom_extensions.push(sgx_extension());
-        let pck_pem = pck.signed_by(&pck_key, &ca)?.pem();
+        let pck_pem = pck.signed_by(pck_key, &ca)?.pem();
         let signer = leaf("Intel SGX TCB Signing", 4);
-        let signer_pem = signer.signed_by(&signer_key, &root)?.pem();
+        let signer_pem = signer.signed_by(signer_key, &root)?.pem();
         let root_pem = &self.root_pem;
 
         let tcb_info = tcb_info(fields);
         let qe_identity = qe_identity(fields);
         let revoked: &[u64] = if fields.pck_revoked { &[3] } else { &[] };
+        let signer_revoked: &[u64] = if fields.signer_revoked { &[4] } else { &[] };
         let signer_chain = format!("{signer_pem}{root_pem}");
         let collateral = serde_json::json!({
             "pck_crl_issuer_chain": format!("{ca_pem}{root_pem}"),
-            "root_ca_crl": hex::encode(list(&[])?.signed_by(&root)?.der()),
-            "pck_crl": hex::encode(list(revoked)?.signed_by(&ca)?.der()),
+            "root_ca_crl": hex::encode(list(fields, signer_revoked)?.signed_by(&root)?.der()),
+            "pck_crl": hex::encode(list(fields, revoked)?.signed_by(&ca)?.der()),
             "tcb_info_issuer_chain": signer_chain,
-            "tcb_info_signature": hex::encode(sign(&signer_key, tcb_info.as_bytes())?),
+            "tcb_info_signature": hex::encode(sign(signer_key, tcb_info.as_bytes())?),
             "tcb_info": tcb_info,
             "qe_identity_issuer_chain": signer_chain,
-            "qe_identity_signature": hex::encode(sign(&signer_key, qe_identity.as_bytes())?),
+            "qe_identity_signature": hex::encode(sign(signer_key, qe_identity.as_bytes())?),
             "qe_identity": qe_identity,
         });
         let chain = format!("{pck_pem}{ca_pem}{root_pem}");
         Ok(TdxEvidence {
-            quote: quote(fields, &pck_key, chain.as_bytes())?,
+            quote: quote(fields, pck_key, chain.as_bytes())?,
             collateral: collateral.to_string().into_bytes(),
         })
     }
@@ -170,12 +222,12 @@ fn authority(common_name: &str, serial: u64) -> CertificateParams {
     params
 }
 
-fn list(revoked: &[u64]) -> Result<CertificateRevocationListParams, TdxError> {
+fn list(fields: &TdFields, revoked: &[u64]) -> Result<CertificateRevocationListParams, TdxError> {
     let day = date_time_ymd(2026, 11, 1);
     Ok(CertificateRevocationListParams {
         this_update: day,
         next_update: date_time_ymd(2026, 12, 1),
-        crl_number: SerialNumber::from(7u64),
+        crl_number: SerialNumber::from(fields.crl_number),
         issuing_distribution_point: None,
         revoked_certs: revoked
             .iter()
@@ -243,36 +295,68 @@ fn sgx_extension() -> CustomExtension {
 }
 
 fn tcb_info(fields: &TdFields) -> String {
-    let components: Vec<serde_json::Value> =
-        (0..16).map(|_| serde_json::json!({"svn": 0})).collect();
+    let components = |svns: [u8; 16]| -> Vec<serde_json::Value> {
+        svns.iter()
+            .map(|svn| serde_json::json!({"svn": svn}))
+            .collect()
+    };
+    let level = |svns: [u8; 16], status: &str| {
+        serde_json::json!({
+            "tcb": {
+                "sgxtcbcomponents": components([0; 16]), "pcesvn": 0,
+                "tdxtcbcomponents": components(svns),
+            },
+            "tcbDate": "2026-10-01T00:00:00Z", "tcbStatus": status,
+        })
+    };
+    let mut levels: Vec<serde_json::Value> = fields
+        .better_level
+        .iter()
+        .map(|svns| level(*svns, "UpToDate"))
+        .collect();
+    levels.push(level([0; 16], &fields.tcb_status));
+    let modules: Vec<serde_json::Value> = fields
+        .module_level
+        .iter()
+        .map(|(isv_svn, status)| {
+            serde_json::json!({
+                "id": "TDX_03",
+                "mrsigner": "00".repeat(48), "attributes": "00".repeat(8),
+                "attributesMask": "ff".repeat(8),
+                "tcbLevels": [{
+                    "tcb": {"isvsvn": isv_svn}, "tcbDate": "2026-10-01T00:00:00Z",
+                    "tcbStatus": status,
+                }],
+            })
+        })
+        .collect();
     serde_json::json!({
         "id": "TDX", "version": 3,
-        "issueDate": "2026-11-01T00:00:00Z", "nextUpdate": "2026-12-01T00:00:00Z",
+        "issueDate": format!("2026-11-{:02}T00:00:00Z", fields.issue_day), "nextUpdate": "2026-12-01T00:00:00Z",
         "fmspc": hex::encode(FMSPC), "pceId": "0000", "tcbType": 0,
         "tcbEvaluationDataNumber": fields.evaluation_number,
         "tdxModule": {
             "mrsigner": "00".repeat(48), "attributes": "00".repeat(8),
             "attributesMask": "ff".repeat(8),
         },
-        "tdxModuleIdentities": [],
-        "tcbLevels": [{
-            "tcb": {"sgxtcbcomponents": components, "pcesvn": 0, "tdxtcbcomponents": components},
-            "tcbDate": "2026-10-01T00:00:00Z", "tcbStatus": fields.tcb_status,
-        }],
+        "tdxModuleIdentities": modules,
+        "tcbLevels": levels,
     })
     .to_string()
 }
 
 fn qe_identity(fields: &TdFields) -> String {
     serde_json::json!({
-        "id": "TD_QE", "version": 2,
-        "issueDate": "2026-11-01T00:00:00Z", "nextUpdate": "2026-12-01T00:00:00Z",
+        "id": fields.qe_id, "version": 2,
+        "issueDate": format!("2026-11-{:02}T00:00:00Z", fields.issue_day), "nextUpdate": "2026-12-01T00:00:00Z",
         "tcbEvaluationDataNumber": fields.evaluation_number,
         "miscselect": "00000000", "miscselectMask": "ffffffff",
         "attributes": "00".repeat(16), "attributesMask": "ff".repeat(16),
         "mrsigner": "dc".repeat(32), "isvprodid": 2,
         "tcbLevels": [{
             "tcb": {"isvsvn": 4}, "tcbDate": "2026-10-01T00:00:00Z", "tcbStatus": "UpToDate",
+        }, {
+            "tcb": {"isvsvn": 2}, "tcbDate": "2026-09-01T00:00:00Z", "tcbStatus": "OutOfDate",
         }],
     })
     .to_string()
@@ -297,8 +381,11 @@ fn quote(fields: &TdFields, pck: &KeyPair, chain: &[u8]) -> Result<Vec<u8>, TdxE
         quote.extend(number.to_le_bytes());
         quote.extend(length(584usize.saturating_add(more)));
     }
-    // TEE_TCB_SVN, MRSEAM, MRSIGNERSEAM, SEAM attributes.
-    quote.extend([0; 16 + 48 + 48 + 8]);
+    quote.extend(fields.tee_tcb_svn);
+    // MRSEAM, then signer and attributes of the module.
+    quote.extend([0; 48]);
+    quote.extend(fields.mr_signer_seam);
+    quote.extend([0; 8]);
     quote.extend(fields.td_attributes.to_le_bytes());
     quote.extend(fields.xfam.to_le_bytes());
     quote.extend(fields.mrtd);
@@ -306,7 +393,10 @@ fn quote(fields: &TdFields, pck: &KeyPair, chain: &[u8]) -> Result<Vec<u8>, TdxE
     quote.extend([0; 48 + 48]);
     quote.extend(fields.rtmrs.concat());
     quote.extend(fields.report_data);
-    quote.extend(vec![0; more]);
+    let mut later = fields.tee_tcb_svn2.to_vec();
+    later.extend(fields.mr_service_td);
+    later.resize(more.max(later.len()), 0);
+    quote.extend(later.iter().take(more));
 
     let attestation_key = key()?;
     let rng = SystemRandom::new();
@@ -328,9 +418,10 @@ fn quote(fields: &TdFields, pck: &KeyPair, chain: &[u8]) -> Result<Vec<u8>, TdxE
 
     // CPUSVN, MISCSELECT, reserved, attributes, MRENCLAVE, reserved.
     let mut qe_report = vec![0; 16 + 4 + 28 + 16 + 32 + 32];
-    qe_report.extend([0xDC; 32]);
+    qe_report.extend(fields.qe_mr_signer);
     qe_report.extend([0; 96]);
-    qe_report.extend([2, 0, 4, 0]);
+    qe_report.extend(fields.qe_isv_prod_id.to_le_bytes());
+    qe_report.extend(fields.qe_isv_svn.to_le_bytes());
     qe_report.extend([0; 60]);
     qe_report.extend(binding.as_ref());
     qe_report.extend([0; 32]);

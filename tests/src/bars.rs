@@ -38,6 +38,21 @@ impl Bar {
     }
 }
 
+/// As it stands in a row.
+impl std::str::FromStr for Bar {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (side, bar) = text.split_once(' ').ok_or(())?;
+        let bar = bar.parse().map_err(|_| ())?;
+        match side {
+            "<=" => Ok(Self::AtMost(bar)),
+            ">=" => Ok(Self::AtLeast(bar)),
+            _ => Err(()),
+        }
+    }
+}
+
 /// One measured figure.
 #[derive(Clone, Copy, Debug)]
 pub struct Row {
@@ -53,6 +68,14 @@ pub struct Row {
     pub runs: u64,
     /// What the random choices came from; 0 where there are none.
     pub seed: u64,
+}
+
+impl Row {
+    /// Whether what was measured keeps what was promised.
+    #[must_use]
+    pub fn met(self) -> bool {
+        self.bar.met_by(self.value)
+    }
 }
 
 static WRITING: Mutex<()> = Mutex::new(());
@@ -81,7 +104,7 @@ pub fn file(campaign: &str) -> io::Result<PathBuf> {
     reason = "the figures are what a campaign is run for"
 )]
 pub fn record(campaign: &str, row: Row) -> io::Result<bool> {
-    let met = row.bar.met_by(row.value);
+    let met = row.met();
     println!(
         "{campaign}: {name} = {value} {unit} (bar {bar}, {runs} runs, seed {seed}): {verdict}",
         name = row.name,
@@ -144,6 +167,16 @@ mod tests {
         assert!(!Bar::AtLeast(8.0).met_by(7.9));
         assert!(!Bar::AtMost(1.0).met_by(f64::NAN));
         assert!(!Bar::AtLeast(1.0).met_by(f64::NAN));
+    }
+
+    #[test]
+    fn a_bar_is_read_as_it_is_written() {
+        for bar in [Bar::AtMost(0.0), Bar::AtMost(2.5), Bar::AtLeast(100_000.0)] {
+            assert_eq!(bar.text().parse(), Ok(bar));
+        }
+        for bad in ["", "0", "< 1", "<=1", "<= x", "== 1"] {
+            assert_eq!(bad.parse::<Bar>(), Err(()), "{bad}");
+        }
     }
 
     #[test]

@@ -7,6 +7,24 @@
 
 use std::path::PathBuf;
 
+/// The same program as it ships: of the release profile, which `make soak-state` builds first.
+///
+/// # Panics
+/// It was not built.
+#[must_use]
+pub fn release_binary(name: &str) -> PathBuf {
+    let this = std::env::current_exe().expect("a test knows its own path");
+    // …/debug/deps/NAME-HASH
+    let target = this.ancestors().nth(3).expect("a target directory");
+    let path = target.join("release").join(name);
+    assert!(
+        path.is_file(),
+        "{} is not there: build it with --release",
+        path.display()
+    );
+    path
+}
+
 /// The path of one of the workspace's programs, such as `tokenkeepd`.
 ///
 /// # Panics

@@ -96,6 +96,12 @@ impl Caller {
         &self.htu
     }
 
+    /// The origin of its gRPC calls.
+    #[must_use]
+    pub const fn grpc(&self) -> &http::Uri {
+        &self.grpc
+    }
+
     /// The usual request.
     #[must_use]
     pub fn request(&self) -> v1::IssueTokenRequest {

@@ -11,7 +11,7 @@ use attestation::{DepositContext, DepositEnvelope};
 use enclave::Enclave;
 use enclave::admin::{Administrator, DepositRequest, NewApp, Role};
 use enclave::authenticate::{Credentials, Peer};
-use enclave::boot::Boot;
+use enclave::boot::{Boot, Reading};
 use enclave::config::Config;
 use enclave::http_url::HttpUrl;
 use enclave::issue::{Binding, Door, IssueError, IssueRequest, Issued};
@@ -76,7 +76,7 @@ impl Store for MemoryStore {
                     let record = Record {
                         key: write.key,
                         generation: write.expected_generation + 1,
-                        sealed,
+                        sealed: sealed.into(),
                     };
                     records.insert(write.key, record);
                 }
@@ -149,11 +149,22 @@ fn config() -> Config {
     }
 }
 
+fn take_in(boot: &mut Boot, records: &BTreeMap<Key, Record>, record: &Record) {
+    match boot.open(record).expect("a record of ours") {
+        Reading::Opened(opened) => boot.take_in(opened),
+        Reading::NeedsFirst(key) => {
+            take_in(boot, records, records.get(&key).expect("the tenant's key"));
+            take_in(boot, records, record);
+        }
+    }
+}
+
 async fn boot(keys: &Unlocked, store: &MemoryStore, now: &Now) -> Enclave {
     let rng = Box::new(SystemRandom::new());
     let mut boot = Boot::new(config(), keys, rng).expect("a boot");
-    for record in store.scan(None, usize::MAX).await.expect("records") {
-        boot.load(record).expect("a record of ours");
+    let records = store.0.lock().clone();
+    for record in records.values() {
+        take_in(&mut boot, &records, record);
     }
     if let Some(batch) = boot.create_keys(now).expect("keys") {
         let _receipt = store.commit(batch).await.expect("a commit");

@@ -3,6 +3,7 @@
 pub mod bars;
 pub mod binary;
 pub mod caller;
+pub mod campaign;
 pub mod cli;
 pub mod core;
 pub mod effort;
@@ -12,4 +13,5 @@ pub mod keyholders;
 pub mod process;
 pub mod stack;
 pub mod wait;
+pub mod web_client;
 pub mod witnesses;

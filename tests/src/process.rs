@@ -8,11 +8,12 @@
 use std::fs::{self, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
 
 use serde_json::Value;
 use tokio::process::{Child, Command};
 
-use crate::wait::{PATIENCE, wait_for};
+use crate::wait::{PATIENCE, wait_long_for};
 
 /// A running process.
 #[derive(Debug)]
@@ -64,7 +65,18 @@ impl Process {
     /// # Errors
     /// It ended before: how, and what it said.
     pub async fn ready(&mut self) -> Result<Value, (ExitStatus, String)> {
-        wait_for("the process is ready or has ended", async || {
+        self.ready_within(PATIENCE).await
+    }
+
+    /// As [`Self::ready`], with another patience.
+    ///
+    /// # Errors
+    /// It ended before.
+    pub async fn ready_within(
+        &mut self,
+        patience: Duration,
+    ) -> Result<Value, (ExitStatus, String)> {
+        wait_long_for(patience, "the process is ready or has ended", async || {
             if let Some(line) = self.first_line() {
                 return Some(Ok(serde_json::from_str(&line).expect("a line of JSON")));
             }

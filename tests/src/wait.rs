@@ -13,8 +13,20 @@ const EVERY: Duration = Duration::from_millis(10);
 ///
 /// # Panics
 /// It finds nothing within [`PATIENCE`].
-pub async fn wait_for<T>(what: &str, mut probe: impl AsyncFnMut() -> Option<T>) -> T {
-    let looked = tokio::time::timeout(PATIENCE, async {
+pub async fn wait_for<T>(what: &str, probe: impl AsyncFnMut() -> Option<T>) -> T {
+    Box::pin(wait_long_for(PATIENCE, what, probe)).await
+}
+
+/// As [`wait_for`], with another patience: for what is measured, and may be slow.
+///
+/// # Panics
+/// It finds nothing within `patience`.
+pub async fn wait_long_for<T>(
+    patience: Duration,
+    what: &str,
+    mut probe: impl AsyncFnMut() -> Option<T>,
+) -> T {
+    let looked = tokio::time::timeout(patience, async {
         loop {
             if let Some(found) = Box::pin(probe()).await {
                 return found;
@@ -24,6 +36,6 @@ pub async fn wait_for<T>(what: &str, mut probe: impl AsyncFnMut() -> Option<T>) 
     });
     match looked.await {
         Ok(found) => found,
-        Err(_elapsed) => panic!("not within {} s: {what}", PATIENCE.as_secs()),
+        Err(_elapsed) => panic!("not within {} s: {what}", patience.as_secs()),
     }
 }

@@ -71,10 +71,33 @@ impl Witnesses {
         }
     }
 
+    fn quorum(&self) -> usize {
+        self.0.len().saturating_sub(1).max(1)
+    }
+
+    /// As many leaves of a log a quorum has cosigned.
+    #[must_use]
+    pub fn seen_by_quorum(&self, log: &VerifierKey) -> u64 {
+        let mut sizes: Vec<u64> = self
+            .0
+            .iter()
+            .map(|one| {
+                let logs = one.witness.logs();
+                let mut logs = logs.iter();
+                let seen = logs.find(|(origin, _)| origin.as_str() == log.name().as_str());
+                let latest = seen.and_then(|(_, seen)| seen.latest.as_ref());
+                latest.map_or(0, |latest| latest.head().size)
+            })
+            .collect();
+        sizes.sort_unstable_by(|a, b| b.cmp(a));
+        let last = self.quorum().saturating_sub(1);
+        sizes.get(last).copied().unwrap_or_default()
+    }
+
     /// What a manifest says of them: all but one must agree, or the only one.
     #[must_use]
     pub fn manifest(&self, lease_s: u64) -> String {
-        let quorum = self.0.len().saturating_sub(1).max(1);
+        let quorum = self.quorum();
         let mut text = format!("\n[witnesses]\nquorum = {quorum}\nlease_s = {lease_s}\n");
         for (number, one) in self.0.iter().enumerate() {
             let (url, key) = (&one.url, one.witness.key());

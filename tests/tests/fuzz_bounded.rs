@@ -14,7 +14,14 @@ use tests::fuzz::{Mutator, TARGETS, Target, target};
 /// Mutations of each target. Those that verify signatures get a tenth.
 fn mutations(name: &str) -> u32 {
     let soak = tests::effort::is_full();
-    let costly = ["attestation_evidence", "broker_store", "enclave_assertion"].contains(&name);
+    let costly = [
+        "attestation_collateral",
+        "attestation_event_log",
+        "attestation_evidence",
+        "broker_store",
+        "enclave_assertion",
+    ]
+    .contains(&name);
     let every_day = if costly { 2_000 } else { 20_000 };
     if soak { every_day * 20 } else { every_day }
 }
@@ -74,11 +81,16 @@ macro_rules! each {
 
 each![
     attestation_bundle,
+    attestation_certificate_table,
+    attestation_collateral,
     attestation_deposit,
+    attestation_event_log,
     attestation_evidence,
     attestation_manifest,
     attestation_nonce_path,
+    attestation_pcs,
     attestation_policy,
+    attestation_quote,
     attestation_report,
     broker_form,
     broker_host_config,

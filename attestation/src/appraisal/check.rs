@@ -78,6 +78,8 @@ pub enum CheckName {
     PolicyRequired,
     /// Policy bits that must not be set.
     PolicyForbidden,
+    /// The least firmware ABI that the guest asked for at launch.
+    PolicyAbi,
     /// Platform bits that must be set.
     PlatformRequired,
     /// Platform bits that must not be set.
@@ -96,6 +98,8 @@ pub enum CheckName {
     LaunchTcb,
     /// Least firmware ABI and build.
     Firmware,
+    /// What runs is what is committed: the host cannot go back behind it.
+    ProvisionalFirmware,
     /// Mitigations that must be on.
     Mitigations,
     /// No profiling by the host.
@@ -116,14 +120,20 @@ pub enum CheckName {
     XfamForbidden,
     /// The merged status of platform, module and quoting enclave.
     TcbStatus,
+    /// How long ago a TCB that is out of date was recovered from.
+    TcbAge,
     /// Advisories that the policy does not accept.
     Advisories,
     /// Least evaluation data number of the collateral.
     EvaluationNumber,
     /// Age of the collateral.
     CollateralAge,
+    /// Least numbers of Intel's revocation lists.
+    CrlNumbers,
     /// Dynamic platform, cached keys, SMT.
     PlatformFlags,
+    /// What protects the platform's memory.
+    SgxType,
     /// Run-time measurements against the reference values.
     Rtmrs,
     /// Owner of the TD.
@@ -142,10 +152,16 @@ pub enum CheckName {
     IdKey,
     /// Key that signed the id key.
     AuthorKey,
+    /// The one guest, for its life.
+    ReportId,
+    /// The guest's migration agent.
+    ReportIdMa,
     /// Cloud service provider of a VLEK.
     CspId,
     /// Chip allow-list.
     AllowedChip,
+    /// Allow-list of platform instances.
+    AllowedInstance,
     /// The tier is one of those allowed.
     Tier,
 }
@@ -171,7 +187,7 @@ impl CheckName {
     ];
 
     /// The checks that compare authentic SEV-SNP evidence with expectations and reference values.
-    pub(crate) const APPRAISAL: [Self; 27] = [
+    pub(crate) const APPRAISAL: [Self; 31] = [
         Self::Platform,
         Self::ReportData,
         Self::Vmpl,
@@ -180,6 +196,7 @@ impl CheckName {
         Self::PolicyKnownBits,
         Self::PolicyRequired,
         Self::PolicyForbidden,
+        Self::PolicyAbi,
         Self::PlatformRequired,
         Self::PlatformForbidden,
         Self::AllowedProduct,
@@ -189,6 +206,7 @@ impl CheckName {
         Self::CommittedTcb,
         Self::LaunchTcb,
         Self::Firmware,
+        Self::ProvisionalFirmware,
         Self::Mitigations,
         Self::Measurement,
         Self::ManifestSigner,
@@ -196,6 +214,8 @@ impl CheckName {
         Self::ImageId,
         Self::IdKey,
         Self::AuthorKey,
+        Self::ReportId,
+        Self::ReportIdMa,
         Self::CspId,
         Self::AllowedChip,
         Self::Tier,
@@ -222,7 +242,7 @@ impl CheckName {
     ];
 
     /// The checks that compare authentic TDX evidence with expectations and reference values.
-    pub(crate) const TDX_APPRAISAL: [Self; 23] = [
+    pub(crate) const TDX_APPRAISAL: [Self; 27] = [
         Self::Platform,
         Self::ReportData,
         Self::Debug,
@@ -235,16 +255,20 @@ impl CheckName {
         Self::XfamRequired,
         Self::XfamForbidden,
         Self::TcbStatus,
+        Self::TcbAge,
         Self::Advisories,
         Self::EvaluationNumber,
         Self::CollateralAge,
+        Self::CrlNumbers,
         Self::PlatformFlags,
+        Self::SgxType,
         Self::Measurement,
         Self::Rtmrs,
         Self::ManifestSigner,
         Self::Owner,
         Self::OwnerConfig,
         Self::AllowedChip,
+        Self::AllowedInstance,
         Self::Tier,
     ];
 
@@ -297,10 +321,13 @@ impl CheckName {
             Self::XfamRequired => "xfam_required",
             Self::XfamForbidden => "xfam_forbidden",
             Self::TcbStatus => "tcb_status",
+            Self::TcbAge => "tcb_age",
             Self::Advisories => "advisories",
             Self::EvaluationNumber => "evaluation_number",
             Self::CollateralAge => "collateral_age",
+            Self::CrlNumbers => "crl_numbers",
             Self::PlatformFlags => "platform_flags",
+            Self::SgxType => "sgx_type",
             Self::Rtmrs => "rtmrs",
             Self::Owner => "owner",
             Self::OwnerConfig => "owner_config",
@@ -311,6 +338,7 @@ impl CheckName {
             Self::PolicyKnownBits => "policy_known_bits",
             Self::PolicyRequired => "policy_required",
             Self::PolicyForbidden => "policy_forbidden",
+            Self::PolicyAbi => "policy_abi",
             Self::PlatformRequired => "platform_required",
             Self::PlatformForbidden => "platform_forbidden",
             Self::AllowedProduct => "allowed_product",
@@ -320,6 +348,7 @@ impl CheckName {
             Self::CommittedTcb => "committed_tcb",
             Self::LaunchTcb => "launch_tcb",
             Self::Firmware => "firmware",
+            Self::ProvisionalFirmware => "provisional_firmware",
             Self::Mitigations => "mitigations",
             Self::Measurement => "measurement",
             Self::ManifestSigner => "manifest_signer",
@@ -327,8 +356,11 @@ impl CheckName {
             Self::ImageId => "image_id",
             Self::IdKey => "id_key",
             Self::AuthorKey => "author_key",
+            Self::ReportId => "report_id",
+            Self::ReportIdMa => "report_id_ma",
             Self::CspId => "csp_id",
             Self::AllowedChip => "allowed_chip",
+            Self::AllowedInstance => "allowed_instance",
             Self::Tier => "tier",
         }
     }

@@ -4,7 +4,7 @@ use super::{CheckName, Tier, Trail, settle_platform, settle_report_data};
 use super::{NOT_ASKED, at_least, one_of};
 use crate::evidence::Platform;
 use crate::policy::{Policy, SnpPolicy, TcbFloor, TcbFloors};
-use crate::snp::{GuestPolicy, Line, PlatformInfo, SnpVerified, TcbParts};
+use crate::snp::{FirmwareVersion, GuestPolicy, Line, PlatformInfo, SnpVerified, Tcb, TcbParts};
 use crate::snp::{Holder, describe_bits};
 
 /// Runs every check and yields the tier.
@@ -132,7 +132,7 @@ fn reference_values(verified: &SnpVerified, policy: &SnpPolicy, trail: &mut Trai
     }
 }
 
-/// Required and forbidden bits of guest policy and platform.
+/// Required and forbidden bits of guest policy and platform, and the ABI that the guest asked for.
 fn bits(verified: &SnpVerified, policy: &SnpPolicy, trail: &mut Trail) {
     let guest = verified.report.policy().bits();
     let platform = verified.report.platform_info().bits();
@@ -181,6 +181,63 @@ fn bits(verified: &SnpVerified, policy: &SnpPolicy, trail: &mut Trail) {
             describe_bits(bits, names),
         );
     }
+    policy_abi(verified.report.policy(), policy.minimum_policy_abi, trail);
+}
+
+/// The ABI version in the guest policy: firmware below it does not launch the guest.
+fn policy_abi(found: GuestPolicy, floor: Option<(u8, u8)>, trail: &mut Trail) {
+    let Some((major, minor)) = floor else {
+        trail.not_applicable(CheckName::PolicyAbi, "", NOT_ASKED);
+        return;
+    };
+    let (found_major, found_minor) = found.abi();
+    trail.settle(
+        CheckName::PolicyAbi,
+        (found_major, found_minor) >= (major, minor),
+        format!("at least {major}.{minor}"),
+        format!("{found_major}.{found_minor}"),
+    );
+}
+
+/// What runs is committed: firmware that is not yet can be taken back by the host.
+fn provisional_firmware(verified: &SnpVerified, policy: &SnpPolicy, trail: &mut Trail) {
+    if !policy.refuse_provisional_firmware {
+        trail.not_applicable(CheckName::ProvisionalFirmware, "", NOT_ASKED);
+        return;
+    }
+    let (report, line) = (&verified.report, verified.line);
+    let describe = |tcb: Tcb, firmware: FirmwareVersion| format!("{}, {firmware}", tcb.parts());
+    let (current, committed) = (report.current_tcb(line), report.committed_tcb(line));
+    trail.settle(
+        CheckName::ProvisionalFirmware,
+        current == committed && report.current_firmware() == report.committed_firmware(),
+        describe(committed, report.committed_firmware()),
+        describe(current, report.current_firmware()),
+    );
+}
+
+/// Mitigations that must have been on at launch, and must be on now.
+fn mitigations(verified: &SnpVerified, policy: &SnpPolicy, trail: &mut Trail) {
+    let name = CheckName::Mitigations;
+    let at_launch = policy.launch_mitigations_required;
+    let now = policy.current_mitigations_required;
+    if at_launch | now == 0 {
+        trail.not_applicable(name, "", NOT_ASKED);
+        return;
+    }
+    let found = verified.report.mitigations();
+    let holds = found
+        .is_some_and(|(launch, current)| launch & at_launch == at_launch && current & now == now);
+    let found = found.map_or_else(
+        || "not in this version".to_owned(),
+        |(launch, current)| format!("{launch:#x} at launch, {current:#x} now"),
+    );
+    trail.settle(
+        name,
+        holds,
+        format!("{at_launch:#x} at launch, {now:#x} now"),
+        found,
+    );
 }
 
 /// Products and versions.
@@ -224,20 +281,8 @@ fn versions(verified: &SnpVerified, policy: &SnpPolicy, trail: &mut Trail) {
         }
         None => trail.not_applicable(CheckName::Firmware, "", NOT_ASKED),
     }
-    if policy.mitigations_required == 0 {
-        trail.not_applicable(CheckName::Mitigations, "", NOT_ASKED);
-    } else {
-        let mask = policy.mitigations_required;
-        // At launch and now: a mitigation that was off at launch did not protect the launch.
-        let holds = report
-            .mitigations()
-            .is_some_and(|(launch, current)| launch & current & mask == mask);
-        let found = report.mitigations().map_or_else(
-            || "not in this version".to_owned(),
-            |(launch, current)| format!("{launch:#x}, {current:#x}"),
-        );
-        trail.settle(CheckName::Mitigations, holds, format!("{mask:#x}"), found);
-    }
+    provisional_firmware(verified, policy, trail);
+    mitigations(verified, policy, trail);
 }
 
 /// Floors by processor family and model.
@@ -306,18 +351,38 @@ fn identities(verified: &SnpVerified, policy: &SnpPolicy, trail: &mut Trail) {
         report.image_id(),
         trail,
     );
-    one_of(
-        CheckName::IdKey,
-        &policy.id_keys,
-        report.id_key_digest(),
-        trail,
-    );
+    for (name, allowed, found) in [
+        (CheckName::ReportId, &policy.report_ids, report.report_id()),
+        (
+            CheckName::ReportIdMa,
+            &policy.report_ids_ma,
+            report.report_id_ma(),
+        ),
+    ] {
+        one_of(name, allowed, found, trail);
+    }
+    // The digest means nothing unless the report says that an author key was used.
+    let author_listed = report.key_info().author_key_enabled()
+        && policy.author_keys.contains(report.author_key_digest());
+    if policy.author_vouches_for_id_key && author_listed {
+        // The firmware verified at launch that the author signed the id key.
+        let found = hex::encode(report.id_key_digest());
+        trail.pass(
+            CheckName::IdKey,
+            "signed by an author key of the policy",
+            found,
+        );
+    } else {
+        one_of(
+            CheckName::IdKey,
+            &policy.id_keys,
+            report.id_key_digest(),
+            trail,
+        );
+    }
     if policy.author_keys.is_empty() {
         trail.not_applicable(CheckName::AuthorKey, "", NOT_ASKED);
     } else {
-        // The digest means nothing unless the report says that an author key was used.
-        let holds = report.key_info().author_key_enabled()
-            && policy.author_keys.contains(report.author_key_digest());
         let expected = policy
             .author_keys
             .iter()
@@ -326,7 +391,7 @@ fn identities(verified: &SnpVerified, policy: &SnpPolicy, trail: &mut Trail) {
             .join(" or ");
         trail.settle(
             CheckName::AuthorKey,
-            holds,
+            author_listed,
             expected,
             hex::encode(report.author_key_digest()),
         );

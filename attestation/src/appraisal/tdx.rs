@@ -6,7 +6,8 @@ use super::{
 use crate::evidence::Platform;
 use crate::policy::{Image, Policy, TdxPolicy};
 use crate::snp::describe_bits;
-use crate::tdx::{TcbStatus, TdAttributes, TdBody, TdxPlatform, TdxVerified, Xfam};
+use crate::tdx::{SgxType, TcbStatus, TdAttributes, TdBody, TdxPlatform, TdxVerified, Xfam};
+use crate::time::UnixTime;
 
 /// Runs every check and yields the tier.
 pub(super) fn appraise(
@@ -27,6 +28,9 @@ pub(super) fn appraise(
         reference_values(verified, tdx, trail);
         bits(body, tdx, trail);
         collateral(verified, tdx, trail);
+        tcb_age(verified, tdx, trail);
+        crl_numbers(&verified.platform, tdx, trail);
+        sgx_type(&verified.platform, tdx, trail);
         one_of(CheckName::Owner, &tdx.owners, &body.mr_owner, trail);
         one_of(
             CheckName::OwnerConfig,
@@ -35,6 +39,7 @@ pub(super) fn appraise(
             trail,
         );
         allowed_platform(&verified.platform, tdx, trail);
+        allowed_instance(&verified.platform, tdx, trail);
     }
     if verified.emulated {
         Tier::Emulated
@@ -351,6 +356,114 @@ fn collateral(verified: &TdxVerified, policy: &TdxPolicy, trail: &mut Trail) {
             );
         }
         None => trail.not_applicable(CheckName::CollateralAge, "", NOT_ASKED),
+    }
+}
+
+/// How long a platform or quoting enclave that is out of date may go on.
+fn tcb_age(verified: &TdxVerified, policy: &TdxPolicy, trail: &mut Trail) {
+    let platform = &verified.platform;
+    let rows = [
+        (
+            "platform",
+            platform.platform_outdated_at,
+            policy.platform_grace_s,
+        ),
+        (
+            "quoting enclave",
+            platform.qe_outdated_at,
+            policy.qe_grace_s,
+        ),
+    ];
+    let asked: Vec<_> = rows
+        .into_iter()
+        .filter_map(|(what, since, grace_s)| Some((what, since, grace_s?)))
+        .collect();
+    if asked.is_empty() {
+        trail.not_applicable(CheckName::TcbAge, "", NOT_ASKED);
+        return;
+    }
+    let age_s = |since: UnixTime| verified.at.secs().saturating_sub(since.secs());
+    let holds = asked
+        .iter()
+        .all(|(_, since, grace_s)| since.is_none_or(|since| age_s(since) <= *grace_s));
+    let join = |texts: Vec<String>| texts.join(", ");
+    let expected = asked
+        .iter()
+        .map(|(what, _, grace_s)| format!("{what} out of date for at most {grace_s} s"));
+    let found = asked.iter().map(|(what, since, _)| match since {
+        Some(since) => format!("{what} out of date for {} s", age_s(*since)),
+        None => format!("{what} not out of date"),
+    });
+    trail.settle(
+        CheckName::TcbAge,
+        holds,
+        join(expected.collect()),
+        join(found.collect()),
+    );
+}
+
+/// Least numbers of the lists: an older list may be current and yet not name a certificate.
+fn crl_numbers(platform: &TdxPlatform, policy: &TdxPolicy, trail: &mut Trail) {
+    let rows = [
+        (
+            "root",
+            policy.minimum_root_crl_number,
+            platform.root_crl_number,
+        ),
+        (
+            "PCK",
+            policy.minimum_pck_crl_number,
+            platform.pck_crl_number,
+        ),
+    ];
+    if rows.iter().all(|(_, floor, _)| floor.is_none()) {
+        trail.not_applicable(CheckName::CrlNumbers, "", NOT_ASKED);
+        return;
+    }
+    let describe = |(what, floor, _): &(&str, Option<u32>, u32)| {
+        floor.map(|floor| format!("{what} at least {floor}"))
+    };
+    let expected: Vec<String> = rows.iter().filter_map(describe).collect();
+    let found: Vec<String> = rows
+        .iter()
+        .map(|(what, _, found)| format!("{what} {found}"))
+        .collect();
+    trail.settle(
+        CheckName::CrlNumbers,
+        rows.iter()
+            .all(|(_, floor, found)| floor.is_none_or(|floor| *found >= floor)),
+        expected.join(", "),
+        found.join(", "),
+    );
+}
+
+/// What protects the memory.
+fn sgx_type(platform: &TdxPlatform, policy: &TdxPolicy, trail: &mut Trail) {
+    let allowed = &policy.sgx_types;
+    if allowed.is_empty() {
+        trail.not_applicable(CheckName::SgxType, "", NOT_ASKED);
+        return;
+    }
+    let names: Vec<&str> = allowed.iter().map(|kind| kind.as_str()).collect();
+    let found = platform.sgx_type;
+    trail.settle(
+        CheckName::SgxType,
+        found.is_some_and(|found| allowed.contains(&found)),
+        names.join(" or "),
+        found.map_or("unknown", SgxType::as_str),
+    );
+}
+
+/// The platform's instance id on the allow-list. It changes when the platform is registered anew.
+fn allowed_instance(platform: &TdxPlatform, policy: &TdxPolicy, trail: &mut Trail) {
+    let (name, found) = (CheckName::AllowedInstance, platform.platform_instance);
+    if policy.piids.is_empty() {
+        trail.not_applicable(name, "", NOT_ASKED);
+    } else {
+        // Zeros stand for a certificate that names no instance.
+        let holds = found != [0; 16] && policy.piids.contains(&found);
+        let expected = format!("one of {} instances", policy.piids.len());
+        trail.settle(name, holds, expected, hex::encode(found));
     }
 }
 

@@ -29,6 +29,11 @@ pub trait Attester: Send + Sync {
     /// Whether there is no hardware: such an enclave serves only issuers on loopback, `.test` or `.localhost`.
     fn is_emulated(&self) -> bool;
 
+    /// The root, PEM, that emulated evidence ends in. None on hardware: its roots are the manufacturers'.
+    fn development_root(&self) -> Option<String> {
+        None
+    }
+
     /// What was bound at launch: the digest of the manifest signer (HOST_DATA).
     ///
     /// # Errors

@@ -65,7 +65,10 @@ fn snp(mut fields: Fields, faults: &mut Faults) -> SnpPolicy {
             faults.invalid(fields.path(key), "forbids a bit that is also required");
         }
     }
-    let mitigations: Option<u64> = fields.optional("mitigations_required", faults);
+    let mut mitigations = |key| fields.optional::<u64>(key, faults).unwrap_or(0);
+    let both = mitigations("mitigations_required");
+    let launch_mitigations_required = both | mitigations("launch_mitigations_required");
+    let current_mitigations_required = both | mitigations("current_mitigations_required");
     let policy = SnpPolicy {
         measurements: fields.optional("measurements", faults).unwrap_or_default(),
         manifest_signers: hex_list(&mut fields, "manifest_signers", faults),
@@ -75,21 +78,39 @@ fn snp(mut fields: Fields, faults: &mut Faults) -> SnpPolicy {
             .unwrap_or(false),
         policy_required,
         policy_forbidden,
+        minimum_policy_abi: fields
+            .optional("minimum_policy_abi", faults)
+            .map(|Abi(major, minor)| (major, minor)),
         platform_required,
         platform_forbidden,
         products: fields.optional("products", faults).unwrap_or_default(),
         minimum_report_version: fields.optional("minimum_report_version", faults),
         minimum_guest_svn: fields.optional("minimum_guest_svn", faults),
         minimum_firmware: fields.optional("minimum_firmware", faults),
-        mitigations_required: mitigations.unwrap_or(0),
+        refuse_provisional_firmware: fields
+            .optional("refuse_provisional_firmware", faults)
+            .unwrap_or(false),
+        launch_mitigations_required,
+        current_mitigations_required,
         family_ids: hex_list(&mut fields, "family_ids", faults),
         image_ids: hex_list(&mut fields, "image_ids", faults),
         id_keys: hex_list(&mut fields, "id_keys", faults),
         author_keys: hex_list(&mut fields, "author_keys", faults),
+        author_vouches_for_id_key: fields
+            .optional("author_vouches_for_id_key", faults)
+            .unwrap_or(false),
+        report_ids: hex_list(&mut fields, "report_ids", faults),
+        report_ids_ma: hex_list(&mut fields, "report_ids_ma", faults),
         csp_ids: fields.optional("csp_ids", faults).unwrap_or_default(),
         chip_ids: hex_list(&mut fields, "chip_ids", faults),
         tcb: fields.optional("tcb", faults).unwrap_or_default(),
     };
+    if policy.author_vouches_for_id_key && policy.author_keys.is_empty() {
+        faults.invalid(
+            fields.path("author_vouches_for_id_key"),
+            "needs author_keys",
+        );
+    }
     fields.finish(faults);
     policy
 }
@@ -169,6 +190,22 @@ impl FromField for FirmwareVersion {
                 None
             }
         }
+    }
+}
+
+/// An ABI version, `major.minor`.
+struct Abi(u8, u8);
+
+impl FromField for Abi {
+    fn read(value: Value, path: &str, faults: &mut Faults) -> Option<Self> {
+        let text = String::read(value, path, faults)?;
+        let numbers = text
+            .split_once('.')
+            .and_then(|(major, minor)| Some(Self(major.parse().ok()?, minor.parse().ok()?)));
+        if numbers.is_none() {
+            faults.invalid(path, "must be major.minor");
+        }
+        numbers
     }
 }
 

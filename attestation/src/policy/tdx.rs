@@ -4,7 +4,7 @@ use toml::Value;
 
 use super::read::{hex_list, mask};
 use crate::fields::{Faults, Fields, FromField, Hex};
-use crate::tdx::{Rtmrs, TcbStatus, TdAttributes, Xfam};
+use crate::tdx::{Rtmrs, SgxType, TcbStatus, TdAttributes, Xfam};
 use crate::time::UnixTime;
 
 /// What is required of TDX evidence. An empty list or a zero mask asks for nothing, but without images and manifest
@@ -14,9 +14,13 @@ pub(crate) struct TdxPolicy {
     pub(crate) images: Vec<Image>,
     pub(crate) manifest_signers: Vec<[u8; 32]>,
     pub(crate) statuses: Vec<TcbStatus>,
+    pub(crate) platform_grace_s: Option<u64>,
+    pub(crate) qe_grace_s: Option<u64>,
     pub(crate) refused_advisories: Vec<String>,
     pub(crate) minimum_evaluation_number: Option<u32>,
     pub(crate) maximum_collateral_age_s: Option<u64>,
+    pub(crate) minimum_root_crl_number: Option<u32>,
+    pub(crate) minimum_pck_crl_number: Option<u32>,
     pub(crate) attributes_required: u64,
     pub(crate) attributes_forbidden: u64,
     pub(crate) xfam_required: u64,
@@ -24,11 +28,13 @@ pub(crate) struct TdxPolicy {
     pub(crate) allow_dynamic_platform: bool,
     pub(crate) allow_cached_keys: bool,
     pub(crate) allow_smt: bool,
+    pub(crate) sgx_types: Vec<SgxType>,
     pub(crate) mr_seams: Vec<[u8; 48]>,
     pub(crate) service_tds: Vec<[u8; 48]>,
     pub(crate) owners: Vec<[u8; 48]>,
     pub(crate) owner_configs: Vec<[u8; 48]>,
     pub(crate) ppids: Vec<[u8; 16]>,
+    pub(crate) piids: Vec<[u8; 16]>,
 }
 
 /// An image that is accepted, from and until when: its firmware (MRTD) and what that loaded (RTMR1 and RTMR2), as one,
@@ -67,11 +73,15 @@ pub(super) fn read(mut fields: Fields, faults: &mut Faults) -> TdxPolicy {
         statuses: fields
             .optional("statuses", faults)
             .unwrap_or_else(|| vec![TcbStatus::UpToDate]),
+        platform_grace_s: fields.optional("platform_grace_s", faults),
+        qe_grace_s: fields.optional("qe_grace_s", faults),
         refused_advisories: fields
             .optional("refused_advisories", faults)
             .unwrap_or_default(),
         minimum_evaluation_number: fields.optional("minimum_evaluation_number", faults),
         maximum_collateral_age_s: fields.optional("maximum_collateral_age_s", faults),
+        minimum_root_crl_number: fields.optional("minimum_root_crl_number", faults),
+        minimum_pck_crl_number: fields.optional("minimum_pck_crl_number", faults),
         attributes_required: mask(&mut fields, "attributes_required", attributes, faults),
         attributes_forbidden: mask(&mut fields, "attributes_forbidden", attributes, faults),
         xfam_required: mask(&mut fields, "xfam_required", &Xfam::NAMES, faults),
@@ -79,11 +89,13 @@ pub(super) fn read(mut fields: Fields, faults: &mut Faults) -> TdxPolicy {
         allow_dynamic_platform: allowed(&mut fields, "allow_dynamic_platform", faults),
         allow_cached_keys: allowed(&mut fields, "allow_cached_keys", faults),
         allow_smt: allowed(&mut fields, "allow_smt", faults),
+        sgx_types: fields.optional("sgx_types", faults).unwrap_or_default(),
         mr_seams: hex_list(&mut fields, "mr_seams", faults),
         service_tds: hex_list(&mut fields, "service_tds", faults),
         owners: hex_list(&mut fields, "owners", faults),
         owner_configs: hex_list(&mut fields, "owner_configs", faults),
         ppids: hex_list(&mut fields, "ppids", faults),
+        piids: hex_list(&mut fields, "piids", faults),
     };
     if policy.statuses.is_empty() {
         faults.invalid(fields.path("statuses"), "must name a status");
@@ -120,6 +132,20 @@ impl FromField for TcbStatus {
             faults.invalid(path, "must be a TCB status of Intel's other than Revoked");
             None
         })
+    }
+}
+
+impl FromField for SgxType {
+    fn read(value: Value, path: &str, faults: &mut Faults) -> Option<Self> {
+        let text = String::read(value, path, faults)?;
+        let found = Self::ALL.into_iter().find(|kind| kind.as_str() == text);
+        if found.is_none() {
+            faults.invalid(
+                path,
+                "must be standard, scalable or scalable-with-integrity",
+            );
+        }
+        found
     }
 }
 

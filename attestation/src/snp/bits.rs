@@ -55,6 +55,13 @@ impl GuestPolicy {
         self.0
     }
 
+    /// The least ABI version of the firmware that the guest asked for: major, minor.
+    #[must_use]
+    pub const fn abi(self) -> (u8, u8) {
+        let [minor, major, ..] = self.0.to_le_bytes();
+        (major, minor)
+    }
+
     /// Whether the host may read the guest's memory.
     #[must_use]
     pub const fn debug(self) -> bool {

@@ -8,7 +8,9 @@ use super::certificate::{Certificate, CertificateProblem, PublicKey};
 use super::endorsement::VekKind;
 use super::product::Line;
 use super::revocation::{RevocationError, RevocationList, RevocationSummary};
-use crate::tdx::{IntelRoot, is_intel_root};
+use crate::tdx::{
+    CollateralSummary, IntelRoot, PlatformModel, StatementError, is_intel_root, read_statements,
+};
 
 /// How the organisation of a development root begins.
 const EMULATED: &str = "EMULATED";
@@ -119,6 +121,15 @@ pub struct Roots {
     /// At most one a root: that with the highest number.
     revocation: Vec<RevocationList>,
     intel: Vec<IntelRoot>,
+    /// Intel's statements from the verifier's own store, at most one set a model.
+    collateral: Vec<OwnCollateral>,
+}
+
+/// Collateral that the verifier holds itself.
+#[derive(Debug, Clone)]
+struct OwnCollateral {
+    summary: CollateralSummary,
+    json: Vec<u8>,
 }
 
 /// A trusted root.
@@ -166,6 +177,7 @@ impl Roots {
             signing_keys,
             revocation: Vec::new(),
             intel: vec![IntelRoot::pinned().ok_or(RootsError::EmbeddedIntel)?],
+            collateral: Vec::new(),
         })
     }
 
@@ -230,6 +242,61 @@ impl Roots {
             .named(&list.issuer)
             .ok_or(RevocationError::UnknownIssuer)?;
         Ok(list.summary(root.line))
+    }
+
+    /// Takes in collateral for TDX, JSON, from the verifier's own store or from Intel. From then on what comes with a
+    /// quote of its model must not be older in any part, or it is not looked at and this is used in its place.
+    ///
+    /// # Errors
+    /// [`StatementError`]; the set is then as it was.
+    pub fn add_collateral(&mut self, json: &[u8]) -> Result<CollateralSummary, StatementError> {
+        let summary = self.read_collateral(json)?;
+        let known = self.collateral.iter().map(|own| &own.summary);
+        let known = known
+            .filter(|known| known.model == summary.model)
+            .find_map(|known| summary.older_than(known));
+        if let Some(part) = known {
+            return Err(StatementError::Older { part });
+        }
+        self.collateral
+            .retain(|own| own.summary.model != summary.model);
+        self.collateral.push(OwnCollateral {
+            summary: summary.clone(),
+            json: json.to_vec(),
+        });
+        Ok(summary)
+    }
+
+    /// What collateral for TDX says about itself, once its signatures are known to be those of a root of the set. The
+    /// set stays as it is.
+    ///
+    /// # Errors
+    /// [`StatementError`], but not `Older`.
+    pub fn read_collateral(&self, json: &[u8]) -> Result<CollateralSummary, StatementError> {
+        read_statements(json, |name| self.intel(name))
+    }
+
+    /// Whether there is collateral of the verifier's own, for any model.
+    pub(crate) fn has_own_collateral(&self) -> bool {
+        !self.collateral.is_empty()
+    }
+
+    /// The collateral to verify a quote of `model` with, if not what came with it: the verifier's own, where that is
+    /// newer in any part or nothing readable came.
+    pub(crate) fn own_collateral(
+        &self,
+        model: &PlatformModel,
+        supplied: Option<&[u8]>,
+    ) -> Option<&[u8]> {
+        let own = self
+            .collateral
+            .iter()
+            .find(|own| own.summary.model == *model)?;
+        let supplied = supplied.and_then(|json| self.read_collateral(json).ok());
+        let as_new = supplied.is_some_and(|supplied| {
+            supplied.model == *model && supplied.older_than(&own.summary).is_none()
+        });
+        (!as_new).then_some(own.json.as_slice())
     }
 
     /// The revocation list of the root whose subject is `name`, DER.

@@ -54,7 +54,7 @@ pub(super) fn issued_at(collateral: &QuoteCollateralV3) -> Option<UnixTime> {
 }
 
 /// Reads `YYYY-MM-DDThh:mm:ssZ`, the form of all of Intel's dates.
-fn utc(text: &str) -> Option<UnixTime> {
+pub(super) fn utc(text: &str) -> Option<UnixTime> {
     let number = |range: std::ops::Range<usize>| -> Option<u64> {
         let digits = text.get(range)?;
         digits

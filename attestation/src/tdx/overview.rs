@@ -4,19 +4,13 @@ use dcap_qvl::QuoteCollateralV3;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use x509_parser::certificate::X509Certificate;
-use x509_parser::pem::Pem;
 use x509_parser::prelude::FromDer;
 use x509_parser::revocation_list::CertificateRevocationList;
 
 use super::body::{Reader, ServiceTds, Td15, TdBody};
 use super::quote::{MAX_QUOTE_BYTES, Quote};
-use super::{collateral, quote};
+use super::{collateral, model, quote};
 use crate::overview::{date_time, validity};
-
-/// DER of the object id of the FMSPC in Intel's SGX extension, 1.2.840.113741.1.13.1.4, and the head of its six bytes.
-const FMSPC: &[u8] = &[
-    0x06, 0x0a, 0x2a, 0x86, 0x48, 0x86, 0xf8, 0x4d, 0x01, 0x0d, 0x01, 0x04, 0x04, 0x06,
-];
 
 /// The fields of a quote, in full, then `quote`: an outline in which long values are cut to their first bytes, as
 /// reports about quotes print them; and `collateral`. A quote that is none of TDX has the outline only.
@@ -140,31 +134,13 @@ fn outline(raw: &[u8]) -> Option<Map<String, Value>> {
 
 /// Issuer, validity and FMSPC of the PCK certificate, the first of the chain in the quote.
 fn pck(signature_data: &[u8], version: u16) -> Option<Map<String, Value>> {
-    let mut from = Reader(signature_data);
-    from.bytes(64 + 64)?;
-    if version >= 4 {
-        // Type and size of the outer certification data.
-        from.bytes(2 + 4)?;
-    }
-    // The QE's report and its signature.
-    from.bytes(384 + 64)?;
-    let length = usize::from(from.u16()?);
-    from.bytes(length)?;
-    // Type and size of the chain.
-    from.bytes(2 + 4)?;
-    let pem = Pem::iter_from_buffer(from.0).next()?.ok()?;
-    let (_, certificate) = X509Certificate::from_der(&pem.contents).ok()?;
+    let der = model::pck_certificate(signature_data, version)?;
+    let (_, certificate) = X509Certificate::from_der(&der).ok()?;
     let tbs = &certificate.tbs_certificate;
-    let issuer = tbs.issuer.iter_common_name().next();
-    let issuer = issuer.and_then(|name| name.as_str().ok());
-    let fmspc = pem
-        .contents
-        .windows(FMSPC.len().saturating_add(6))
-        .find_map(|window| window.strip_prefix(FMSPC));
     Some(named([
-        ("pck_iss", json!(issuer)),
+        ("pck_iss", json!(model::common_name(&tbs.issuer))),
         ("pck_val", json!(validity(&tbs.validity))),
-        ("fmspc", json!(fmspc.map(hex::encode))),
+        ("fmspc", json!(model::fmspc(&der).map(hex::encode))),
     ]))
 }
 

@@ -55,6 +55,32 @@ impl TcbStatus {
         }
     }
 
+    /// Whether Intel has published something newer against a known flaw.
+    pub(crate) const fn is_out_of_date(self) -> bool {
+        match self {
+            Self::OutOfDate | Self::OutOfDateConfigurationNeeded => true,
+            Self::UpToDate
+            | Self::SwHardeningNeeded
+            | Self::ConfigurationNeeded
+            | Self::ConfigurationAndSwHardeningNeeded
+            | Self::TdRelaunchAdvised
+            | Self::TdRelaunchAdvisedConfigurationNeeded => false,
+        }
+    }
+
+    /// Whether the platform was updated after the TD was launched.
+    pub(crate) const fn is_relaunch_advised(self) -> bool {
+        match self {
+            Self::TdRelaunchAdvised | Self::TdRelaunchAdvisedConfigurationNeeded => true,
+            Self::UpToDate
+            | Self::SwHardeningNeeded
+            | Self::ConfigurationNeeded
+            | Self::ConfigurationAndSwHardeningNeeded
+            | Self::OutOfDate
+            | Self::OutOfDateConfigurationNeeded => false,
+        }
+    }
+
     /// From the verification library's; none for `Revoked`, which it refuses itself.
     pub(super) const fn from_dcap(status: dcap_qvl::TcbStatus) -> Option<Self> {
         use dcap_qvl::TcbStatus as Dcap;

@@ -5,8 +5,10 @@ use dcap_qvl::verify::QuoteVerifier;
 
 use super::collateral;
 use super::fault::{TdxFault, TdxStep};
+use super::model::PlatformModel;
 use super::quote::Quote;
 use super::root::{IntelRoot, list_issuer};
+use super::sgx_type::SgxType;
 use super::status::TcbStatus;
 use crate::appraisal::{CheckName, Trail};
 use crate::snp::Roots;
@@ -30,7 +32,17 @@ pub(crate) struct TdxPlatform {
     pub(crate) issued_at: UnixTime,
     pub(crate) expires_at: UnixTime,
     pub(crate) ppid: Vec<u8>,
+    /// Zeros for a platform whose certificate names no instance.
+    pub(crate) platform_instance: [u8; 16],
     pub(crate) fmspc: [u8; 6],
+    /// None for a number that Intel has not defined.
+    pub(crate) sgx_type: Option<SgxType>,
+    /// Since when there is something newer than the platform's TCB, if it is out of date.
+    pub(crate) platform_outdated_at: Option<UnixTime>,
+    /// The same of the quoting enclave.
+    pub(crate) qe_outdated_at: Option<UnixTime>,
+    pub(crate) root_crl_number: u32,
+    pub(crate) pck_crl_number: u32,
     /// True, false, or not stated.
     pub(crate) dynamic_platform: Option<bool>,
     pub(crate) cached_keys: Option<bool>,
@@ -94,15 +106,27 @@ impl Verification {
         self.attributes(&quote);
 
         let expected = "Intel's statements about the platform";
-        let collateral = match collateral::parse(json) {
+        let model = PlatformModel::of_quote(quote.raw());
+        if model.is_none() && roots.has_own_collateral() {
+            // Written so that only one of two parsers reads it, a chain must not lead around the verifier's store.
+            let reason = "the platform's model cannot be read".to_owned();
+            self.step_fails(TdxStep::PckCertificate, reason);
+            return None;
+        }
+        let own = model.and_then(|model| roots.own_collateral(&model, json));
+        let collateral = match collateral::parse(own.or(json)) {
             Ok(collateral) => collateral,
             Err(problem) => {
                 self.fail(CheckName::Collateral, expected, problem.into());
                 return None;
             }
         };
-        self.trail
-            .pass(CheckName::Collateral, expected, "as expected");
+        let found = match (own, json) {
+            (None, _) => "as it came",
+            (Some(_), None) => "the verifier's own",
+            (Some(_), Some(_)) => "the verifier's own: it is newer than what came",
+        };
+        self.trail.pass(CheckName::Collateral, expected, found);
         // The root's own list names the root. It is pinned: what the quote carries as its root is not looked at.
         let expected = "a root of the verifier's own set";
         let root = list_issuer(&collateral.root_ca_crl).and_then(|name| roots.intel(&name));
@@ -117,6 +141,11 @@ impl Verification {
         };
         self.trail.pass(CheckName::PinnedRoot, expected, found);
         let platform = self.by_certificates(&quote, collateral, root, at)?;
+        if model.is_some_and(|model| model.fmspc != platform.fmspc) {
+            let reason = "the platform's model is not that of its certificate".to_owned();
+            self.step_fails(TdxStep::PckCertificate, reason);
+            return None;
+        }
         Some(TdxVerified {
             quote,
             platform,
@@ -194,7 +223,14 @@ impl Verification {
                 &QuotePolicy::claims_only(at.secs()),
             );
         let platform = match outcome {
-            Ok(claims) => platform(claims, issued_at),
+            Ok(claims) => match platform(claims, issued_at) {
+                Some(platform) => Some(platform),
+                None => {
+                    let reason = "a date or status that Intel signed has no known form";
+                    self.step_fails(TdxStep::TcbLevel, reason.to_owned());
+                    return None;
+                }
+            },
             Err(error) => {
                 let reason = format!("{error:#}");
                 match failed(&reason) {
@@ -237,6 +273,19 @@ fn platform(claims: QuoteClaims, issued_at: Option<UnixTime>) -> Option<TdxPlatf
         PckCertFlag::False => Some(false),
         PckCertFlag::Undefined => None,
     };
+    let status = TcbStatus::from_dcap(claims.tcb.status)?;
+    let level = &claims.platform.tcb_level;
+    // A relaunch that is advised means that what runs now is no longer out of date.
+    let platform_outdated =
+        TcbStatus::from_dcap(level.tcb_status)?.is_out_of_date() && !status.is_relaunch_advised();
+    let platform_outdated_at =
+        platform_outdated.then(|| UnixTime::from_secs(claims.platform.tcb_date_tag));
+    let qe_level = &claims.qe.tcb_level;
+    let qe_outdated_at = if TcbStatus::from_dcap(qe_level.tcb_status)?.is_out_of_date() {
+        Some(collateral::utc(&qe_level.tcb_date)?)
+    } else {
+        None
+    };
     let pck = claims.platform.pck;
     let mut advisories = claims.tcb.advisory_ids;
     // A TDX 1.5 body has a second TCB, the current one, with advisories of its own.
@@ -248,13 +297,19 @@ fn platform(claims: QuoteClaims, issued_at: Option<UnixTime>) -> Option<TdxPlatf
         }
     }
     Some(TdxPlatform {
-        status: TcbStatus::from_dcap(claims.tcb.status)?,
+        status,
         advisories,
         evaluation_number: claims.tcb.eval_data_number,
         issued_at: issued_at?,
         expires_at: UnixTime::from_secs(claims.earliest_expiration_date),
         ppid: pck.ppid,
+        platform_instance: pck.platform_instance_id.unwrap_or_default(),
         fmspc: pck.fmspc,
+        sgx_type: SgxType::from_number(pck.sgx_type),
+        platform_outdated_at,
+        qe_outdated_at,
+        root_crl_number: claims.platform.root_ca_crl_num,
+        pck_crl_number: claims.platform.pck_crl_num,
         dynamic_platform: flag(pck.dynamic_platform),
         cached_keys: flag(pck.cached_keys),
         smt_enabled: flag(pck.smt_enabled),
@@ -272,7 +327,7 @@ enum Failed {
 /// Its errors are text. The version is pinned exactly, and tests hold every row to what it says; a text without a row
 /// counts as an invalid quote signature, with the text in the reason.
 fn failed(reason: &str) -> Failed {
-    const STEPS: [(&str, Failed); 33] = [
+    const STEPS: [(&str, Failed); 37] = [
         ("Reserved bits in TD attributes", Failed::Attributes),
         ("TD migration is enabled", Failed::Attributes),
         ("SEPT_VE_DISABLE is not enabled", Failed::Attributes),
@@ -306,6 +361,10 @@ fn failed(reason: &str) -> Failed {
         ("QE report", Failed::Step(TdxStep::QeReport)),
         ("QE auth data", Failed::Step(TdxStep::QeReport)),
         ("QE ISVSVN", Failed::Step(TdxStep::QeReport)),
+        ("QE MRSIGNER", Failed::Step(TdxStep::QeReport)),
+        ("QE ISVPRODID", Failed::Step(TdxStep::QeReport)),
+        ("QE MISCSELECT", Failed::Step(TdxStep::QeReport)),
+        ("QE ATTRIBUTES", Failed::Step(TdxStep::QeReport)),
         ("QE Identity", Failed::Step(TdxStep::QeIdentity)),
         ("QeIdentity", Failed::Step(TdxStep::QeIdentity)),
         ("qe_identity", Failed::Step(TdxStep::QeIdentity)),

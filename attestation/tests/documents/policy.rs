@@ -26,6 +26,9 @@ fn the_documented_sample_is_a_policy() {
 fn every_field_that_the_sample_comments_out_is_known() {
     let shown = SAMPLE
         .replace("# mitigations_required", "mitigations_required")
+        .replace("# launch_mitigations", "launch_mitigations")
+        .replace("# current_mitigations", "current_mitigations")
+        .replace("# author_vouches", "author_vouches")
         .replace(
             "# family_ids = [\"...\"]",
             &format!("family_ids = [\"{}\"]", "00".repeat(16)),
@@ -49,7 +52,8 @@ fn every_field_that_the_sample_comments_out_is_known() {
     let shown = ["mr_seams", "service_tds", "owners", "owner_configs"]
         .into_iter()
         .map(|key| (key, 48))
-        .chain([("ppids", 16)])
+        .chain([("ppids", 16), ("piids", 16)])
+        .chain([("report_ids", 32), ("report_ids_ma", 32)])
         .fold(shown, |shown, (key, bytes)| {
             shown.replace(
                 &format!("# {key} = [\"...\"]"),
@@ -207,6 +211,25 @@ fn each_fault_is_named_with_its_path() {
             vec![invalid("snp.minimum_firmware", "must be major.minor.build")],
         ),
         snp(
+            "minimum_policy_abi = \"1\"",
+            vec![invalid("snp.minimum_policy_abi", "must be major.minor")],
+        ),
+        snp(
+            "minimum_policy_abi = \"0.256\"",
+            vec![invalid("snp.minimum_policy_abi", "must be major.minor")],
+        ),
+        snp(
+            "author_vouches_for_id_key = true",
+            vec![invalid(
+                "snp.author_vouches_for_id_key",
+                "needs author_keys",
+            )],
+        ),
+        snp(
+            "report_ids = [\"00\"]",
+            vec![invalid("snp.report_ids[0]", "must be 64 hex digits")],
+        ),
+        snp(
             "family_ids = [\"\"]",
             vec![invalid("snp.family_ids[0]", "must be 32 hex digits")],
         ),
@@ -362,6 +385,17 @@ fn each_fault_of_the_tdx_part_is_named_with_its_path() {
         (
             tdx("ppids = [\"00\"]"),
             vec![invalid("tdx.ppids[0]", "must be 32 hex digits")],
+        ),
+        (
+            tdx("piids = [\"00\"]"),
+            vec![invalid("tdx.piids[0]", "must be 32 hex digits")],
+        ),
+        (
+            tdx("sgx_types = [\"client\"]"),
+            vec![invalid(
+                "tdx.sgx_types[0]",
+                "must be standard, scalable or scalable-with-integrity",
+            )],
         ),
         (
             tdx("minimum_evaluation_number = -1"),

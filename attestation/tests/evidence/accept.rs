@@ -133,7 +133,7 @@ fn every_check_is_listed_once_with_a_reason_where_it_did_not_decide() {
         sorted.sort();
         sorted.dedup();
         assert_eq!(names, sorted);
-        assert_eq!(names.len(), 42);
+        assert_eq!(names.len(), 46);
         for check in appraisal.checks() {
             let decided = matches!(check.outcome, Outcome::Pass | Outcome::Fail);
             assert_eq!(check.reason.is_none(), decided, "{check:?}");
@@ -209,6 +209,10 @@ products = ["genoa"]
 minimum_report_version = 5
 minimum_guest_svn = 4
 minimum_firmware = "1.55.39"
+minimum_policy_abi = "0.31"
+refuse_provisional_firmware = true
+report_ids = ["{}"]
+report_ids_ma = ["{}"]
 mitigations_required = 0x3f
 family_ids = ["{}"]
 image_ids = ["{}"]
@@ -223,6 +227,8 @@ reported = {{ bootloader = 10, tee = 0, snp = 25, microcode = 84 }}
 committed = {{ bootloader = 10, snp = 25, microcode = 84 }}
 launch = {{ snp = 25 }}
 "#,
+        hex::encode(fields.report_id),
+        hex::encode(fields.report_id_ma),
         hex::encode([0xFA; 16]),
         hex::encode([0x1A; 16]),
         hex::encode([0x1D; 48]),

@@ -1002,6 +1002,48 @@ fn an_authentic_report_that_the_policy_does_not_want_is_refused_by_one_check() {
         ),
         (
             ReportFields {
+                committed_firmware: older,
+                ..base.clone()
+            },
+            with("refuse_provisional_firmware = true"),
+            CheckName::ProvisionalFirmware,
+        ),
+        (
+            ReportFields {
+                committed_tcb: [9, 0, 0, 0, 0, 0, 25, 84],
+                ..base.clone()
+            },
+            with("refuse_provisional_firmware = true"),
+            CheckName::ProvisionalFirmware,
+        ),
+        (
+            base.clone(),
+            with("minimum_policy_abi = \"0.32\""),
+            CheckName::PolicyAbi,
+        ),
+        (
+            base.clone(),
+            with("minimum_policy_abi = \"1.0\""),
+            CheckName::PolicyAbi,
+        ),
+        (
+            ReportFields {
+                launch_mitigations: 0x1F,
+                ..base.clone()
+            },
+            with("launch_mitigations_required = 0x20"),
+            CheckName::Mitigations,
+        ),
+        (
+            ReportFields {
+                current_mitigations: 0x1F,
+                ..base.clone()
+            },
+            with("current_mitigations_required = 0x20"),
+            CheckName::Mitigations,
+        ),
+        (
+            ReportFields {
                 launch_mitigations: 0x1F,
                 ..base.clone()
             },
@@ -1059,6 +1101,16 @@ fn an_authentic_report_that_the_policy_does_not_want_is_refused_by_one_check() {
             base.clone(),
             with(&format!("author_keys = [\"{}\"]", "01".repeat(48))),
             CheckName::AuthorKey,
+        ),
+        (
+            base.clone(),
+            with(&format!("report_ids = [\"{}\"]", "01".repeat(32))),
+            CheckName::ReportId,
+        ),
+        (
+            base.clone(),
+            with(&format!("report_ids_ma = [\"{}\"]", "01".repeat(32))),
+            CheckName::ReportIdMa,
         ),
         (
             // The digest alone means nothing while the report does not say that an author key was used.
@@ -1186,6 +1238,50 @@ fn debugging_is_refused_without_a_policy_too() {
         failed(&appraised(&platform, &fields, None)),
         [CheckName::Debug]
     );
+}
+
+#[test]
+fn a_mitigation_counts_at_the_time_that_the_policy_names() {
+    let platform = platform();
+    let late = ReportFields {
+        launch_mitigations: 0x1F,
+        current_mitigations: 0x3F,
+        ..fields(&platform)
+    };
+    let both = "launch_mitigations_required = 0x1f\ncurrent_mitigations_required = 0x3f";
+    let appraisal = appraised(&platform, &late, Some(&policy_with(both)));
+    assert_eq!(failed(&appraisal), []);
+}
+
+#[test]
+fn an_author_key_vouches_for_an_id_key_only_where_the_policy_says_so() {
+    let platform = platform();
+    let signed = ReportFields {
+        id_key_digest: [0x1D; 48],
+        author_key_digest: [0xAA; 48],
+        key_info: 1,
+        ..fields(&platform)
+    };
+    let id_keys = format!("id_keys = [\"{}\"]\n", "01".repeat(48));
+    let author = |byte: &str| format!("author_keys = [\"{}\"]\n", byte.repeat(48));
+    let vouches = "author_vouches_for_id_key = true\n";
+    let (id, key) = (CheckName::IdKey, CheckName::AuthorKey);
+    for (lines, expected) in [
+        (format!("{id_keys}{}", author("aa")), vec![id]),
+        (format!("{id_keys}{}{vouches}", author("aa")), vec![]),
+        (format!("{id_keys}{}{vouches}", author("bb")), vec![id, key]),
+    ] {
+        let appraisal = appraised(&platform, &signed, Some(&policy_with(&lines)));
+        assert_eq!(failed(&appraisal), expected, "{lines}");
+    }
+    // Without an author key in use, its digest vouches for nothing.
+    let unused = ReportFields {
+        key_info: 0,
+        ..signed
+    };
+    let lines = format!("{id_keys}{}{vouches}", author("aa"));
+    let appraisal = appraised(&platform, &unused, Some(&policy_with(&lines)));
+    assert_eq!(failed(&appraisal), [id, key]);
 }
 
 #[test]

@@ -337,15 +337,19 @@ fn each_listed_check_of_an_authentic_quote_ran_or_says_why_not() {
                 CheckName::AttributesForbidden,
                 CheckName::XfamRequired,
                 CheckName::XfamForbidden,
+                CheckName::TcbAge,
                 CheckName::Advisories,
                 CheckName::EvaluationNumber,
                 CheckName::CollateralAge,
+                CheckName::CrlNumbers,
+                CheckName::SgxType,
                 CheckName::Rtmrs,
                 CheckName::Owner,
                 CheckName::OwnerConfig,
                 CheckName::Measurement,
                 CheckName::ManifestSigner,
                 CheckName::AllowedChip,
+                CheckName::AllowedInstance,
             ],
             "{}",
             vector.name
@@ -859,6 +863,37 @@ fn an_authentic_quote_that_the_policy_does_not_want_is_refused_by_one_check() {
             Some(CheckName::AllowedChip),
         ),
         (
+            list("piids", 16),
+            String::new(),
+            Some(CheckName::AllowedInstance),
+        ),
+        (
+            "minimum_root_crl_number = 1000".into(),
+            String::new(),
+            Some(CheckName::CrlNumbers),
+        ),
+        (
+            "minimum_root_crl_number = 1\nminimum_pck_crl_number = 1000".into(),
+            String::new(),
+            Some(CheckName::CrlNumbers),
+        ),
+        (
+            "sgx_types = [\"standard\"]".into(),
+            String::new(),
+            Some(CheckName::SgxType),
+        ),
+        (
+            "sgx_types = [\"scalable\", \"scalable-with-integrity\"]".into(),
+            String::new(),
+            None,
+        ),
+        // Up to date: nothing to be patient with.
+        (
+            "platform_grace_s = 0\nqe_grace_s = 0".into(),
+            String::new(),
+            None,
+        ),
+        (
             list("manifest_signers", 32),
             String::new(),
             Some(CheckName::ManifestSigner),
@@ -893,6 +928,25 @@ fn an_authentic_quote_that_the_policy_does_not_want_is_refused_by_one_check() {
         failed(&vector.with_policy(Some(&loaded))),
         [CheckName::Rtmrs]
     );
+}
+
+#[test]
+fn a_platform_that_is_out_of_date_has_as_long_as_the_policy_gives_it() {
+    let vector = named("v4-padded8000-google-2026");
+    let statuses = "statuses = [\"OutOfDate\"]\n";
+    // Some years after the date of its level; whoever asks for days refuses it.
+    for (grace, expected) in [
+        (String::new(), vec![]),
+        ("platform_grace_s = 315_360_000".to_owned(), vec![]),
+        (
+            "platform_grace_s = 864_000".to_owned(),
+            vec![CheckName::TcbAge],
+        ),
+    ] {
+        let lines = format!("{statuses}{grace}");
+        let appraisal = vector.with_policy(Some(&pinned(&vector, &lines, "")));
+        assert_eq!(failed(&appraisal), expected, "{lines}");
+    }
 }
 
 #[test]

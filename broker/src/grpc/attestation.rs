@@ -93,10 +93,19 @@ fn evidence(evidence: &Evidence) -> v1::Evidence {
         Platform::Tdx => v1::Platform::Tdx,
     };
     let Endorsements { vek, ask, ark } = &evidence.endorsements;
+    // A verifier reads them by their places: without the first there is none.
+    let certificates = match vek {
+        Some(vek) => [
+            Some(vek),
+            ask.as_ref(),
+            ark.as_ref().filter(|_| ask.is_some()),
+        ],
+        None => [None; 3],
+    };
     v1::Evidence {
         platform: platform.into(),
         report: evidence.report.clone(),
-        certificates: [vek, ask, ark].into_iter().flatten().cloned().collect(),
+        certificates: certificates.into_iter().flatten().cloned().collect(),
         collateral: evidence.collateral.clone().unwrap_or_default(),
     }
 }

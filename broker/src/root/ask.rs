@@ -13,10 +13,13 @@ use rustls::ClientConfig;
 use thiserror::Error;
 use url::Url;
 
-use crate::witness::client::{NoAnswer, send};
+use crate::exchange::{Bounds, NoAnswer, send};
 
-/// The longest that a keyholder is waited for, each time.
-const DEADLINE: Duration = Duration::from_secs(10);
+/// The longest that a keyholder is waited for, each time, and the longest answer.
+const BOUNDS: Bounds = Bounds {
+    deadline: Duration::from_secs(10),
+    max_bytes: attestation::keyholder::MAX_ANSWER_BYTES,
+};
 
 /// Whom to ask.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -141,9 +144,9 @@ impl Asker {
         path: &'static str,
         body: String,
     ) -> Result<WireAnswer, AskFault> {
-        let sent = send(url, &self.tls, DEADLINE, (Method::POST, path, body));
-        let (status, body) = sent.await?;
-        let status = status.as_u16();
+        let sent = send(url, &self.tls, BOUNDS, (Method::POST, path, body));
+        let (parts, body) = sent.await?.into_parts();
+        let status = parts.status.as_u16();
         match WireAnswer::from_json(&body) {
             Ok(WireAnswer::Refused { reason, message }) => {
                 Err(AskFault::Refused { reason, message })

@@ -4,6 +4,7 @@ use enclave::frame::Chain;
 use enclave::store::{Key, Log, Record};
 use std::collections::BTreeMap;
 use std::ops::Bound;
+use std::sync::Arc;
 use thiserror::Error;
 
 use super::encoding::Entry;
@@ -42,7 +43,7 @@ pub enum ApplyError {
 
 struct Stored {
     generation: u64,
-    sealed: Box<[u8]>,
+    sealed: Arc<[u8]>,
 }
 
 /// The index over one file.
@@ -154,6 +155,6 @@ fn record(key: &Key, stored: &Stored) -> Record {
     Record {
         key: *key,
         generation: stored.generation,
-        sealed: stored.sealed.to_vec(),
+        sealed: Arc::clone(&stored.sealed),
     }
 }

@@ -69,7 +69,7 @@ fn record(n: u8, generation: u64, sealed: &[u8]) -> Record {
     Record {
         key: key(n),
         generation,
-        sealed: sealed.to_vec(),
+        sealed: sealed.into(),
     }
 }
 

@@ -17,7 +17,7 @@ use tlog::{
 };
 use url::Url;
 
-use super::client::{self, NoAnswer};
+use crate::exchange::{self, Bounds, NoAnswer};
 use crate::log::LogReadError;
 use crate::shell::Shell;
 
@@ -142,8 +142,9 @@ impl Question {
             let proof = self.consistency(shell, old).await?;
             let body = AddCheckpoint::new(old, proof, &self.checkpoint).to_string();
             let post = (Method::POST, "add-checkpoint", body);
-            let sent = client::send(&witness.url, &self.tls, self.deadline, post).await;
-            let (status, body) = sent?;
+            let sent = exchange::send(&witness.url, &self.tls, self.bounds(), post).await;
+            let (parts, body) = sent?.into_parts();
+            let status = parts.status;
             last = status.as_u16();
             match status {
                 StatusCode::OK => {
@@ -173,6 +174,14 @@ impl Question {
         Err(Fault::Status { status: last })
     }
 
+    /// An answer is a note at most.
+    const fn bounds(&self) -> Bounds {
+        Bounds {
+            deadline: self.deadline,
+            max_bytes: tlog::note::MAX_NOTE_BYTES,
+        }
+    }
+
     async fn consistency(&self, shell: &Shell, old: u64) -> Result<ConsistencyProof, Fault> {
         let new = self.checkpoint.head().size;
         Ok(shell.consistency_proof(LogName::Control, old, new).await?)
@@ -198,9 +207,10 @@ impl Question {
         let hash = digest(&SHA256, self.origin.as_str().as_bytes());
         let path = format!("{}/checkpoint", hex::encode(hash.as_ref()));
         let get = (Method::GET, path.as_str(), String::new());
-        let sent = client::send(&witness.url, &self.tls, self.deadline, get).await;
-        let Ok((StatusCode::OK, note)) = sent else {
-            return unproved;
+        let sent = exchange::send(&witness.url, &self.tls, self.bounds(), get).await;
+        let note = match sent {
+            Ok(answer) if answer.status() == StatusCode::OK => answer.into_body(),
+            Ok(_) | Err(_) => return unproved,
         };
         let keys = [self.log_key.clone()];
         let Ok(seen) = VerifiedCheckpoint::open(&note, &self.origin, &keys) else {

@@ -1,12 +1,14 @@
 //! `evidence`: saved evidence, judged without a network.
 
+mod certificates;
+
 use std::path::{Path, PathBuf};
 
 use attestation::snp::Report;
 use attestation::tdx::{MAX_COLLATERAL_BYTES, MAX_QUOTE_BYTES, Quote};
 use attestation::{
-    Appraisal, Endorsements, Evidence, Expected, MAX_SAVED_EVIDENCE_BYTES, Outcome, Platform, Tier,
-    UnixTime, Verdict, overview,
+    Appraisal, Evidence, Expected, MAX_SAVED_EVIDENCE_BYTES, Outcome, Platform, Tier, UnixTime,
+    Verdict, overview,
 };
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
@@ -18,6 +20,7 @@ use super::failure::Failure;
 use super::output::Output;
 use super::session::Global;
 use super::verify::exit_of;
+use certificates::TooLong;
 
 /// The longest report or certificate that is read, bytes: more than either can have, so that one that is too long
 /// is judged and not only refused.
@@ -37,7 +40,7 @@ Exit codes:
   4  never: no server is asked
 
 PATH is a file that `verify --save` wrote, or a folder with
-  report.bin and vek.der (and ask.der, ark.der), or
+  report.bin and vek.der (and ask.der, ark.der; PEM is read too, one file with the whole chain as well), or
   quote.bin and collateral.json";
 
 const SHOW_MANUAL: &str = "\
@@ -160,22 +163,10 @@ fn snp(folder: &Path, report: &Path) -> Result<Found, Failure> {
     let Some(bytes) = bounded(report, MAX_PART_BYTES)? else {
         return Ok(too_long(platform, report));
     };
-    let mut certificates = [None, None, None];
-    for (slot, name) in certificates
-        .iter_mut()
-        .zip(["vek.der", "ask.der", "ark.der"])
-    {
-        let file = folder.join(name);
-        if file.is_file() {
-            let Some(der) = bounded(&file, MAX_PART_BYTES)? else {
-                return Ok(too_long(platform, &file));
-            };
-            *slot = Some(der);
-        }
-    }
-    let [vek, ask, ark] = certificates;
-    let evidence = Evidence::snp(bytes, Endorsements { vek, ask, ark });
-    Ok(Found::Evidence(Box::new(evidence)))
+    Ok(match certificates::beside(folder)? {
+        Ok(endorsements) => Found::Evidence(Box::new(Evidence::snp(bytes, endorsements))),
+        Err(TooLong(file)) => too_long(platform, &file),
+    })
 }
 
 fn tdx(folder: &Path, quote: &Path) -> Result<Found, Failure> {
@@ -243,6 +234,14 @@ fn claimed(path: &Path) -> Result<(Evidence, Fields), Failure> {
             let fields = claims(&evidence).map_err(|why| no_evidence(path, &why))?;
             Ok((*evidence, fields))
         }
+        Found::Malformed { platform: _, why } => Err(no_evidence(path, &why)),
+    }
+}
+
+/// Evidence at a path, unverified.
+pub(crate) fn evidence_at(path: &Path) -> Result<Evidence, Failure> {
+    match read(path)? {
+        Found::Evidence(evidence) => Ok(*evidence),
         Found::Malformed { platform: _, why } => Err(no_evidence(path, &why)),
     }
 }
@@ -478,6 +477,11 @@ impl Finding {
         lines.push(entry("tier", tier));
         let platform = self.platform.map_or("unknown", Platform::as_str);
         lines.push(entry("platform", platform));
+        let status = self.checks.iter().find(|row| row.name == "tcb_status");
+        if let Some(status) = status.filter(|row| !row.found.is_empty()) {
+            // With the advisories that are open.
+            lines.push(entry("TCB status", &status.found));
+        }
         if let Some(days_left) = &self.days_left {
             lines.push(entry("holds", days_left));
         }

@@ -56,7 +56,7 @@ enum Command {
     /// Saved evidence: show, verify, compare
     #[command(subcommand)]
     Evidence(evidence::EvidenceCommand),
-    /// AMD's revocation lists: fetch, show, check
+    /// AMD's revocation lists and Intel's statements: fetch, show, check
     #[command(subcommand)]
     Collateral(collateral::CollateralCommand),
     /// Launch measurements, computed from firmware, kernel, initrd and command line

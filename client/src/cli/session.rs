@@ -1,6 +1,6 @@
 //! From the global flags to an attested channel.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use attestation::{Policy, Roots};
 use clap::Args;
@@ -41,7 +41,7 @@ pub(crate) struct Global {
     #[arg(long = "revocation-list", global = true, value_name = "FILE")]
     pub(crate) revocation_lists: Vec<PathBuf>,
 
-    /// The folder that `collateral fetch` keeps revocation lists in
+    /// The folder that `collateral fetch` keeps revocation lists and Intel's statements in
     #[arg(long, global = true, env = "TOKENKEEP_COLLATERAL", value_name = "DIR")]
     pub(crate) collateral: Option<PathBuf>,
 
@@ -70,7 +70,24 @@ pub(crate) struct Global {
     pub(crate) json: bool,
 }
 
+/// The manufacturers' roots, and those of a development root's file.
+fn roots(allow_emulated: Option<&Path>) -> Result<Roots, Failure> {
+    Ok(match allow_emulated {
+        Some(path) => {
+            let pem = tokenkeep::private_file::read_public(path, MAX_ROOT_BYTES)?;
+            let pem = String::from_utf8_lossy(&pem);
+            Roots::with_emulated(&pem)?
+        }
+        None => Roots::amd()?,
+    })
+}
+
 impl Global {
+    /// The roots alone, without what a store holds.
+    pub(crate) fn roots(&self) -> Result<Roots, Failure> {
+        roots(self.allow_emulated.as_deref())
+    }
+
     pub(crate) const fn output(&self) -> Output {
         Output::new(self.json)
     }
@@ -87,18 +104,11 @@ impl Global {
             key: _,
             json: _,
         } = self;
-        let mut roots = match allow_emulated {
-            Some(path) => {
-                let pem = tokenkeep::private_file::read_public(path, MAX_ROOT_BYTES)?;
-                let pem = String::from_utf8_lossy(&pem);
-                Roots::with_emulated(&pem)?
-            }
-            None => Roots::amd()?,
-        };
+        let mut roots = roots(allow_emulated.as_deref())?;
         if let Some(folder) = collateral {
-            for (_, der) in tokenkeep::collateral::Store::new(folder).lists()? {
-                roots.add_revocation_list(&der)?;
-            }
+            tokenkeep::collateral::Store::new(folder)
+                .load(&mut roots)
+                .map_err(super::collateral::refused)?;
         }
         for path in revocation_lists {
             let der = tokenkeep::private_file::read_public(path, MAX_REVOCATION_LIST_BYTES)?;

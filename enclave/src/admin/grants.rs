@@ -70,7 +70,7 @@ impl Enclave {
             .seal(&*self.rng, &key, &revocation, generation, token.expose())?;
         let revocation = HeldSealed {
             generation: generation.saturating_add(1),
-            sealed: kept.sealed.clone().unwrap_or_default().into(),
+            sealed: kept.sealed.as_deref().unwrap_or_default().into(),
         };
 
         let nothing = RefreshToken::new(Vec::new());

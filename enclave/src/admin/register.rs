@@ -253,7 +253,7 @@ impl Enclave {
             .seal(&*self.rng, &self.system_key, &place, 0, secret)?;
         let held = HeldSealed {
             generation: 1,
-            sealed: write.sealed.clone().unwrap_or_default().into(),
+            sealed: write.sealed.as_deref().unwrap_or_default().into(),
         };
         Ok((write, held))
     }

@@ -59,7 +59,7 @@ impl Enclave {
             exchange.grant.clone(),
             HeldSealed {
                 generation: generation.saturating_add(1),
-                sealed: write.sealed.clone().unwrap_or_default().into(),
+                sealed: write.sealed.as_deref().unwrap_or_default().into(),
             },
         )];
         let batch = Batch {

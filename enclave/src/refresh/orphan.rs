@@ -48,7 +48,7 @@ impl Enclave {
             .seal(&*self.rng, &key, &place, 0, successor.expose())?;
         let held = HeldSealed {
             generation: 1,
-            sealed: write.sealed.clone().unwrap_or_default().into(),
+            sealed: write.sealed.as_deref().unwrap_or_default().into(),
         };
         let batch = Batch {
             writes: vec![write],

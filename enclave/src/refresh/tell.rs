@@ -218,7 +218,7 @@ impl Enclave {
         )?;
         let held = HeldSealed {
             generation: kept.generation.saturating_add(1),
-            sealed: write.sealed.clone().unwrap_or_default().into(),
+            sealed: write.sealed.as_deref().unwrap_or_default().into(),
         };
         let batch = Batch {
             writes: vec![write],

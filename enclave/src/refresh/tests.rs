@@ -557,7 +557,7 @@ fn a_successor_that_another_owner_left_is_adopted_and_nothing_is_presented() {
             )
             .unwrap();
         record.generation += 1;
-        record.sealed = write.sealed.unwrap();
+        record.sealed = write.sealed.unwrap().into();
         response(answer)
     });
     assert_eq!(found.map(|_| ()), Err(RefreshError::ProviderUnclear));

@@ -205,7 +205,7 @@ fn record(input: &[u8]) -> bool {
     let record = Record {
         key: Key(*name),
         generation: u64::from(*generation),
-        sealed: sealed.to_vec(),
+        sealed: sealed.into(),
     };
     let located = cabinet.locate(&record);
     let Ok(found) = located else {

@@ -41,13 +41,18 @@ impl std::fmt::Debug for Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 30] = [
+pub const TARGETS: [Target; 35] = [
     attestation::BUNDLE,
+    attestation::CERTIFICATE_TABLE,
+    attestation::COLLATERAL,
     attestation::DEPOSIT,
+    attestation::EVENT_LOG,
     attestation::EVIDENCE,
     attestation::MANIFEST,
     attestation::NONCE_PATH,
+    attestation::PCS,
     attestation::POLICY,
+    attestation::QUOTE,
     attestation::REPORT,
     oauth::FORM,
     broker::HOST_CONFIG,

@@ -7,6 +7,7 @@
     reason = "a failed test may panic"
 )]
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use dev::{lab, names};
@@ -18,7 +19,7 @@ use tests::caller::{Caller, refused};
 use tests::effort;
 use tests::process::Process;
 use tests::stack::{Blueprint, Stack, sign};
-use tests::wait::wait_for;
+use tests::wait::{PATIENCE, wait_for};
 use tests::witnesses::{Witnesses, copy, put_back};
 use tonic::Code;
 
@@ -92,26 +93,29 @@ async fn roll_back(stack: &mut Stack, count: usize) -> Outcome {
     outcome
 }
 
+fn rows(outcome: &Outcome, count: usize) -> [Row; 2] {
+    let row = |name, value: usize| Row {
+        name,
+        value: u32::try_from(value).unwrap().into(),
+        unit: "count",
+        bar: Bar::AtMost(0.0),
+        runs: u64::try_from(count).unwrap(),
+        seed: 0,
+    };
+    [
+        row("rollback_boots_that_served", outcome.served),
+        row("rollback_tokens_for_revoked", outcome.tokens),
+    ]
+}
+
 #[tokio::test]
-async fn a_disk_that_was_put_back_is_refused_with_the_witness_proof() {
+async fn state_bar_a_disk_that_was_put_back_is_refused_with_the_witness_proof() {
     let witnesses = Witnesses::start(3).await;
     let mut stack = Stack::with_grant(Blueprint::default()).await;
     stack.watch(&witnesses, LEASE_S).await;
     let count = snapshots();
     let outcome = roll_back(&mut stack, count).await;
-    let runs = u64::try_from(count).unwrap();
-    for (name, value) in [
-        ("rollback_boots_that_served", outcome.served),
-        ("rollback_tokens_for_revoked", outcome.tokens),
-    ] {
-        let row = Row {
-            name,
-            value: u32::try_from(value).unwrap().into(),
-            unit: "count",
-            bar: Bar::AtMost(0.0),
-            runs,
-            seed: 0,
-        };
+    for row in rows(&outcome, count) {
         assert!(bars::record("state", row).unwrap());
     }
     assert_eq!(outcome.proved, count);
@@ -119,7 +123,7 @@ async fn a_disk_that_was_put_back_is_refused_with_the_witness_proof() {
 
 /// The same harness without the gate: it must turn red.
 #[tokio::test]
-async fn without_witnesses_the_harness_sees_the_rollback() {
+async fn state_bar_canary_a_rollback_is_seen_without_witnesses() {
     let mut stack = Stack::with_grant(Blueprint::default()).await;
     assert!(stack.log().contains("no_witnesses"));
     let outcome = roll_back(&mut stack, 1).await;
@@ -129,7 +133,7 @@ async fn without_witnesses_the_harness_sees_the_rollback() {
         proved: 0,
     };
     assert_eq!(outcome, expected);
-    assert!(!Bar::AtMost(0.0).met_by(1.0));
+    assert_eq!(rows(&outcome, 1).map(Row::met), [false, false]);
 }
 
 #[tokio::test]
@@ -178,9 +182,63 @@ fn twins() -> u64 {
     if effort::is_full() { 20 } else { 2 }
 }
 
+/// Starts a second enclave on a copy of the disk, on ports of its own.
+async fn start_twin(stack: &Stack, lab: &Path, name: &str) -> Process {
+    // Between two rounds of the first, so that the copy is the newest state for a moment.
+    wait_for("a twin that is witnessed first", async || {
+        let _absent = std::fs::remove_dir_all(lab);
+        copy(stack.files().dir(), lab);
+        let host = lab.join(lab::HOST);
+        let text = std::fs::read_to_string(&host).unwrap();
+        let free: Vec<String> = text
+            .lines()
+            .map(|line| match line.split_once(" = \"127.0.0.1:") {
+                Some((name, _port)) => format!("{name} = \"127.0.0.1:0\""),
+                None => line.to_owned(),
+            })
+            .collect();
+        std::fs::write(&host, free.join("\n")).unwrap();
+        let host = host.to_str().unwrap().to_owned();
+        let arguments = ["serve", "--host", host.as_str()];
+        let mut twin = Process::start(&binary("tokenkeep-dev"), &arguments, stack.logs(), name);
+        match twin.ready().await {
+            Ok(_) => Some(twin),
+            Err((_, said)) => {
+                assert!(said.contains("refused to serve"), "{said}");
+                None
+            }
+        }
+    })
+    .await
+}
+
+/// How long the first enclave issues after its twin came up; it is given up after `patience`.
+async fn overlap(stack: &mut Stack, patience: Duration) -> Duration {
+    let both = now();
+    let mut last = both;
+    while stack.running() && now().duration_since(both) < patience {
+        let asked = tokio::time::timeout(Duration::from_secs(1), stack.try_issue());
+        if asked.await == Ok(true) {
+            last = now();
+        }
+    }
+    last.duration_since(both)
+}
+
+fn overlap_row(longest: Duration, runs: u64, bar_s: u32) -> Row {
+    Row {
+        name: "twin_overlap_s",
+        value: longest.as_secs_f64(),
+        unit: "s",
+        bar: Bar::AtMost(bar_s.into()),
+        runs,
+        seed: 0,
+    }
+}
+
 /// A second enclave on a copy of the disk: how long do both issue?
 #[tokio::test]
-async fn a_twin_on_a_copy_of_the_disk_ends_the_other() {
+async fn state_bar_a_twin_on_a_copy_of_the_disk_ends_the_other() {
     let lease_s = if effort::is_full() { 30 } else { LEASE_S };
     let witnesses = Witnesses::start(3).await;
     let mut stack = Stack::with_grant(Blueprint::default()).await;
@@ -188,46 +246,11 @@ async fn a_twin_on_a_copy_of_the_disk_ends_the_other() {
     let folder = tempfile::tempdir().unwrap();
     let mut longest = Duration::ZERO;
     for run in 0..twins() {
-        let twin_lab = folder.path().join(format!("twin-{run}"));
+        let lab = folder.path().join(format!("twin-{run}"));
         assert_eq!(asks(&stack).await, Ok(()));
-        // Between two rounds of the first, so that the copy is the newest state for a moment.
-        let mut twin = wait_for("a twin that is witnessed first", async || {
-            let _absent = std::fs::remove_dir_all(&twin_lab);
-            copy(stack.files().dir(), &twin_lab);
-            let host = twin_lab.join(lab::HOST);
-            let text = std::fs::read_to_string(&host).unwrap();
-            let free: Vec<String> = text
-                .lines()
-                .map(|line| match line.split_once(" = \"127.0.0.1:") {
-                    Some((name, _port)) => format!("{name} = \"127.0.0.1:0\""),
-                    None => line.to_owned(),
-                })
-                .collect();
-            std::fs::write(&host, free.join("\n")).unwrap();
-            let host = host.to_str().unwrap().to_owned();
-            let arguments = ["serve", "--host", host.as_str()];
-            let name = format!("twin-{run}");
-            let mut twin =
-                Process::start(&binary("tokenkeep-dev"), &arguments, stack.logs(), &name);
-            match twin.ready().await {
-                Ok(_) => Some(twin),
-                Err((_, said)) => {
-                    assert!(said.contains("refused to serve"), "{said}");
-                    None
-                }
-            }
-        })
-        .await;
+        let mut twin = start_twin(&stack, &lab, &format!("twin-{run}")).await;
         // The twin may issue. The first one may until its lease ends or it learns of it.
-        let both = now();
-        let mut last = both;
-        while stack.running() {
-            let asked = tokio::time::timeout(Duration::from_secs(1), stack.try_issue());
-            if asked.await == Ok(true) {
-                last = now();
-            }
-        }
-        longest = longest.max(last.duration_since(both));
+        longest = longest.max(overlap(&mut stack, PATIENCE + PATIENCE).await);
         let log = stack.log();
         assert!(
             log.contains("another enclave runs on a copy of it"),
@@ -235,19 +258,23 @@ async fn a_twin_on_a_copy_of_the_disk_ends_the_other() {
         );
         assert!(twin.stop().await.success());
         // The twin's history is the newest now.
-        put_back(&twin_lab.join("state"), &stack.state());
+        put_back(&lab.join("state"), &stack.state());
         stack.restart().await;
     }
-    let row = Row {
-        name: "twin_overlap_s",
-        value: longest.as_secs_f64(),
-        unit: "s",
-        bar: Bar::AtMost(30.0),
-        runs: twins(),
-        seed: 0,
-    };
-    assert!(bars::record("state", row).unwrap());
+    assert!(bars::record("state", overlap_row(longest, twins(), 30)).unwrap());
     assert!(longest <= Duration::from_secs(lease_s), "{longest:?}");
+}
+
+/// The same harness without witnesses: both issue for as long as they are asked.
+#[tokio::test]
+async fn state_bar_canary_twins_are_seen_without_witnesses() {
+    let mut stack = Stack::with_grant(Blueprint::default()).await;
+    let folder = tempfile::tempdir().unwrap();
+    let mut twin = start_twin(&stack, &folder.path().join("twin"), "twin").await;
+    let seen = overlap(&mut stack, Duration::from_secs(3)).await;
+    assert!(!overlap_row(seen, 1, 1).met(), "{seen:?}");
+    assert!(stack.running());
+    assert!(twin.stop().await.success());
 }
 
 #[expect(

@@ -16,6 +16,7 @@ use proto::v1;
 use secrecy::ExposeSecret as _;
 use testkit::canary::{Canary, Encoding, Finding};
 use testkit::provider::{Answer, Event, Fault, TokenDigest};
+use tests::bars::{self, Bar, Row};
 use tests::caller::Caller;
 use tests::cli::Shell;
 use tests::https::Reply;
@@ -209,7 +210,7 @@ fn api_calls(stack: &Stack) -> usize {
 }
 
 #[tokio::test]
-async fn no_secret_of_a_provider_is_left_anywhere() {
+async fn state_bar_no_secret_is_left_anywhere() {
     let marker = Canary::new(b"tokens of the provider");
     let mut stack = Stack::start(Blueprint {
         token_marker: marker.expose().to_owned(),
@@ -246,11 +247,10 @@ async fn no_secret_of_a_provider_is_left_anywhere() {
         assert!(log.contains(event), "{event}");
     }
 
-    assert_eq!(found(&stack, &marker), []);
-    let secret = fs::read_to_string(stack.files().path(lab::APP_SECRET)).unwrap();
-    let secret = Canary::of(&secret);
-    let own_file = PathBuf::from("lab").join(lab::APP_SECRET);
-    assert_eq!(found(&stack, &secret), [(own_file, Encoding::Plain)]);
+    let watched = watched(&stack, marker);
+    let leaks = left(&stack, &watched);
+    assert_eq!(leaks, Vec::<PathBuf>::new());
+    assert!(bars::record("state", row(leaks.len())).unwrap());
 
     // The search does find what is there, in each form.
     for (name, bytes) in [
@@ -264,12 +264,72 @@ async fn no_secret_of_a_provider_is_left_anywhere() {
     ] {
         let path = stack.state().join(name);
         fs::write(&path, bytes).unwrap();
-        let planted: Vec<PathBuf> = found(&stack, &marker)
-            .into_iter()
-            .map(|(path, _)| path)
-            .collect();
+        let planted = left(&stack, &watched[..1]);
         assert_eq!(planted, [PathBuf::from("lab/state").join(name)]);
+        assert!(!row(planted.len()).met());
         fs::remove_file(path).unwrap();
+    }
+    // Each of them is seen, in its own file too.
+    for Watched { canary, own } in &watched {
+        assert!(canary.find(canary.expose().as_bytes()).is_some());
+        if let Some(own) = own {
+            let found = canary.find_in(&stack.logs().join(own)).unwrap();
+            assert!(!found.is_empty(), "{}", own.display());
+        }
+    }
+}
+
+/// A secret, and the one file that it may stand in.
+struct Watched {
+    canary: Canary,
+    own: Option<PathBuf>,
+}
+
+/// What nobody may find: the provider's tokens, and all that the lab's users and its platform keep secret.
+fn watched(stack: &Stack, marker: Canary) -> Vec<Watched> {
+    let files = stack.files();
+    let of = |name: &str, value: &str| Watched {
+        canary: Canary::of(value),
+        own: Some(PathBuf::from("lab").join(name)),
+    };
+    let mut all = vec![Watched {
+        canary: marker,
+        own: None,
+    }];
+    let secret = fs::read_to_string(files.path(lab::APP_SECRET)).unwrap();
+    all.push(of(lab::APP_SECRET, &secret));
+    // The line of a private key's PEM that holds its secret scalar: the second of PKCS#8 for P-256.
+    for name in [lab::DPOP_KEY, lab::CLIENT_KEY, lab::ADMIN_KEY, lab::SIGNER] {
+        let pem = fs::read_to_string(files.path(name)).unwrap();
+        let line = pem.lines().find(|line| !line.starts_with("-----")).unwrap();
+        all.push(of(name, line));
+    }
+    for name in [lab::CHIP, lab::SHARE] {
+        let canary = Canary::of_bytes(&fs::read(files.path(name)).unwrap());
+        let own = Some(PathBuf::from("lab").join(name));
+        all.push(Watched { canary, own });
+    }
+    all
+}
+
+/// The files that show a secret which is not theirs.
+fn left(stack: &Stack, watched: &[Watched]) -> Vec<PathBuf> {
+    let mut left = Vec::new();
+    for Watched { canary, own } in watched {
+        let found = found(stack, canary).into_iter().map(|(path, _)| path);
+        left.extend(found.filter(|path| Some(path) != own.as_ref()));
+    }
+    left
+}
+
+fn row(left: usize) -> Row {
+    Row {
+        name: "canary_on_disk_or_log",
+        value: u32::try_from(left).unwrap().into(),
+        unit: "count",
+        bar: Bar::AtMost(0.0),
+        runs: 1,
+        seed: 0,
     }
 }
 

@@ -6,16 +6,20 @@
     reason = "a failed test may panic"
 )]
 
+use attestation::snp::Line;
 use attestation::{
-    Endorsements, Evidence, Expected, NoncePath, Outcome, Purpose, UnixTime, Verdict, assess,
-    report_data,
+    CheckName, Endorsements, Evidence, Expected, NoncePath, Outcome, Purpose, Roots, UnixTime,
+    Verdict, assess, report_data,
 };
 use proto::v1;
 use proto::v1::attestation_service_client::AttestationServiceClient;
 use ring::digest::{SHA256, digest};
 use ring::rand::{SecureRandom as _, SystemRandom};
+use testkit::endorser::Endorser;
+use testkit::snp::{DevelopmentKey, RevocationListSpec, SnpPlatform};
 use tests::caller::refused;
 use tests::stack::{Blueprint, Stack};
+use tokenkeep::collateral::{Store, fetch};
 use tokenkeep::{AttestedChannel, Clock as _, ConnectError, SystemClock, inspect};
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
@@ -245,6 +249,53 @@ async fn evidence_relayed_through_another_address_is_refused_and_nothing_is_show
         Box::pin(inspect(&config)).await.unwrap().verdict(),
         Verdict::Accept
     );
+}
+
+/// A revocation list of the root that every development platform ends in.
+fn revocation_list(number: u8, revoked: Vec<Vec<u8>>) -> (Line, Vec<u8>) {
+    let platform = SnpPlatform::development([7; 32]).unwrap();
+    let list = RevocationListSpec {
+        issuer: platform.chain().ark.subject.clone(),
+        number: Some(vec![number]),
+        this_update: "261101000000Z".to_owned(),
+        next_update: Some("491231000000Z".to_owned()),
+        revoked,
+        extensions: vec![],
+    };
+    let der = list.sign(DevelopmentKey::Ark).unwrap();
+    let roots = Roots::with_emulated(platform.root_pem()).unwrap();
+    (roots.read_revocation_list(&der).unwrap().line, der)
+}
+
+#[tokio::test]
+async fn live_evidence_is_judged_by_the_list_that_the_verifier_fetched_itself() {
+    let stack = Stack::start(Blueprint::default()).await;
+    let service = Endorser::start().await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::new(folder.path());
+    let ask_serial = SnpPlatform::development([7; 32])
+        .unwrap()
+        .chain()
+        .ask
+        .serial
+        .clone();
+    let revoking = vec![vec![9, 9], ask_serial];
+    for (number, revoked, verdict, outcome) in [
+        (7, vec![vec![9, 9]], Verdict::Accept, Outcome::Pass),
+        (8, revoking, Verdict::Reject, Outcome::Fail),
+    ] {
+        let (line, der) = revocation_list(number, revoked);
+        service.put(&format!("/vcek/v1/{line}/crl"), der);
+        let mut config = stack.files().client_config(stack.url("grpc_url")).unwrap();
+        let roots = &mut config.verification.roots;
+        let fetched = fetch(service.url(), line).await.unwrap();
+        store.keep(line, &fetched, roots).unwrap();
+        store.load(roots).unwrap();
+        let inspection = Box::pin(inspect(&config)).await.unwrap();
+        assert_eq!(inspection.verdict(), verdict);
+        let check = inspection.appraisal().check(CheckName::Revocation);
+        assert_eq!(check.unwrap().outcome, outcome);
+    }
 }
 
 #[tokio::test]

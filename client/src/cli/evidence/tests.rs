@@ -345,3 +345,184 @@ fn evidence_that_was_saved_is_judged_as_its_folder_is() {
         );
     }
 }
+
+/// PEM of DER.
+fn pem(der: &[u8]) -> String {
+    use base64ct::{Base64, Encoding as _};
+    let text = Base64::encode_string(der);
+    let lines: Vec<&str> = text
+        .as_bytes()
+        .chunks(64)
+        .map(|line| std::str::from_utf8(line).unwrap())
+        .collect();
+    format!(
+        "-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n",
+        lines.join("\n")
+    )
+}
+
+#[test]
+fn certificates_are_read_in_each_writing_that_occurs() {
+    let roots = Path::new(env!("CARGO_MANIFEST_DIR")).join("../attestation/roots");
+    let case = cases("snp")
+        .into_iter()
+        .find(|case| case.meta["name"] == "genoa-v3-aci")
+        .unwrap();
+    let vek = fs::read(case.folder.join("vek.der")).unwrap();
+    let ask = fs::read(roots.join("amd_genoa_ask.der")).unwrap();
+    let ark = fs::read(roots.join("amd_genoa_ark.der")).unwrap();
+    let other = fs::read(roots.join("amd_milan_ark.der")).unwrap();
+    let whole = format!("{}{}{}", pem(&vek), pem(&ask), pem(&ark));
+    let chain = format!("{}{}", pem(&ask), pem(&ark));
+    let strange = format!("{}{}", pem(&ask), pem(&other));
+    type Row = (Vec<(&'static str, Vec<u8>)>, &'static [&'static str]);
+    let rows: Vec<Row> = vec![
+        (vec![("vek.der", pem(&vek).into_bytes())], &[]),
+        (vec![("vek.pem", pem(&vek).into_bytes())], &[]),
+        (vec![("vcek.der", vek.clone())], &[]),
+        (vec![("vek.der", whole.clone().into_bytes())], &[]),
+        (
+            vec![("vek.der", vek.clone()), ("cert_chain.pem", chain.into())],
+            &[],
+        ),
+        (
+            vec![("vek.der", vek.clone()), ("ask.pem", pem(&ask).into())],
+            &[],
+        ),
+        // What a bundle names as its root is compared with the pinned one.
+        (
+            vec![("vek.der", vek.clone()), ("cert_chain.pem", strange.into())],
+            &["pinned_root"],
+        ),
+        (vec![("README", b"not evidence".to_vec())], &["vek"]),
+        (vec![("vek.der", b"-----BEGIN".to_vec())], &["vek"]),
+    ];
+    for (files, expected) in rows {
+        let folder = TempDir::new().unwrap();
+        fs::copy(
+            case.folder.join("report.bin"),
+            folder.path().join("report.bin"),
+        )
+        .unwrap();
+        let names: Vec<&str> = files.iter().map(|(name, _)| *name).collect();
+        for (name, bytes) in &files {
+            fs::write(folder.path().join(name), bytes).unwrap();
+        }
+        let finding = found(folder.path(), case.at_s);
+        assert_eq!(failed(&finding), expected, "{names:?}");
+        let verdict = if expected.is_empty() {
+            Verdict::Authentic
+        } else {
+            Verdict::Reject
+        };
+        assert_eq!(finding.verdict, verdict, "{names:?}");
+    }
+}
+
+#[test]
+fn a_path_that_holds_no_evidence_is_unreadable_or_rejected() {
+    let verification = Verification::new(attestation::Roots::amd().unwrap(), None);
+    let empty = TempDir::new().unwrap();
+    // Folders of the vectors that are laid out in other ways, too.
+    for path in [
+        empty.path().to_owned(),
+        empty.path().join("absent.json"),
+        vectors().join("eventlog"),
+        vectors().join("measurement"),
+        vectors().join("synthetic"),
+    ] {
+        let failure = judge(&path, &verification, 0).err().unwrap();
+        assert_eq!(failure.exit(), Exit::Usage, "{}", path.display());
+    }
+    // A file that can be read and is no saved evidence is a verdict.
+    for path in [
+        vectors().join("eventlog/gcp_cos113_cos-113-tdx-quote.dat"),
+        vectors().join("mutations.json"),
+        vectors().join("snp/milan-v3-aci/report.bin"),
+    ] {
+        let finding = found(&path, 0);
+        assert_eq!(finding.verdict, Verdict::Reject);
+        assert_eq!(failed(&finding), ["evidence_form"]);
+        assert_eq!(finding.to_json()["fields"], json!({}));
+    }
+}
+
+/// Recipes of quotes and collateral that need more than one edit of bytes.
+#[test]
+fn recipes_for_collateral_fail_the_checks_they_are_about() {
+    type Edit = fn(&mut Value);
+    let recipes: [(&str, Edit, &[&str]); 5] = [
+        (
+            "T08",
+            |json| {
+                let list = json["root_ca_crl"].take();
+                json["root_ca_crl"] = json["pck_crl"].take();
+                json["pck_crl"] = list;
+            },
+            &["pinned_root", "revocation"],
+        ),
+        (
+            "T08",
+            |json| json["pck_crl"] = json["root_ca_crl"].clone(),
+            &["revocation"],
+        ),
+        (
+            "T09",
+            |json| {
+                let text = json["tcb_info"].as_str().unwrap();
+                json["tcb_info"] = json!(text.replacen("UpToDate", "OutOfDate", 1));
+            },
+            &["tcb_info"],
+        ),
+        (
+            "T10",
+            |json| json["tcb_info_issuer_chain"] = json["pck_crl_issuer_chain"].clone(),
+            &["tcb_info", "certificate_signatures"],
+        ),
+        (
+            "T14",
+            |json| {
+                let text = json["qe_identity"].as_str().unwrap();
+                json["qe_identity"] = json!(text.replace("TD_QE", "QE"));
+            },
+            &["qe_identity"],
+        ),
+    ];
+    for case in cases("tdx").into_iter().filter(|case| case.accepts) {
+        for (id, edit, expected) in recipes {
+            let folder = copy_of(&case);
+            with(&folder.path().join("collateral.json"), |bytes| {
+                let mut json: Value = serde_json::from_slice(bytes).unwrap();
+                edit(&mut json);
+                *bytes = serde_json::to_vec(&json).unwrap();
+            });
+            let finding = found(folder.path(), case.at_s);
+            assert_eq!(finding.verdict, Verdict::Reject, "{id} {:?}", case.folder);
+            let failed = failed(&finding);
+            assert!(
+                failed.iter().all(|name| expected.contains(name)) && !failed.is_empty(),
+                "{id} {:?}: {failed:?}",
+                case.folder
+            );
+        }
+    }
+}
+
+/// What must come out as it went in: padding dropped, line breaks in the chain of certificates changed.
+#[test]
+fn recipes_that_change_no_signed_byte_change_no_verdict() {
+    for case in cases("tdx").into_iter().filter(|case| case.accepts) {
+        let folder = copy_of(&case);
+        let quote = folder.path().join("quote.bin");
+        let before = found(&case.folder, case.at_s).to_json();
+        with(&quote, |bytes| {
+            let used = bytes.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+            // One zero may belong to the end of the chain.
+            bytes.truncate((used + 1).min(bytes.len()));
+        });
+        let after = found(folder.path(), case.at_s).to_json();
+        assert_eq!(after["verdict"], before["verdict"], "T16 {:?}", case.folder);
+        let id = |finding: &Value| finding["fields"]["evidence_id"].clone();
+        assert_eq!(id(&after), id(&before));
+    }
+}

@@ -1,4 +1,4 @@
-//! HTTP to witnesses and keyholders: one request a connection, bounded in time and size.
+//! HTTP to witnesses, keyholders and those who hand out collateral: one request a connection, bounded in time and size.
 
 use std::io;
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONNECTION, HOST};
-use http::{Method, Request, StatusCode};
+use http::{Method, Request, Response};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -16,9 +16,6 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use url::Url;
-
-/// The longest answer: a note.
-const MAX_ANSWER_BYTES: usize = tlog::note::MAX_NOTE_BYTES;
 
 /// There is no whole answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -31,15 +28,27 @@ impl From<io::Error> for NoAnswer {
     }
 }
 
+/// How long an answer may be, and how long it may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    pub(crate) deadline: Duration,
+    pub(crate) max_bytes: usize,
+}
+
 /// Sends one request to `path` behind a prefix.
 pub(crate) async fn send(
     prefix: &Url,
     tls: &Arc<ClientConfig>,
-    deadline: Duration,
+    bounds: Bounds,
     (method, path, body): (Method, &str, String),
-) -> Result<(StatusCode, Bytes), NoAnswer> {
-    let sent = Box::pin(exchange(prefix, tls, method, path, body));
-    match tokio::time::timeout(deadline, sent).await {
+) -> Result<Response<Bytes>, NoAnswer> {
+    let sent = Box::pin(exchange(
+        prefix,
+        tls,
+        bounds.max_bytes,
+        (method, path, body),
+    ));
+    match tokio::time::timeout(bounds.deadline, sent).await {
         Ok(answer) => answer,
         Err(_) => Err(NoAnswer("not in time".to_owned())),
     }
@@ -48,16 +57,19 @@ pub(crate) async fn send(
 async fn exchange(
     prefix: &Url,
     tls: &Arc<ClientConfig>,
-    method: Method,
-    path: &str,
-    body: String,
-) -> Result<(StatusCode, Bytes), NoAnswer> {
+    max_bytes: usize,
+    (method, path, body): (Method, &str, String),
+) -> Result<Response<Bytes>, NoAnswer> {
     let wrong = |what: &str| NoAnswer(what.to_owned());
     let host = prefix.host_str().ok_or_else(|| wrong("no host"))?;
     let port = prefix
         .port_or_known_default()
         .ok_or_else(|| wrong("no port"))?;
-    let target = format!("{}/{path}", prefix.path().trim_end_matches('/'));
+    let mut target = prefix.path().trim_end_matches('/').to_owned();
+    if !path.is_empty() || target.is_empty() {
+        target.push('/');
+        target.push_str(path);
+    }
     let name = host.trim_matches(['[', ']']);
     let socket = TcpStream::connect((name, port)).await?;
     drop(socket.set_nodelay(true));
@@ -69,27 +81,28 @@ async fn exchange(
         .body(Full::new(Bytes::from(body)))
         .map_err(|_| wrong("the URL makes no request"))?;
     if prefix.scheme() != "https" {
-        return over(socket, request).await;
+        return over(socket, request, max_bytes).await;
     }
     let name = ServerName::try_from(name.to_owned()).map_err(|_| wrong("no server name"))?;
     let connector = TlsConnector::from(Arc::clone(tls));
-    over(connector.connect(name, socket).await?, request).await
+    over(connector.connect(name, socket).await?, request, max_bytes).await
 }
 
 async fn over(
     socket: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
     request: Request<Full<Bytes>>,
-) -> Result<(StatusCode, Bytes), NoAnswer> {
+    max_bytes: usize,
+) -> Result<Response<Bytes>, NoAnswer> {
     let broken = |error: hyper::Error| NoAnswer(error.to_string());
     let handshake = http1::handshake(TokioIo::new(socket)).await;
     let (mut sender, connection) = handshake.map_err(broken)?;
     let connection = tokio::spawn(connection);
     let answer = async {
         let answer = sender.send_request(request).await.map_err(broken)?;
-        let status = answer.status();
-        let body = Limited::new(answer.into_body(), MAX_ANSWER_BYTES).collect();
+        let (parts, body) = answer.into_parts();
+        let body = Limited::new(body, max_bytes).collect();
         let body = body.await.map_err(|error| NoAnswer(error.to_string()))?;
-        Ok((status, body.to_bytes()))
+        Ok(Response::from_parts(parts, body.to_bytes()))
     };
     let answer = answer.await;
     connection.abort();
