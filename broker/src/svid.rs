@@ -286,13 +286,9 @@ mod tests {
         let chain = [&second, &narrow].map(|of| of.der().clone());
         let chain = [&[leaf(&second, |_| {})], &chain[..]].concat();
         assert_eq!(domains.svid(&chain, NOW_S), None);
-        let workload = below(
-            CertificateParams {
-                is_ca: IsCa::ExplicitNoCa,
-                ..authority_params(None)
-            },
-            &root,
-        );
+        let mut no_authority = authority_params(None);
+        no_authority.is_ca = IsCa::ExplicitNoCa;
+        let workload = below(no_authority, &root);
         let chain = [leaf(&workload, |_| {}), workload.der().clone()];
         assert_eq!(domains.svid(&chain, NOW_S), None);
     }
