@@ -4,7 +4,6 @@
 //! | module | holds |
 //! | --- | --- |
 //! | [`ask`] | one request to one witness, and what its answer proves |
-//! | [`client`] | HTTP to witnesses |
 //! | [`keeper`] | the rounds: at boot, every third of the lease, and for each change of an administrator |
 
 pub mod ask;

@@ -57,10 +57,14 @@ pub(crate) fn files(extension: &str) -> Vec<Source> {
 }
 
 impl Source {
-    /// Whether the whole file is test code: a crate's `tests` directory, or a module that is compiled for
+    /// Whether the whole file is code that no product runs: a crate's `tests` or `benches`, or a module compiled for
     /// tests only.
     pub(crate) fn is_test(&self) -> bool {
-        let in_tests_dir = self.path.split('/').skip(1).any(|part| part == "tests");
+        let in_tests_dir = self
+            .path
+            .split('/')
+            .skip(1)
+            .any(|part| part == "tests" || part == "benches");
         let named_tests = self.path.ends_with("/tests.rs");
         in_tests_dir || named_tests || self.crate_name() == "tests" || self.is_declared_for_tests()
     }
