@@ -21,6 +21,7 @@ use crate::evidence::EvidenceError;
 use crate::gateway::CallError;
 use crate::hygiene::{Hardened, Locked};
 use crate::listener::Name;
+use crate::log::LogReadError;
 use crate::root::ask::AskFault;
 use crate::root::keeper::RotateError;
 use crate::status::Refusal;
@@ -339,4 +340,9 @@ pub fn call_forwarded(admitted: &Admitted) {
 /// A call was not forwarded, or its answer did not come.
 pub fn call_refused(error: &CallError) {
     info!(event = "call_refused", reason = error.reason());
+}
+
+/// A log could not be read for somebody who asked.
+pub fn log_not_read(error: &LogReadError) {
+    error!(event = "log_not_read", %error);
 }

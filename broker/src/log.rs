@@ -64,6 +64,20 @@ impl Shell {
         Ok(self.enclave.logs().checkpoint(name, at_least, &now)?)
     }
 
+    /// The checkpoint that everybody is shown: of the control log, where there are witnesses, the last one that a
+    /// quorum cosigned; else the newest.
+    ///
+    /// # Errors
+    /// [`LogReadError`].
+    pub async fn public_checkpoint(&self, name: LogName) -> Result<String, LogReadError> {
+        let witnessing = self.witnessing.as_ref();
+        let witnessing = witnessing.filter(|_| name == LogName::Control);
+        match witnessing.and_then(|witnessing| witnessing.checkpoint()) {
+            Some(note) => Ok(note),
+            None => Ok(self.checkpoint(name, 0).await?.note().to_string()),
+        }
+    }
+
     /// The proof that a log at size `new` begins with the log at size `old`.
     ///
     /// # Errors

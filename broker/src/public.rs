@@ -7,6 +7,7 @@
 mod documents;
 mod endpoints;
 pub mod form;
+mod logs;
 mod problem;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -36,7 +37,9 @@ pub const MAX_FORM_BYTES: usize = 16 * 1024;
 /// The routes. A request, its body included, may take `deadline` at most.
 pub fn router(shell: &Arc<Shell>, deadline: Duration) -> Router {
     let token = post(endpoints::token).fallback(problem::not_post);
-    let all = documents::router(&shell.enclave).merge(endpoints(shell, token));
+    let all = documents::router(&shell.enclave)
+        .merge(logs::router(shell))
+        .merge(endpoints(shell, token));
     in_time(all, deadline)
 }
 

@@ -12,6 +12,7 @@ pub mod keeper;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 /// How long a change waits for its cosignatures.
@@ -30,6 +31,8 @@ pub struct Witnessing {
     wanted: watch::Sender<u64>,
     /// The last round that a quorum cosigned.
     done: watch::Sender<u64>,
+    /// The last checkpoint that a quorum cosigned, as it is served.
+    cosigned: Mutex<Option<String>>,
 }
 
 impl Default for Witnessing {
@@ -38,11 +41,18 @@ impl Default for Witnessing {
             begun: AtomicU64::new(0),
             wanted: watch::Sender::new(0),
             done: watch::Sender::new(0),
+            cosigned: Mutex::new(None),
         }
     }
 }
 
 impl Witnessing {
+    /// The last checkpoint of the control log that a quorum cosigned, with its cosignatures.
+    #[must_use]
+    pub fn checkpoint(&self) -> Option<String> {
+        self.cosigned.lock().clone()
+    }
+
     /// Waits until a quorum has cosigned all that is durable by now.
     ///
     /// # Errors

@@ -42,19 +42,19 @@ const DIRECT: &str = "https://direct.example/api";
 const SHARED: &str = "https://shared.example/api";
 const ADMIN: [u8; 32] = [1; 32];
 
-struct Door {
+pub(super) struct Door {
     routes: Router,
-    shell: Arc<Shell>,
+    pub(super) shell: Arc<Shell>,
     /// What the clients `worker` and `stranger` sign assertions with.
     keys: [SigningKey; 2],
     dpop: SigningKey,
     _state: tempfile::TempDir,
 }
 
-struct Answer {
-    status: StatusCode,
-    headers: HeaderMap,
-    body: Vec<u8>,
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Vec<u8>,
 }
 
 impl Answer {
@@ -128,7 +128,7 @@ pub(crate) fn config() -> Config {
 const DEADLINE: Duration = Duration::from_secs(15);
 
 impl Door {
-    async fn open() -> Self {
+    pub(super) async fn open() -> Self {
         let state = tempfile::tempdir().unwrap();
         let rng = SystemRandom::new();
         let keys = Unlocked::generate(&rng).unwrap();
@@ -297,7 +297,7 @@ impl Door {
         params.sign(&self.dpop, &rng).unwrap()
     }
 
-    fn good(&self) -> Asking {
+    pub(super) fn good(&self) -> Asking {
         let now = self.shell.clock.now();
         let role = enclave::nonce::Role::TokenEndpoint;
         let nonce = self.shell.enclave.dpop_nonce(role, &now);
@@ -331,7 +331,18 @@ impl Door {
         asking
     }
 
-    async fn ask(&self, asking: Asking) -> Answer {
+    /// The answer to a GET.
+    pub(super) async fn get(&self, path: &str) -> Answer {
+        self.ask(Asking {
+            method: "GET",
+            path: path.into(),
+            headers: Vec::new(),
+            form: Vec::new(),
+        })
+        .await
+    }
+
+    pub(super) async fn ask(&self, asking: Asking) -> Answer {
         let mut request = Request::builder().method(asking.method).uri(&asking.path);
         for (name, value) in &asking.headers {
             request = request.header(*name, value);
@@ -347,7 +358,7 @@ impl Door {
     }
 }
 
-struct Asking {
+pub(super) struct Asking {
     method: &'static str,
     path: String,
     headers: Vec<(&'static str, String)>,

@@ -114,6 +114,15 @@ pub enum Fault {
     Log(#[from] LogReadError),
 }
 
+/// A witness's word on a head, and the line that gives it to others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cosigned {
+    /// What was verified.
+    pub cosignature: VerifiedCosignature,
+    /// The line of the note.
+    pub line: NoteSignature,
+}
+
 /// What is asked of all witnesses in one round.
 #[derive(Debug)]
 pub struct Question {
@@ -134,7 +143,7 @@ impl Question {
     ///
     /// # Errors
     /// [`Fault`].
-    pub async fn ask(&self, shell: &Shell, witness: &Known) -> Result<VerifiedCosignature, Fault> {
+    pub async fn ask(&self, shell: &Shell, witness: &Known) -> Result<Cosigned, Fault> {
         let new = self.checkpoint.head().size;
         let mut last = 0;
         for _ in 0..TRIES {
@@ -188,16 +197,18 @@ impl Question {
     }
 
     /// The witness's line of an answer; lines of others are ignored.
-    fn read(&self, witness: &Known, body: &[u8]) -> Result<VerifiedCosignature, Fault> {
+    fn read(&self, witness: &Known, body: &[u8]) -> Result<Cosigned, Fault> {
         let lines = std::str::from_utf8(body).map_err(|_| Fault::NoCosignature)?;
         lines
             .lines()
             .filter_map(|line| line.parse::<NoteSignature>().ok())
             .filter_map(|line| {
                 let verified = self.checkpoint.verify_cosignature(&witness.key, &line);
-                verified.ok()
+                verified
+                    .ok()
+                    .map(|cosignature| Cosigned { cosignature, line })
             })
-            .find(|cosignature| cosignature.timestamp_s() > 0)
+            .find(|cosigned| cosigned.cosignature.timestamp_s() > 0)
             .ok_or(Fault::NoCosignature)
     }
 

@@ -13,7 +13,7 @@ use thiserror::Error;
 use tlog::{KeyName, Origin, VerifiedCheckpoint, VerifierKey};
 
 use super::Witnessing;
-use super::ask::{Fault, Known, Question, Superseded};
+use super::ask::{Cosigned, Fault, Known, Question, Superseded};
 use crate::events;
 use crate::listener::ShutdownSignal;
 use crate::shell::Shell;
@@ -187,10 +187,13 @@ impl Keeper {
             let answer = question.ask(&self.shell, witness).await;
             (witness, answer)
         });
-        let mut cosignatures = Vec::new();
+        let (mut cosignatures, mut lines) = (Vec::new(), Vec::new());
         for (witness, answer) in join_all(asked).await {
             match answer {
-                Ok(cosignature) => cosignatures.push(cosignature),
+                Ok(Cosigned { cosignature, line }) => {
+                    cosignatures.push(cosignature);
+                    lines.push(line);
+                }
                 Err(Fault::Superseded(proof)) => return Err(RoundError::Superseded(proof)),
                 Err(fault) => events::not_cosigned(&witness.name, &fault),
             }
@@ -199,6 +202,10 @@ impl Keeper {
         enclave
             .witnessed(&round, &cosignatures)
             .map_err(|_| RoundError::Missed { found, needed })?;
+        // The manifest has fewer witnesses than a note has room for.
+        if let Ok(note) = question.checkpoint.note_with_signatures(lines) {
+            *self.witnessing.cosigned.lock() = Some(note.to_string());
+        }
         self.witnessing.done.send_replace(number);
         Ok(())
     }
