@@ -222,7 +222,10 @@ proptest! {
         ]), 0..24)) {
         let text = format!("{{\"m\":{}}}", pieces.concat());
         if parse(&text).is_ok() {
-            prop_assert!(serde_json::from_str::<serde_json::Value>(&text).is_ok(), "{}", text);
+            let second = serde_json::from_str::<serde_json::Value>(&text);
+            // The other reader makes a float of each number at once; we only keep its text.
+            let too_large = |error: &serde_json::Error| error.to_string().starts_with("number out of range");
+            prop_assert!(second.as_ref().err().is_none_or(too_large), "{}: {:?}", text, second);
         }
     }
 
