@@ -17,7 +17,6 @@ use zeroize::Zeroizing;
 
 use crate::access_token::AccessToken;
 use crate::channel::{AttestedChannel, ConnectError};
-use crate::clock::Clock;
 use crate::dpop_key::SignerError;
 use crate::nonce_cache::{NonceCache, Role};
 use crate::origin::Origin;
@@ -114,7 +113,6 @@ pub struct GatewayClient {
     gateway_origin: String,
     tokens: Arc<TokenClient>,
     nonces: NonceCache,
-    clock: Arc<dyn Clock>,
 }
 
 impl GatewayClient {
@@ -127,12 +125,7 @@ impl GatewayClient {
     pub fn new(channel: &AttestedChannel, tokens: Arc<TokenClient>) -> Result<Self, ConnectError> {
         let gateway_origin = channel.bundle().gateway_origin.clone();
         let transport = channel.transport_to(Origin::parse(&gateway_origin)?)?;
-        Ok(Self::over(
-            transport,
-            gateway_origin,
-            tokens,
-            channel.clock().clone(),
-        ))
+        Ok(Self::over(transport, gateway_origin, tokens))
     }
 
     /// Over a transport that the caller vouches for.
@@ -140,14 +133,12 @@ impl GatewayClient {
         transport: Transport,
         gateway_origin: String,
         tokens: Arc<TokenClient>,
-        clock: Arc<dyn Clock>,
     ) -> Self {
         Self {
             transport,
             gateway_origin,
             tokens,
             nonces: NonceCache::default(),
-            clock,
         }
     }
 
@@ -197,7 +188,7 @@ impl GatewayClient {
         let proof = self.tokens.signer().proof(&ProofParams {
             htm: request.method.as_str(),
             htu: url.htu(),
-            iat_s: self.clock.unix_time_s(),
+            iat_s: self.tokens.proof_time_s(),
             jti: &jti,
             nonce: nonce.as_deref(),
             access_token: Some(token.expose_secret()),

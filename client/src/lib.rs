@@ -55,6 +55,7 @@ pub mod private_file;
 pub mod recovery;
 pub mod resource_url;
 pub mod rpc_error;
+mod server_clock;
 #[cfg(test)]
 mod test_enclave;
 #[cfg(test)]

@@ -1,5 +1,6 @@
-//! Asks for tokens: a proof for each attempt, nonces learned, tokens kept until they are due.
+//! Asks for tokens: a proof for each attempt, nonces and the service's clock learned, tokens kept until they are due.
 
+use std::mem::replace;
 use std::sync::Arc;
 
 use jose::dpop::{ProofParams, random_jti};
@@ -16,6 +17,7 @@ use crate::clock::Clock;
 use crate::dpop_key::{Signer, SignerError};
 use crate::nonce_cache::{NonceCache, Role};
 use crate::rpc_error::{self, RpcError};
+use crate::server_clock::ServerClock;
 use crate::token_cache::{Held, TokenCache};
 use crate::transport::Transport;
 
@@ -28,6 +30,10 @@ const DPOP_NONCE: &str = "dpop-nonce";
 
 /// The reason that asks for another nonce.
 const USE_DPOP_NONCE: &str = "USE_DPOP_NONCE";
+
+/// The reason that may tell the service's time, and the detail that does.
+const INVALID_DPOP_PROOF: &str = "INVALID_DPOP_PROOF";
+const SERVER_TIME_S: &str = "server_time_s";
 
 /// What a token is wanted for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -114,7 +120,7 @@ struct Issuer {
     htu: String,
     signer: Arc<dyn Signer>,
     nonces: NonceCache,
-    clock: Arc<dyn Clock>,
+    clock: ServerClock,
 }
 
 impl TokenClient {
@@ -145,7 +151,7 @@ impl TokenClient {
                 htu,
                 signer,
                 nonces: NonceCache::default(),
-                clock,
+                clock: ServerClock::new(clock),
             },
             cache: TokenCache::default(),
         }
@@ -210,6 +216,11 @@ impl TokenClient {
         self.cache.forget(request);
     }
 
+    /// The time that proofs are dated by, seconds since 1970: the client's, mended by what the service said of its own.
+    pub(crate) fn proof_time_s(&self) -> u64 {
+        self.issuer.clock.unix_time_s()
+    }
+
     /// What signs the proofs.
     #[must_use]
     pub fn signer(&self) -> &Arc<dyn Signer> {
@@ -227,24 +238,37 @@ impl std::fmt::Debug for TokenClient {
 }
 
 impl Issuer {
-    /// Asks, and once more if the server wants another nonce.
+    /// Asks; once more if the server wants another nonce, and once more if it tells that its clock is another.
     async fn issue(&self, request: &TokenRequest) -> Result<AccessToken, TokenError> {
-        let refused = match self.attempt(request).await? {
-            Ok(answer) => return Ok(AccessToken::from_answer(answer, &request.resource)?),
-            Err(refused) => refused,
-        };
-        let has_new_nonce = self.learn(refused.metadata());
-        let error = RpcError::from(refused);
-        if error.reason() != Some(USE_DPOP_NONCE) || !has_new_nonce {
-            return Err(error.into());
-        }
-        match self.attempt(request).await? {
-            Ok(answer) => Ok(AccessToken::from_answer(answer, &request.resource)?),
-            Err(refused) => {
-                self.learn(refused.metadata());
-                Err(RpcError::from(refused).into())
+        let (mut another_nonce, mut another_clock) = (false, false);
+        loop {
+            let refused = match self.attempt(request).await? {
+                Ok(answer) => return Ok(AccessToken::from_answer(answer, &request.resource)?),
+                Err(refused) => refused,
+            };
+            let has_new_nonce = self.learn(refused.metadata());
+            let error = RpcError::from(refused);
+            let again = match error.reason() {
+                Some(USE_DPOP_NONCE) => has_new_nonce && !replace(&mut another_nonce, true),
+                Some(INVALID_DPOP_PROOF) => {
+                    self.learn_clock(&error) && !replace(&mut another_clock, true)
+                }
+                Some(_) | None => false,
+            };
+            if !again {
+                return Err(error.into());
             }
         }
+    }
+
+    /// Keeps the time that a refusal tells; says whether that is news.
+    fn learn_clock(&self, refusal: &RpcError) -> bool {
+        let told = refusal
+            .details()
+            .iter()
+            .find(|(name, _)| name == SERVER_TIME_S);
+        told.and_then(|(_, value)| value.parse().ok())
+            .is_some_and(|server_s| self.clock.learn(server_s))
     }
 
     /// One attempt, with a proof of its own.

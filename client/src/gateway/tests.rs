@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::access_token::tests::answer as token_answer;
-use crate::clock::SystemClock;
+use crate::clock::{Clock as _, SystemClock};
 use crate::dpop_key::DpopKey;
 use crate::test_server::{TestCa, TestServer};
 use http::{Request, Response};
@@ -121,7 +121,7 @@ async fn bench(turns: Vec<Turn>) -> Bench {
     let clock = Arc::new(SystemClock);
     let issuer_origin = issuer.origin().to_owned();
     let transport = issuer.transport(ca.der());
-    let tokens = TokenClient::over(transport, &issuer_origin, key, clock.clone());
+    let tokens = TokenClient::over(transport, &issuer_origin, key, clock);
     let service = TokenServiceServer::new(Issuer {
         asked: asked.clone(),
     });
@@ -129,7 +129,7 @@ async fn bench(turns: Vec<Turn>) -> Bench {
 
     let origin = gateway.origin().to_owned();
     let transport = gateway.transport(ca.der());
-    let client = GatewayClient::over(transport, origin.clone(), Arc::new(tokens), clock);
+    let client = GatewayClient::over(transport, origin.clone(), Arc::new(tokens));
     let seen = Arc::new(Mutex::new(Vec::new()));
     let turns = Arc::new(Mutex::new(turns.into_iter()));
     let service = {

@@ -23,6 +23,8 @@ enum Turn {
     WantNonce(&'static str),
     /// Refuses without one.
     Refuse(Code, &'static str),
+    /// Refuses a proof and tells both clocks; from now on this is the server's.
+    WantTime(u64),
     /// Issues a token, with a nonce for the next.
     Issue(&'static str, Option<&'static str>),
 }
@@ -34,6 +36,7 @@ struct Seen {
     proofs: Mutex<Vec<String>>,
     nonces: Mutex<Vec<Option<String>>>,
     htu: Mutex<String>,
+    now_s: AtomicU64,
 }
 
 struct Server {
@@ -65,7 +68,7 @@ impl TokenService for Server {
                 htu: TargetUri::parse(&htu).unwrap(),
                 access_token: None,
                 bound_jkt: None,
-                now_s: 1_000_000,
+                now_s: self.seen.now_s.load(Ordering::SeqCst),
                 iat: IatRule::WITHOUT_NONCE,
             })
             .unwrap();
@@ -83,6 +86,26 @@ impl TokenService for Server {
                     .metadata_mut()
                     .insert(DPOP_NONCE, nonce.parse().unwrap());
                 Err(status)
+            }
+            Turn::WantTime(now_s) => {
+                self.seen.now_s.store(now_s, Ordering::SeqCst);
+                let clocks = [
+                    ("claimed_time_s", OWN_TIME_S),
+                    (SERVER_TIME_S, now_s),
+                    // What else is told is no clock.
+                    ("oauth_error", 7),
+                ];
+                let clocks = clocks.map(|(name, s)| (name.to_owned(), s.to_string()));
+                let details = ErrorDetails::with_error_info(
+                    INVALID_DPOP_PROOF,
+                    ERROR_DOMAIN,
+                    HashMap::from(clocks),
+                );
+                Err(Status::with_error_details(
+                    Code::Unauthenticated,
+                    "clocks",
+                    details,
+                ))
             }
             Turn::Refuse(code, reason) => {
                 let details = ErrorDetails::with_error_info(reason, ERROR_DOMAIN, HashMap::new());
@@ -120,9 +143,12 @@ struct SetClock {
     monotonic_ms: AtomicU64,
 }
 
+/// What the client's clock says.
+const OWN_TIME_S: u64 = 1_000_000;
+
 impl Clock for SetClock {
     fn unix_time_s(&self) -> u64 {
-        1_000_000
+        OWN_TIME_S
     }
 
     fn monotonic_ms(&self) -> u64 {
@@ -141,6 +167,7 @@ struct Bench {
 /// A server on loopback with a certificate of its own CA, and a client that trusts this CA.
 async fn bench(turns: Vec<Turn>, permits: usize) -> Bench {
     let seen = Arc::new(Seen::default());
+    seen.now_s.store(OWN_TIME_S, Ordering::SeqCst);
     seen.turns.lock().extend(turns);
     let gate = Arc::new(Semaphore::new(permits));
     let ca = TestCa::new();
@@ -211,6 +238,53 @@ async fn a_nonce_is_asked_for_again_once_only() {
         bench.seen.nonces.lock().last(),
         Some(&Some("n2".to_owned()))
     );
+}
+
+/// The server of these tests refuses a proof that is not of its own minute.
+#[tokio::test]
+async fn a_clock_that_is_off_is_learned_and_the_attempt_made_again() {
+    for server_s in [OWN_TIME_S + 200_000, OWN_TIME_S - 200_000] {
+        let turns = vec![
+            Turn::WantNonce("n1"),
+            Turn::WantTime(server_s),
+            Turn::Issue("t1", None),
+            Turn::Issue("t2", None),
+        ];
+        let bench = bench(turns, 9).await;
+        let token = bench.tokens.token(&request()).await.unwrap();
+        assert_eq!(token.expose_secret(), "t1");
+        // What was learned dates the next proofs, those for the gateway too.
+        assert_eq!(bench.tokens.proof_time_s(), server_s);
+        let next = request().with_scopes(["read"]);
+        assert!(bench.tokens.token(&next).await.is_ok());
+        assert_eq!(bench.seen.calls.load(Ordering::SeqCst), 4);
+        let mut proofs = bench.seen.proofs.lock().clone();
+        proofs.dedup();
+        assert_eq!(proofs.len(), 4, "a proof for each attempt");
+    }
+}
+
+#[tokio::test]
+async fn a_clock_is_learned_once_a_request_and_only_if_it_is_another() {
+    // One that runs away, and one that is the client's already.
+    let rows = [
+        (
+            vec![
+                Turn::WantTime(OWN_TIME_S + 5),
+                Turn::WantTime(OWN_TIME_S + 9),
+            ],
+            2,
+        ),
+        (vec![Turn::WantTime(OWN_TIME_S)], 1),
+    ];
+    for (turns, calls) in rows {
+        let bench = bench(turns, 9).await;
+        match bench.tokens.token(&request()).await {
+            Err(TokenError::Rpc(error)) => assert_eq!(error.reason(), Some(INVALID_DPOP_PROOF)),
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(bench.seen.calls.load(Ordering::SeqCst), calls);
+    }
 }
 
 #[tokio::test]
