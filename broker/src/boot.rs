@@ -23,6 +23,7 @@ use thiserror::Error;
 
 use crate::events;
 use crate::files::FileError;
+use crate::host_config::HostConfig;
 use crate::store::{EmbeddedStore, OpenError};
 
 /// Records that are read from the store and opened at a time.
@@ -112,21 +113,22 @@ pub struct Booted {
     pub store: EmbeddedStore,
 }
 
-/// Brings the enclave up from the state directory, or begins a new state there, with the keys of its envelope and the
+/// Brings the enclave up from the host's state directory, or begins a new state there, with the keys of its envelope and the
 /// root that these replace, if it is still needed.
 ///
 /// # Errors
 /// [`StartError`].
 pub async fn boot(
     config: Config,
-    state_dir: &Path,
+    host: &HostConfig,
     (keys, retiring): (&Unlocked, Option<&RootKey>),
     attester: &dyn Attester,
     now: &Now,
 ) -> Result<Booted, StartError> {
     let rng = SystemRandom::new();
     let cipher = FrameCipher::new(keys.state.frame_key()?);
-    let (store, report) = EmbeddedStore::open(state_dir, cipher, rng.clone(), Box::new(end))?;
+    let (dir, policy) = (&host.state_dir, host.compaction);
+    let (store, report) = EmbeddedStore::open(dir, cipher, rng.clone(), policy, Box::new(end))?;
     events::store_opened(&report);
 
     let mut boot = Boot::new(config, keys, Box::new(rng))?;

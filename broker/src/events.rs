@@ -14,6 +14,7 @@ use enclave::ids::GrantId;
 use enclave::issue::Issued;
 use enclave::refresh::RefreshError;
 use enclave::registry::Grant;
+use enclave::store::StoreError;
 use std::path::Path;
 
 use crate::collateral::SupplyFault;
@@ -25,7 +26,7 @@ use crate::log::LogReadError;
 use crate::root::ask::AskFault;
 use crate::root::keeper::RotateError;
 use crate::status::Refusal;
-use crate::store::{OpenReport, TornTail};
+use crate::store::{Compacted, OpenReport, TornTail};
 use crate::upstream::UpstreamError;
 use crate::witness::ask::Fault;
 
@@ -208,6 +209,21 @@ pub fn shutdown_began() {
 /// The host's clock went backward; the service goes on with the later time.
 pub fn clock_went_backward(by_s: u64) {
     warn!(event = "clock_went_backward", by_s);
+}
+
+/// The store's file was replaced by one that begins with a snapshot.
+pub fn store_compacted(compacted: &Compacted) {
+    let Compacted {
+        before_bytes,
+        after_bytes,
+        epoch,
+    } = *compacted;
+    info!(event = "store_compacted", before_bytes, after_bytes, epoch);
+}
+
+/// The store's file was not replaced. Commits go on in the old one, and it is tried again when that has grown.
+pub fn store_not_compacted(error: &StoreError) {
+    warn!(event = "store_not_compacted", %error);
 }
 
 /// There is a wrapped root key but no store: the service begins empty.

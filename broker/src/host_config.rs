@@ -15,6 +15,7 @@ use toml::Table;
 use url::Url;
 
 use crate::listener;
+use crate::store::CompactionPolicy;
 use crate::toml_fields::{Fault, Fields};
 
 /// A configuration file of more bytes is refused.
@@ -27,6 +28,8 @@ pub struct HostConfig {
     pub listen: Listen,
     /// The directory of the store and the sealed root key.
     pub state_dir: PathBuf,
+    /// When the store's file is compacted.
+    pub compaction: CompactionPolicy,
     /// A file with the share that opens the root key, for development.
     pub share_file: Option<PathBuf>,
     /// The signed manifest.
@@ -217,6 +220,7 @@ fn checked(text: &str, base: &Path, faults: &mut Vec<Fault>) -> Option<HostConfi
     let mut state = top.section("state", faults);
     let state_dir = state.text("dir", "the path of a directory", faults);
     let share_file = state.optional_text("share_file", "the path of a file", faults);
+    let compaction = compaction(&mut state, faults);
     state.end(faults);
 
     let mut manifest = top.section("manifest", faults);
@@ -232,6 +236,7 @@ fn checked(text: &str, base: &Path, faults: &mut Vec<Fault>) -> Option<HostConfi
     Some(HostConfig {
         listen: listen?,
         state_dir: base.join(state_dir?),
+        compaction,
         share_file: share_file.map(|path| base.join(path)),
         manifest: ManifestFiles {
             file: base.join(file?),
@@ -241,6 +246,19 @@ fn checked(text: &str, base: &Path, faults: &mut Vec<Fault>) -> Option<HostConfi
         log,
         limits,
     })
+}
+
+fn compaction(state: &mut Fields, faults: &mut Vec<Fault>) -> CompactionPolicy {
+    let CompactionPolicy { ratio, from_bytes } = CompactionPolicy::default();
+    CompactionPolicy {
+        ratio: state.number("compact_at_ratio", 2..=100, ratio, faults),
+        from_bytes: state.number(
+            "compact_from_bytes",
+            1_048_576..=1_099_511_627_776,
+            from_bytes,
+            faults,
+        ),
+    }
 }
 
 fn collateral(
@@ -424,6 +442,7 @@ signature = "manifest.toml.sig"
         let config = parse(LEAST).unwrap();
         assert_eq!(config.state_dir, Path::new("/etc/tokenkeep/state"));
         assert_eq!(config.share_file, None);
+        assert_eq!(config.compaction, CompactionPolicy::default());
         assert_eq!(
             config.manifest.signature,
             Path::new("/etc/tokenkeep/manifest.toml.sig")

@@ -181,7 +181,7 @@ pub async fn run(
     };
     let keys = root.keys();
     let opened = (&*keys, root.retiring());
-    let Booted { enclave, store } = boot(told, &host.state_dir, opened, &*attester, &now).await?;
+    let Booted { enclave, store } = boot(told, &host, opened, &*attester, &now).await?;
     let root = Arc::new(root);
 
     let bundle = enclave.bundle().clone();

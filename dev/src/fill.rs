@@ -118,7 +118,7 @@ pub async fn fill(dir: &Path, amount: Amount) -> Result<(), FillError> {
     let keys = root.keys();
     let now = clock.now();
     let opened = (&*keys, root.retiring());
-    let booted = boot(config, &parts.host.state_dir, opened, &*attester, &now);
+    let booted = boot(config, &parts.host, opened, &*attester, &now);
     let Booted { enclave, store } = Box::pin(booted).await?;
     let shell = Arc::new(Shell {
         enclave,

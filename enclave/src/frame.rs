@@ -19,7 +19,7 @@
 
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, Tag, UnboundKey};
 use ring::rand::SecureRandom;
-use ring::{hkdf, hmac};
+use ring::{digest, hkdf, hmac};
 use std::fmt;
 use thiserror::Error;
 use zeroize::Zeroizing;
@@ -37,8 +37,11 @@ pub const BODY_TAG_BYTES: usize = TAG_BYTES;
 /// of 4 MiB fit; a reader never has to allocate more.
 pub const MAX_BODY_BYTES: usize = 8 * 1024 * 1024;
 
-/// The format that this code writes and reads.
-pub const FORMAT_VERSION: u32 = 1;
+/// The format that this code writes: a file may begin with a snapshot.
+pub const FORMAT_VERSION: u32 = 2;
+
+/// The oldest format that this code reads: the same frames, and no snapshot.
+pub const OLDEST_FORMAT_VERSION: u32 = 1;
 
 const MAGIC: [u8; 8] = *b"TKSTORE\0";
 const FILE_ID_BYTES: usize = 32;
@@ -52,6 +55,7 @@ const FILE_KEY_LABEL: &[u8] = b"tokenkeep/store/file-header/v1";
 const FRAME_KEY_LABEL: &[u8] = b"tokenkeep/store/frame-key/v1";
 const HEADER_LABEL: &[u8] = b"tokenkeep/store/frame-header/v1";
 const BODY_LABEL: &[u8] = b"tokenkeep/store/frame-body/v1";
+const PLACE_LABEL: &[u8] = b"tokenkeep/store/place/v1";
 
 /// Why a file header or a frame was not sealed or not opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -75,7 +79,9 @@ pub enum FrameError {
     #[error("not a store file")]
     Magic,
     /// The file is in another format.
-    #[error("store format {found} is not known")]
+    #[error(
+        "store format {found} is not known: this program reads {OLDEST_FORMAT_VERSION} to {FORMAT_VERSION}"
+    )]
     Version {
         /// The version that the file names.
         found: u32,
@@ -122,6 +128,20 @@ impl Chain {
     #[must_use]
     pub fn sequence(&self) -> u64 {
         self.sequence
+    }
+
+    /// What tells this place from every other one, of this file and of others:
+    /// SHA-256 over file id, sequence and the tag before. It names a state, down
+    /// to its last frame, to whoever may not see it.
+    #[must_use]
+    pub fn fingerprint(&self) -> [u8; 32] {
+        let mut digest = digest::Context::new(&digest::SHA256);
+        digest.update(&self.associated_data(PLACE_LABEL, &[]));
+        let mut fingerprint = [0; 32];
+        for (to, from) in fingerprint.iter_mut().zip(digest.finish().as_ref()) {
+            *to = *from;
+        }
+        fingerprint
     }
 
     fn next(&self, tag: [u8; TAG_BYTES]) -> Result<Self, FrameError> {
@@ -268,7 +288,7 @@ impl FrameCipher {
             .ok_or(FrameError::Magic)?;
         let (version, rest) = rest.split_first_chunk::<4>().ok_or(FrameError::Magic)?;
         let found = u32::from_be_bytes(*version);
-        if found != FORMAT_VERSION {
+        if !(OLDEST_FORMAT_VERSION..=FORMAT_VERSION).contains(&found) {
             return Err(FrameError::Version { found });
         }
         let (file_id, mac) = rest
@@ -514,6 +534,45 @@ mod tests {
                 "byte {at}"
             );
         }
+    }
+
+    /// A header of a version, with a good MAC.
+    fn header_of(cipher: &FrameCipher, version: u32) -> [u8; FILE_HEADER_BYTES] {
+        let id = [4; FILE_ID_BYTES];
+        let signed = [MAGIC.as_slice(), &version.to_be_bytes(), &id].concat();
+        let mac = hmac::sign(&cipher.file_key(&id).unwrap(), &signed);
+        [signed.as_slice(), mac.as_ref()]
+            .concat()
+            .try_into()
+            .unwrap()
+    }
+
+    #[test]
+    fn formats_that_are_not_known_are_refused_by_number() {
+        let cipher = cipher(7);
+        for known in [1, 2] {
+            assert!(cipher.open_file(&header_of(&cipher, known)).is_ok());
+        }
+        for found in [0, 3, 256, u32::MAX] {
+            assert_eq!(
+                cipher.open_file(&header_of(&cipher, found)).unwrap_err(),
+                FrameError::Version { found }
+            );
+        }
+    }
+
+    #[test]
+    fn each_place_has_a_fingerprint_of_its_own() {
+        let cipher = cipher(7);
+        let (mine, other) = (file(&cipher, &[b"a", b"b"]), file(&cipher, &[b"a", b"b"]));
+        let mut seen: Vec<_> = [&mine.chains[..], &other.chains[..]]
+            .concat()
+            .iter()
+            .map(Chain::fingerprint)
+            .collect();
+        seen.sort_unstable();
+        seen.dedup();
+        assert_eq!(seen.len(), 6);
     }
 
     #[test]

@@ -32,7 +32,7 @@ use tower::Service;
 
 use super::*;
 use crate::clock::Clock;
-use crate::store::EmbeddedStore;
+use crate::store::{CompactionPolicy, EmbeddedStore};
 use crate::svid::TrustDomains;
 
 const ISSUER: &str = "https://127.0.0.1:7444";
@@ -134,7 +134,9 @@ impl Door {
         let keys = Unlocked::generate(&rng).unwrap();
         let cipher = FrameCipher::new(keys.state.frame_key().unwrap());
         let end = Box::new(|_| panic!("a sync failed"));
-        let (store, _) = EmbeddedStore::open(state.path(), cipher, rng.clone(), end).unwrap();
+        let policy = CompactionPolicy::default();
+        let opened = EmbeddedStore::open(state.path(), cipher, rng.clone(), policy, end);
+        let (store, _) = opened.unwrap();
         let clock = Clock::new(0);
         let mut boot = Boot::new(config(), &keys, Box::new(rng)).unwrap();
         let batch = boot.create_keys(&clock.now()).unwrap().unwrap();

@@ -5,20 +5,19 @@ use enclave::store::{Batch, Committed, Key, Log, Record, Store, StoreError};
 use parking_lot::{Mutex, RwLock};
 use ring::rand::SystemRandom;
 use std::fmt;
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use tokio::sync::{mpsc, oneshot};
 
-use super::atomic_file::create_or_replace;
+use super::compaction::{Compacted, CompactionPolicy, NEW_FILE_NAME};
 use super::encoding;
-use super::medium::{FileMedium, Medium};
-use super::recovery::{self, OpenError, ReadError, TornTail};
-use super::writer::{Message, QUEUE_BATCHES, Request, Shared, Writer};
+use super::medium::{Folder, Medium};
+use super::reader::read_leaves;
+use super::recovery::{self, OpenError, TornTail, failed};
+use super::state_dir::StateDir;
+use super::writer::{Compaction, Message, QUEUE_BATCHES, Request, Shared, Writer, io_error};
 
 pub use super::writer::OnSyncFailure;
 
@@ -27,9 +26,6 @@ pub const FILE_NAME: &str = "store.tk";
 
 /// The file beside it that is locked while the store is open.
 pub const LOCK_NAME: &str = "store.lock";
-
-/// A read of leaves stops after this many bytes, but gives at least one leaf.
-const MAX_LEAVES_BYTES: usize = 4 * 1024 * 1024;
 
 /// What opening a store found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,16 +42,35 @@ pub struct OpenReport {
     pub torn: Option<TornTail>,
 }
 
+/// How much a store holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stats {
+    /// Bytes of the file.
+    pub file_bytes: u64,
+    /// Bytes of what a compaction would keep.
+    pub live_bytes: u64,
+    /// Frames in the file.
+    pub frames: u64,
+    /// Records that exist.
+    pub records: u64,
+    /// Leaves of the control log.
+    pub control_leaves: u64,
+    /// Leaves of the issuance log.
+    pub issuance_leaves: u64,
+    /// How many compactions the state has come through.
+    pub epoch: u64,
+}
+
 /// An append-only file of sealed frames, opened for reading and writing.
 ///
 /// Dropping it, or [`close`](Self::close), finishes the commits that wait.
-pub struct EmbeddedStore<M: Medium = FileMedium> {
-    shared: Arc<Shared<M>>,
-    queue: mpsc::Sender<Message>,
+pub struct EmbeddedStore<F: Folder = StateDir> {
+    shared: Arc<Shared<F>>,
+    queue: mpsc::Sender<Message<F>>,
     writer: Mutex<Option<JoinHandle<()>>>,
 }
 
-impl EmbeddedStore<FileMedium> {
+impl EmbeddedStore<StateDir> {
     /// Opens the store in a directory that exists, or makes an empty one there.
     /// Blocks while the file is read.
     ///
@@ -65,54 +80,43 @@ impl EmbeddedStore<FileMedium> {
         dir: &Path,
         cipher: FrameCipher,
         random: SystemRandom,
+        policy: CompactionPolicy,
         on_sync_failure: OnSyncFailure,
     ) -> Result<(Self, OpenReport), OpenError> {
-        let path = dir.join(FILE_NAME);
-        let lock = lock(&dir.join(LOCK_NAME))?;
-        let exists = path
-            .try_exists()
-            .map_err(|error| failed("look for", &path, &error))?;
-        if !exists {
-            let (header, _first) = cipher
-                .begin_file(&random)
-                .map_err(|source| OpenError::Begin { source })?;
-            create_or_replace(dir, FILE_NAME, &header)
-                .map_err(|error| failed("create", &path, &error))?;
-        }
-        let medium =
-            FileMedium::open(&path, lock).map_err(|error| failed("open", &path, &error))?;
-        let (store, mut report) = Self::open_on(medium, &path, cipher, random, on_sync_failure)?;
-        report.created = !exists;
-        Ok((store, report))
+        let folder = StateDir::lock(dir)?;
+        Self::open_in(folder, cipher, random, policy, on_sync_failure)
     }
 }
 
-impl<M: Medium> EmbeddedStore<M> {
-    /// Opens the store on a medium that holds at least a file header. `path`
-    /// names it in errors. Blocks while the file is read.
+impl<F: Folder> EmbeddedStore<F> {
+    /// Opens the store in a folder, or makes an empty one there. Blocks while
+    /// the file is read.
     ///
     /// # Errors
-    /// Any [`OpenError`] but `Locked` and `Begin`; nothing was modified, unless
-    /// a torn frame was found and dropping it failed.
-    pub fn open_on(
-        medium: M,
-        path: &Path,
+    /// Any [`OpenError`] but `Locked`; nothing was modified, unless a torn frame
+    /// was found and dropping it failed.
+    pub fn open_in(
+        folder: F,
         cipher: FrameCipher,
         random: SystemRandom,
+        policy: CompactionPolicy,
         on_sync_failure: OnSyncFailure,
     ) -> Result<(Self, OpenReport), OpenError> {
-        let found = recovery::read(&medium, &cipher).map_err(|error| match error {
-            ReadError::Io(kind) => OpenError::Io {
-                action: "read",
-                path: path.to_path_buf(),
-                kind,
-            },
-            ReadError::Corrupt { offset, what } => OpenError::Corrupt { offset, what },
-        })?;
+        let path = folder.path(FILE_NAME);
+        let created = !folder
+            .exists(FILE_NAME)
+            .map_err(|error| failed("look for", &path, &error))?;
+        if created {
+            begin(&folder, &cipher, &random)?;
+        }
+        let medium = folder
+            .open(FILE_NAME)
+            .map_err(|error| failed("open", &path, &error))?;
+        let found = recovery::read(&medium, &cipher).map_err(|error| error.of(&path))?;
         if found.torn.is_some() {
             medium
                 .truncate(found.good_bytes)
-                .map_err(|error| failed("cut the torn end of", path, &error))?;
+                .map_err(|error| failed("cut the torn end of", &path, &error))?;
         }
         // A process that died of a failed sync may have left its last frame in
         // the page cache alone, marked clean. Written again it is dirty, and the
@@ -120,22 +124,29 @@ impl<M: Medium> EmbeddedStore<M> {
         if let Some((offset, frame)) = &found.last_frame {
             medium
                 .write_all_at(frame, *offset)
-                .map_err(|error| failed("write", path, &error))?;
+                .map_err(|error| failed("write", &path, &error))?;
         }
         medium
             .sync()
-            .map_err(|error| failed("sync", path, &error))?;
+            .map_err(|error| failed("sync", &path, &error))?;
+        // A compaction that a crash ended may have left its file, or a name that
+        // is not durable.
+        folder
+            .remove(NEW_FILE_NAME)
+            .and_then(|()| folder.sync())
+            .map_err(|error| failed("clean the folder of", &path, &error))?;
 
         let report = OpenReport {
-            created: false,
+            created,
             frames: found.index.frame_count(),
             records: found.index.record_count(),
             file_bytes: found.good_bytes,
             torn: found.torn,
         };
         let shared = Arc::new(Shared {
-            medium,
-            cipher,
+            folder,
+            medium: RwLock::new(Arc::new(medium)),
+            cipher: Arc::new(cipher),
             index: RwLock::new(found.index),
             closing: AtomicBool::new(false),
             closed: AtomicBool::new(false),
@@ -144,9 +155,12 @@ impl<M: Medium> EmbeddedStore<M> {
         let writer = Writer {
             shared: Arc::clone(&shared),
             queue: receiver,
+            back: sender.downgrade(),
             random,
             chain: found.chain,
             good_bytes: found.good_bytes,
+            policy,
+            compaction: Compaction::default(),
             on_sync_failure,
         };
         let writer = thread::Builder::new()
@@ -181,40 +195,37 @@ impl<M: Medium> EmbeddedStore<M> {
     /// `InvalidData` when the file was changed since it was opened.
     pub fn leaves(&self, log: Log, from: u64, limit: usize) -> Result<Vec<Vec<u8>>, StoreError> {
         self.open_or_closed()?;
-        let from = usize::try_from(from).unwrap_or(usize::MAX);
-        let places: Vec<_> = {
-            let index = self.shared.index.read();
-            let rest = index.leaves(log).iter().skip(from).take(limit);
-            rest.map(|leaf| (*leaf, index.frame(leaf.frame))).collect()
-        };
-        let mut leaves = Vec::new();
-        let mut total_bytes: usize = 0;
-        let mut current: Option<(u32, Vec<u8>)> = None;
-        for (leaf, frame) in places {
-            let body = match current.take() {
-                Some((number, body)) if number == leaf.frame => body,
-                Some(_) | None => {
-                    let frame = frame.ok_or(changed())?;
-                    recovery::reread(&self.shared.medium, &self.shared.cipher, &frame).map_err(
-                        |error| match error {
-                            ReadError::Io(kind) => StoreError::Io { kind },
-                            ReadError::Corrupt { .. } => changed(),
-                        },
-                    )?
-                }
-            };
-            let (start, length) = (leaf.start as usize, leaf.length as usize);
-            let bytes = body
-                .get(start..start.saturating_add(length))
-                .ok_or(changed())?;
-            total_bytes = total_bytes.saturating_add(length);
-            if total_bytes > MAX_LEAVES_BYTES && !leaves.is_empty() {
-                break;
-            }
-            leaves.push(bytes.to_vec());
-            current = Some((leaf.frame, body));
+        read_leaves(&self.shared, log, from, limit)
+    }
+
+    /// How much the store holds.
+    ///
+    /// # Errors
+    /// [`StoreError::Closed`], or [`StoreError::Io`] if the file can't be asked.
+    pub fn stats(&self) -> Result<Stats, StoreError> {
+        self.open_or_closed()?;
+        let index = self.shared.index.read();
+        let file_bytes = self.shared.medium.read().length_bytes();
+        Ok(index.stats(file_bytes.map_err(|error| io_error(&error))?))
+    }
+
+    /// Writes what the state has come to into a new file, which takes the old
+    /// one's place; commits go on meanwhile. The store does so by itself, too, as
+    /// its policy says.
+    ///
+    /// # Errors
+    /// Any [`StoreError`] but `Conflict` and `TooLarge`; the store goes on in the
+    /// old file.
+    pub async fn compact(&self) -> Result<Compacted, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        if self.shared.closing.load(Ordering::Acquire) {
+            return Err(StoreError::Closed);
         }
-        Ok(leaves)
+        self.queue
+            .send(Message::Compact(reply))
+            .await
+            .map_err(|_stopped| StoreError::Closed)?;
+        answer.await.map_err(|_stopped| StoreError::Closed)?
     }
 
     /// Finishes the commits that wait and stops the writer. Later calls answer
@@ -240,7 +251,7 @@ impl<M: Medium> EmbeddedStore<M> {
     }
 }
 
-impl<M: Medium> Store for EmbeddedStore<M> {
+impl<F: Folder> Store for EmbeddedStore<F> {
     async fn get(&self, key: &Key) -> Result<Option<Record>, StoreError> {
         self.open_or_closed()?;
         Ok(self.shared.index.read().record(key))
@@ -270,44 +281,33 @@ impl<M: Medium> Store for EmbeddedStore<M> {
     }
 }
 
-impl<M: Medium> Drop for EmbeddedStore<M> {
+impl<F: Folder> Drop for EmbeddedStore<F> {
     fn drop(&mut self) {
         self.close();
     }
 }
 
-impl<M: Medium> fmt::Debug for EmbeddedStore<M> {
+impl<F: Folder> fmt::Debug for EmbeddedStore<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("EmbeddedStore").finish_non_exhaustive()
     }
 }
 
-fn lock(path: &PathBuf) -> Result<File, OpenError> {
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path)
-        .map_err(|error| failed("open", path, &error))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(OpenError::Locked { path: path.clone() }),
-        Err(TryLockError::Error(error)) => Err(failed("lock", path, &error)),
-    }
-}
-
-fn failed(action: &'static str, path: &Path, error: &io::Error) -> OpenError {
-    OpenError::Io {
-        action,
-        path: path.to_path_buf(),
-        kind: error.kind(),
-    }
-}
-
-fn changed() -> StoreError {
-    StoreError::Io {
-        kind: io::ErrorKind::InvalidData,
-    }
+/// Makes a file with nothing but a header, under its name whole or not at all.
+fn begin<F: Folder>(
+    folder: &F,
+    cipher: &FrameCipher,
+    random: &SystemRandom,
+) -> Result<(), OpenError> {
+    let (header, _first) = cipher
+        .begin_file(random)
+        .map_err(|source| OpenError::Begin { source })?;
+    let made = || {
+        let file = folder.create(NEW_FILE_NAME)?;
+        file.write_all_at(&header, 0)?;
+        file.sync()?;
+        folder.rename(NEW_FILE_NAME, FILE_NAME)?;
+        folder.sync()
+    };
+    made().map_err(|error| failed("create", &folder.path(FILE_NAME), &error))
 }

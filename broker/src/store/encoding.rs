@@ -6,10 +6,20 @@
 //! leaf   = 3 (control) or 4 (issuance) | length u32 | bytes
 //! ```
 //!
+//! A file may begin with a snapshot: the same leaves, and instead of changes of
+//! records what they have come to; of two entries for a key the later one holds.
+//!
+//! ```text
+//! begin  = 5 | epoch u64 | origin 32 | envelope digest 32
+//! set    = 6 | key 32 | generation u64 | length u32 | sealed bytes
+//! unset  = 7 | key 32
+//! end    = 8 | records u64 | control leaves u64 | issuance leaves u64 | origin 32
+//! ```
+//!
 //! Numbers are big-endian. The borders of batches are not kept: a frame is
 //! applied whole or not at all.
 
-use enclave::store::{Batch, Key, Log, MAX_BATCH_ENTRIES, MAX_RECORD_BYTES};
+use enclave::store::{Batch, Key, Log, MAX_BATCH_ENTRIES, MAX_RECORD_BYTES, Record};
 use std::ops::Range;
 use thiserror::Error;
 
@@ -20,6 +30,43 @@ const PUT: u8 = 1;
 const DELETE: u8 = 2;
 const CONTROL_LEAF: u8 = 3;
 const ISSUANCE_LEAF: u8 = 4;
+const BEGIN: u8 = 5;
+const SET: u8 = 6;
+const UNSET: u8 = 7;
+const END: u8 = 8;
+
+/// Bytes of a set entry beside its sealed bytes.
+pub(super) const SET_BYTES: u64 = 1 + 32 + 8 + 4;
+
+/// Bytes of a leaf entry beside its leaf.
+pub(super) const LEAF_BYTES: u64 = 1 + 4;
+
+/// Of what a snapshot is one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Begin {
+    /// How many snapshots the state has come through.
+    pub(super) epoch: u64,
+    /// The fingerprint of the place in the file before at which it was begun.
+    pub(super) origin: [u8; 32],
+    /// SHA-256 of the envelope that travels with an export; zeros otherwise.
+    pub(super) envelope: [u8; 32],
+}
+
+/// What a snapshot must have come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct End {
+    pub(super) counts: Counts,
+    /// The fingerprint of the place in the file before that it goes up to.
+    pub(super) origin: [u8; 32],
+}
+
+/// How much a state holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Counts {
+    pub(super) records: u64,
+    pub(super) control: u64,
+    pub(super) issuance: u64,
+}
 
 /// One entry of a body; ranges point into the body.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +84,16 @@ pub(super) enum Entry {
         log: Log,
         bytes: Range<usize>,
     },
+    Begin(Begin),
+    Set {
+        key: Key,
+        generation: u64,
+        sealed: Range<usize>,
+    },
+    Unset {
+        key: Key,
+    },
+    End(End),
 }
 
 /// Why an authentic body can't be read: it was written by other code.
@@ -93,13 +150,55 @@ pub(super) fn encode(batch: &Batch, out: &mut Vec<u8>) -> Result<(), EncodingErr
         }
     }
     for leaf in leaves {
-        out.push(match leaf.log {
-            Log::Control => CONTROL_LEAF,
-            Log::Issuance => ISSUANCE_LEAF,
-        });
-        encode_bytes(&leaf.bytes, out)?;
+        encode_leaf(leaf.log, &leaf.bytes, out)?;
     }
     Ok(())
+}
+
+/// Appends a leaf.
+pub(super) fn encode_leaf(log: Log, leaf: &[u8], out: &mut Vec<u8>) -> Result<(), EncodingError> {
+    out.push(match log {
+        Log::Control => CONTROL_LEAF,
+        Log::Issuance => ISSUANCE_LEAF,
+    });
+    encode_bytes(leaf, out)
+}
+
+/// Appends the beginning of a snapshot.
+pub(super) fn encode_begin(begin: &Begin, out: &mut Vec<u8>) {
+    let Begin {
+        epoch,
+        origin,
+        envelope,
+    } = begin;
+    out.push(BEGIN);
+    out.extend_from_slice(&epoch.to_be_bytes());
+    out.extend_from_slice(origin);
+    out.extend_from_slice(envelope);
+}
+
+/// Appends what a record has come to.
+pub(super) fn encode_set(record: &Record, out: &mut Vec<u8>) -> Result<(), EncodingError> {
+    out.push(SET);
+    out.extend_from_slice(&record.key.0);
+    out.extend_from_slice(&record.generation.to_be_bytes());
+    encode_bytes(&record.sealed, out)
+}
+
+/// Appends that a record is gone.
+pub(super) fn encode_unset(key: &Key, out: &mut Vec<u8>) {
+    out.push(UNSET);
+    out.extend_from_slice(&key.0);
+}
+
+/// Appends the end of a snapshot.
+pub(super) fn encode_end(end: &End, out: &mut Vec<u8>) {
+    let End { counts, origin } = end;
+    out.push(END);
+    for count in [counts.records, counts.control, counts.issuance] {
+        out.extend_from_slice(&count.to_be_bytes());
+    }
+    out.extend_from_slice(origin);
 }
 
 fn encode_bytes(bytes: &[u8], out: &mut Vec<u8>) -> Result<(), EncodingError> {
@@ -118,12 +217,12 @@ pub(super) fn decode(body: &[u8]) -> Result<Vec<Entry>, EncodingError> {
         entries.push(match kind {
             PUT => Entry::Put {
                 key: Key(cursor.array()?),
-                expected_generation: u64::from_be_bytes(cursor.array()?),
+                expected_generation: cursor.number()?,
                 sealed: cursor.sized()?,
             },
             DELETE => Entry::Delete {
                 key: Key(cursor.array()?),
-                expected_generation: u64::from_be_bytes(cursor.array()?),
+                expected_generation: cursor.number()?,
             },
             CONTROL_LEAF => Entry::Leaf {
                 log: Log::Control,
@@ -133,6 +232,27 @@ pub(super) fn decode(body: &[u8]) -> Result<Vec<Entry>, EncodingError> {
                 log: Log::Issuance,
                 bytes: cursor.sized()?,
             },
+            BEGIN => Entry::Begin(Begin {
+                epoch: cursor.number()?,
+                origin: cursor.array()?,
+                envelope: cursor.array()?,
+            }),
+            SET => Entry::Set {
+                key: Key(cursor.array()?),
+                generation: cursor.number()?,
+                sealed: cursor.sized()?,
+            },
+            UNSET => Entry::Unset {
+                key: Key(cursor.array()?),
+            },
+            END => Entry::End(End {
+                counts: Counts {
+                    records: cursor.number()?,
+                    control: cursor.number()?,
+                    issuance: cursor.number()?,
+                },
+                origin: cursor.array()?,
+            }),
             kind => return Err(EncodingError::Kind { kind }),
         });
     }
@@ -161,6 +281,10 @@ impl Cursor<'_> {
             .get(range)
             .and_then(|bytes| bytes.try_into().ok())
             .ok_or(EncodingError::Short)
+    }
+
+    fn number(&mut self) -> Result<u64, EncodingError> {
+        self.array().map(u64::from_be_bytes)
     }
 
     fn sized(&mut self) -> Result<Range<usize>, EncodingError> {
@@ -231,6 +355,58 @@ mod tests {
                 },
             ]
         );
+    }
+
+    #[test]
+    fn a_snapshot_is_read_back_entry_by_entry() {
+        let begin = Begin {
+            epoch: 3,
+            origin: [1; 32],
+            envelope: [2; 32],
+        };
+        let end = End {
+            counts: Counts {
+                records: 1,
+                control: 2,
+                issuance: 3,
+            },
+            origin: [4; 32],
+        };
+        let record = Record {
+            key: Key([5; 32]),
+            generation: 6,
+            sealed: b"sealed".as_slice().into(),
+        };
+        let mut body = vec![];
+        encode_begin(&begin, &mut body);
+        encode_set(&record, &mut body).unwrap();
+        encode_unset(&Key([7; 32]), &mut body);
+        encode_leaf(Log::Control, b"leaf", &mut body).unwrap();
+        encode_end(&end, &mut body);
+        assert_eq!(
+            decode(&body).unwrap(),
+            [
+                Entry::Begin(begin),
+                Entry::Set {
+                    key: Key([5; 32]),
+                    generation: 6,
+                    sealed: 118..124
+                },
+                Entry::Unset { key: Key([7; 32]) },
+                Entry::Leaf {
+                    log: Log::Control,
+                    bytes: 162..166
+                },
+                Entry::End(end),
+            ]
+        );
+        for length in [1, 72, 73 + 44, 124 + 32, 166 + 1, 166 + 56] {
+            assert_eq!(
+                decode(&body[..length]).unwrap_err(),
+                EncodingError::Short,
+                "{length}"
+            );
+        }
     }
 
     #[test]

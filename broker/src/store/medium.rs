@@ -1,11 +1,9 @@
-//! The medium under the store: positional reads and writes of one file.
+//! What the store needs of a disk: a folder of files. Traits, so that faults can be injected and disks simulated.
 
-use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::PathBuf;
 
-/// What the store needs of a file. A trait, so that faults can be injected.
+/// A file that is read and written at positions.
 pub trait Medium: Send + Sync + 'static {
     /// How long the file is.
     ///
@@ -40,43 +38,49 @@ pub trait Medium: Send + Sync + 'static {
     fn sync(&self) -> io::Result<()>;
 }
 
-/// A real file, with the lock that keeps other processes away from it.
-#[derive(Debug)]
-pub struct FileMedium {
-    file: File,
-    _lock: File,
-}
+/// Where the files are. Nobody else uses it meanwhile.
+pub trait Folder: Send + Sync + 'static {
+    /// A file in it.
+    type File: Medium;
 
-impl FileMedium {
-    /// Opens an existing file. `lock` is a file that is locked exclusively; it
-    /// is kept open as long as the medium.
+    /// The path of a file, for messages.
+    fn path(&self, name: &str) -> PathBuf;
+
+    /// Whether there is a file of a name.
     ///
     /// # Errors
     /// What the operating system says.
-    pub fn open(path: &Path, lock: File) -> io::Result<Self> {
-        let file = OpenOptions::new().read(true).write(true).open(path)?;
-        Ok(Self { file, _lock: lock })
-    }
-}
+    fn exists(&self, name: &str) -> io::Result<bool>;
 
-impl Medium for FileMedium {
-    fn length_bytes(&self) -> io::Result<u64> {
-        Ok(self.file.metadata()?.len())
-    }
+    /// Opens a file that is there.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    fn open(&self, name: &str) -> io::Result<Self::File>;
 
-    fn read_exact_at(&self, out: &mut [u8], offset: u64) -> io::Result<()> {
-        self.file.read_exact_at(out, offset)
-    }
+    /// Makes an empty file, in the place of one that is there.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    fn create(&self, name: &str) -> io::Result<Self::File>;
 
-    fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.file.write_all_at(bytes, offset)
-    }
+    /// Gives a file another name; one that has it already is gone. Whoever opens
+    /// the name finds the one or the other.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
 
-    fn truncate(&self, length_bytes: u64) -> io::Result<()> {
-        self.file.set_len(length_bytes)
-    }
+    /// Removes a file, if it is there.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    fn remove(&self, name: &str) -> io::Result<()>;
 
-    fn sync(&self) -> io::Result<()> {
-        self.file.sync_data()
-    }
+    /// Makes the names durable.
+    ///
+    /// # Errors
+    /// What the operating system says. Nothing is known then about what was
+    /// renamed since the last success.
+    fn sync(&self) -> io::Result<()>;
 }

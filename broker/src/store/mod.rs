@@ -2,20 +2,27 @@
 //!
 //! Everything that the file holds is authenticated before it is parsed. Each
 //! frame carries a group of batches; the records are indexed in memory, leaves
-//! are read back from the file.
+//! are read back from the file. When much of the file is superseded it is
+//! replaced by one that begins with a snapshot.
 
 mod atomic_file;
+mod compaction;
 mod embedded;
 mod encoding;
 mod index;
 mod medium;
+mod reader;
 mod recovery;
+mod snapshot;
+mod state_dir;
 #[cfg(test)]
 mod tests;
 mod writer;
 
 pub use atomic_file::{create_or_replace, sync_dir};
-pub use embedded::{EmbeddedStore, FILE_NAME, LOCK_NAME, OnSyncFailure, OpenReport};
+pub use compaction::{Compacted, CompactionPolicy, NEW_FILE_NAME};
+pub use embedded::{EmbeddedStore, FILE_NAME, LOCK_NAME, OnSyncFailure, OpenReport, Stats};
 pub use encoding::MAX_BATCH_BYTES;
-pub use medium::{FileMedium, Medium};
+pub use medium::{Folder, Medium};
 pub use recovery::{Corruption, OpenError, TornTail};
+pub use state_dir::{FileMedium, StateDir};

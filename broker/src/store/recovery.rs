@@ -3,24 +3,27 @@
 //! A process or machine that dies while it appends leaves a torn frame at the
 //! end, and nowhere else: each frame is synced before the next is written. A
 //! torn frame is dropped; nobody was told that it was durable. It shows in one
-//! of two ways:
+//! of three ways:
 //!
 //! - it is incomplete: the file ends before the frame does, or
 //! - the file's length reached the disk and some of its last sectors did not:
 //!   from a sector's border (or from the frame's first byte) to the end of the
-//!   file all bytes are zero.
+//!   file all bytes are zero, or
+//! - its header is whole, so that it is known to be the last, and any of its
+//!   sectors did not reach the disk: they are zero.
 //!
 //! Any other byte that doesn't authenticate is damage or an attack, and the
-//! store refuses to open. A change in the last frame that leaves zeros from a
-//! sector's border on can't be told from a torn write; whoever makes it could
-//! as well cut the file there, which the witnesses find out.
+//! store refuses to open. So does it if a file ends within its snapshot, which
+//! was durable before the file got its name. A change in the last frame that
+//! leaves a sector of zeros can't be told from a torn write; whoever makes it
+//! could as well cut the file there, which the witnesses find out.
 
 use enclave::frame::{
     BODY_TAG_BYTES, Chain, FILE_HEADER_BYTES, FRAME_HEADER_BYTES, FrameCipher, FrameError,
     MAX_BODY_BYTES,
 };
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 use super::encoding::{self, EncodingError};
@@ -89,6 +92,9 @@ pub enum Corruption {
     /// An authentic body doesn't follow from the frames before.
     #[error("{0}")]
     Apply(ApplyError),
+    /// The file ends within the snapshot that it begins with.
+    #[error("the file ends within its snapshot, which was whole when it was named")]
+    SnapshotCut,
 }
 
 /// A torn frame that was dropped.
@@ -108,12 +114,28 @@ pub(super) struct Recovered {
     pub(super) torn: Option<TornTail>,
     /// The last good frame as it stands in the file, with its offset.
     pub(super) last_frame: Option<(u64, Vec<u8>)>,
+    file_bytes: u64,
 }
 
 /// Why the reading stopped.
+#[derive(Debug)]
 pub(super) enum ReadError {
     Io(io::ErrorKind),
     Corrupt { offset: u64, what: Corruption },
+}
+
+impl ReadError {
+    /// As an error about the file at a path.
+    pub(super) fn of(self, path: &Path) -> OpenError {
+        match self {
+            Self::Io(kind) => OpenError::Io {
+                action: "read",
+                path: path.to_path_buf(),
+                kind,
+            },
+            Self::Corrupt { offset, what } => OpenError::Corrupt { offset, what },
+        }
+    }
 }
 
 impl From<io::Error> for ReadError {
@@ -124,49 +146,76 @@ impl From<io::Error> for ReadError {
 
 /// Reads the whole file. Modifies nothing.
 pub(super) fn read(medium: &impl Medium, cipher: &FrameCipher) -> Result<Recovered, ReadError> {
-    let file_bytes = medium.length_bytes()?;
-    let mut header = [0; FILE_HEADER_BYTES];
-    if file_bytes < FILE_HEADER_BYTES as u64 {
-        return Err(corrupt(0, Corruption::Short));
+    let mut recovered = Recovered::begin(medium, cipher)?;
+    while recovered.next(medium, cipher)? {}
+    recovered.expect_whole()?;
+    Ok(recovered)
+}
+
+impl Recovered {
+    /// Reads the header of a file.
+    pub(super) fn begin(medium: &impl Medium, cipher: &FrameCipher) -> Result<Self, ReadError> {
+        let file_bytes = medium.length_bytes()?;
+        let mut header = [0; FILE_HEADER_BYTES];
+        if file_bytes < FILE_HEADER_BYTES as u64 {
+            return Err(corrupt(0, Corruption::Short));
+        }
+        medium.read_exact_at(&mut header, 0)?;
+        Ok(Self {
+            index: Index::default(),
+            chain: cipher
+                .open_file(&header)
+                .map_err(|error| corrupt(0, Corruption::Frame(error)))?,
+            good_bytes: FILE_HEADER_BYTES as u64,
+            torn: None,
+            last_frame: None,
+            file_bytes,
+        })
     }
-    medium.read_exact_at(&mut header, 0)?;
-    let mut recovered = Recovered {
-        index: Index::default(),
-        chain: cipher
-            .open_file(&header)
-            .map_err(|error| corrupt(0, Corruption::Frame(error)))?,
-        good_bytes: FILE_HEADER_BYTES as u64,
-        torn: None,
-        last_frame: None,
-    };
-    while recovered.good_bytes < file_bytes {
-        let offset = recovered.good_bytes;
-        match read_frame(medium, cipher, &recovered.chain, offset, file_bytes)? {
+
+    /// Reads the next frame. Whether there was one; a torn one is noted.
+    pub(super) fn next(
+        &mut self,
+        medium: &impl Medium,
+        cipher: &FrameCipher,
+    ) -> Result<bool, ReadError> {
+        let offset = self.good_bytes;
+        if offset >= self.file_bytes || self.torn.is_some() {
+            return Ok(false);
+        }
+        match read_frame(medium, cipher, &self.chain, offset, self.file_bytes)? {
             Frame::Good { raw, body, next } => {
                 let entries = encoding::decode(&body)
                     .map_err(|error| corrupt(offset, Corruption::Encoding(error)))?;
                 let place = FramePlace {
                     offset,
-                    chain: recovered.chain,
+                    chain: self.chain,
                 };
-                recovered
-                    .index
+                self.index
                     .apply(place, &body, entries)
                     .map_err(|error| corrupt(offset, Corruption::Apply(error)))?;
-                recovered.chain = next;
-                recovered.good_bytes = offset.saturating_add(raw.len() as u64);
-                recovered.last_frame = Some((offset, raw));
+                self.chain = next;
+                self.good_bytes = offset.saturating_add(raw.len() as u64);
+                self.last_frame = Some((offset, raw));
+                Ok(true)
             }
             Frame::Torn => {
-                recovered.torn = Some(TornTail {
+                self.torn = Some(TornTail {
                     offset,
-                    bytes: file_bytes.saturating_sub(offset),
+                    bytes: self.file_bytes.saturating_sub(offset),
                 });
-                break;
+                Ok(false)
             }
         }
     }
-    Ok(recovered)
+
+    /// The snapshot that the file begins with has ended.
+    pub(super) fn expect_whole(&self) -> Result<(), ReadError> {
+        if self.index.is_within_snapshot() {
+            return Err(corrupt(self.good_bytes, Corruption::SnapshotCut));
+        }
+        Ok(())
+    }
 }
 
 /// Opens the frame at a place that the index knows. Gives its body.
@@ -234,7 +283,7 @@ fn read_frame(
         }),
         Err(error) => {
             let last = left == frame_bytes;
-            if last && ends_in_zero_sectors(medium, offset, file_bytes, file_bytes)? {
+            if last && has_zero_sector(&raw, offset) {
                 Ok(Frame::Torn)
             } else {
                 Err(corrupt(offset, Corruption::Frame(error)))
@@ -268,6 +317,26 @@ fn ends_in_zero_sectors(
             .next_multiple_of(SECTOR_BYTES),
     };
     Ok(border < before)
+}
+
+/// Whether a sector, or the part of one that a frame has, is all zero.
+fn has_zero_sector(frame: &[u8], offset: u64) -> bool {
+    let to_border = SECTOR_BYTES.saturating_sub(offset.checked_rem(SECTOR_BYTES).unwrap_or(0));
+    let first = usize::try_from(to_border).map_or(frame.len(), |first| first.min(frame.len()));
+    let (first, rest) = frame.split_at(first);
+    let sector = usize::try_from(SECTOR_BYTES).unwrap_or(usize::MAX);
+    std::iter::once(first)
+        .chain(rest.chunks(sector))
+        .any(|part| part.iter().all(|byte| *byte == 0))
+}
+
+/// An error of the operating system, with what was tried.
+pub(super) fn failed(action: &'static str, path: &Path, error: &io::Error) -> OpenError {
+    OpenError::Io {
+        action,
+        path: path.to_path_buf(),
+        kind: error.kind(),
+    }
 }
 
 fn corrupt(offset: u64, what: Corruption) -> ReadError {

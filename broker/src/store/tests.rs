@@ -8,6 +8,7 @@
     reason = "tests count small numbers and fail by panicking"
 )]
 
+use super::index::ApplyError;
 use super::*;
 use enclave::frame::{FILE_HEADER_BYTES, FRAME_HEADER_BYTES, FrameCipher, FrameError};
 use enclave::store::{Batch, Key, Leaf, Log, Record, Store, StoreError, Write};
@@ -16,7 +17,7 @@ use ring::rand::SystemRandom;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tempfile::TempDir;
@@ -31,7 +32,13 @@ fn sync_must_not_fail() -> OnSyncFailure {
 }
 
 fn open(dir: &Path) -> Result<(EmbeddedStore, OpenReport), OpenError> {
-    EmbeddedStore::open(dir, cipher(), SystemRandom::new(), sync_must_not_fail())
+    open_with(dir, cipher())
+}
+
+fn open_with(dir: &Path, cipher: FrameCipher) -> Result<(EmbeddedStore, OpenReport), OpenError> {
+    let policy = CompactionPolicy::default();
+    let end = sync_must_not_fail();
+    EmbeddedStore::open(dir, cipher, SystemRandom::new(), policy, end)
 }
 
 fn key(n: u8) -> Key {
@@ -73,7 +80,7 @@ fn record(n: u8, generation: u64, sealed: &[u8]) -> Record {
     }
 }
 
-async fn commit<M: Medium>(store: &EmbeddedStore<M>, batch: Batch) -> Result<(), StoreError> {
+async fn commit<F: Folder>(store: &EmbeddedStore<F>, batch: Batch) -> Result<(), StoreError> {
     store.commit(batch).await.map(drop)
 }
 
@@ -345,6 +352,13 @@ async fn zeros_from_a_sector_border_to_the_end_are_a_torn_write() {
 
     let header_is_bad = Corruption::Frame(FrameError::Header);
     let body_is_bad = Corruption::Frame(FrameError::Body);
+    // The header is whole, so that no frame can follow.
+    let dir = dir_with(&zeroed(border(1), border(2)));
+    let (store, report) = open(dir.path()).unwrap();
+    assert_eq!(report.torn.map(|torn| torn.offset), Some(last as u64));
+    assert_eq!(store.scan(None, 9).await.unwrap(), records_after(3));
+    drop(store);
+
     let damaged = [
         (
             "zeros that begin inside a sector",
@@ -353,8 +367,8 @@ async fn zeros_from_a_sector_border_to_the_end_are_a_torn_write() {
             body_is_bad,
         ),
         (
-            "a sector in the middle",
-            zeroed(border(1), border(2)),
+            "part of a sector in the middle",
+            zeroed(border(1), border(2) - 1),
             last,
             body_is_bad,
         ),
@@ -434,8 +448,7 @@ async fn another_key_does_not_open_the_store() {
     let dir = dir_with(&small().await.bytes);
     let other = FrameCipher::new(Zeroizing::new([0x5b; 32]));
     assert_eq!(
-        EmbeddedStore::open(dir.path(), other, SystemRandom::new(), sync_must_not_fail())
-            .unwrap_err(),
+        open_with(dir.path(), other).unwrap_err(),
         OpenError::Corrupt {
             offset: 0,
             what: Corruption::Frame(FrameError::FileHeader)
@@ -534,8 +547,8 @@ enum Fault {
 }
 
 /// A real file whose next operations can be made to fail or to wait.
-struct Faulty {
-    inner: FileMedium,
+struct Faulty<T> {
+    inner: T,
     control: Arc<Control>,
 }
 
@@ -558,7 +571,45 @@ impl Control {
     }
 }
 
-impl Medium for Faulty {
+impl Folder for Faulty<StateDir> {
+    type File = Faulty<FileMedium>;
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.inner.path(name)
+    }
+
+    fn exists(&self, name: &str) -> io::Result<bool> {
+        self.inner.exists(name)
+    }
+
+    fn open(&self, name: &str) -> io::Result<Self::File> {
+        Ok(Faulty {
+            inner: self.inner.open(name)?,
+            control: Arc::clone(&self.control),
+        })
+    }
+
+    fn create(&self, name: &str) -> io::Result<Self::File> {
+        Ok(Faulty {
+            inner: self.inner.create(name)?,
+            control: Arc::clone(&self.control),
+        })
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.inner.rename(from, to)
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.inner.remove(name)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.inner.sync()
+    }
+}
+
+impl Medium for Faulty<FileMedium> {
     fn length_bytes(&self) -> io::Result<u64> {
         self.inner.length_bytes()
     }
@@ -608,18 +659,16 @@ impl Medium for Faulty {
 fn open_faulty(
     dir: &Path,
     on_sync_failure: OnSyncFailure,
-) -> (EmbeddedStore<Faulty>, Arc<Control>) {
+) -> (EmbeddedStore<Faulty<StateDir>>, Arc<Control>) {
     drop(open(dir).unwrap());
-    let path = dir.join(FILE_NAME);
-    let lock = fs::File::create(dir.join("other.lock")).unwrap();
     let control = Arc::new(Control::default());
-    let medium = Faulty {
-        inner: FileMedium::open(&path, lock).unwrap(),
+    let folder = Faulty {
+        inner: StateDir::lock(dir).unwrap(),
         control: Arc::clone(&control),
     };
-    let random = SystemRandom::new();
+    let (random, policy) = (SystemRandom::new(), CompactionPolicy::default());
     let (store, _report) =
-        EmbeddedStore::open_on(medium, &path, cipher(), random, on_sync_failure).unwrap();
+        EmbeddedStore::open_in(folder, cipher(), random, policy, on_sync_failure).unwrap();
     (store, control)
 }
 
@@ -1010,5 +1059,353 @@ proptest::proptest! {
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(live(steps));
+    }
+}
+
+/// What a store holds, all of it.
+#[derive(Debug, PartialEq)]
+struct Held {
+    records: Vec<Record>,
+    control: Vec<Vec<u8>>,
+    issuance: Vec<Vec<u8>>,
+}
+
+async fn held<F: Folder>(store: &EmbeddedStore<F>) -> Held {
+    Held {
+        records: store.scan(None, 10_000).await.unwrap(),
+        control: store.leaves(Log::Control, 0, 10_000).unwrap(),
+        issuance: store.leaves(Log::Issuance, 0, 10_000).unwrap(),
+    }
+}
+
+/// Ten records that each were written several times, and as many leaves.
+async fn fill<F: Folder>(store: &EmbeddedStore<F>) {
+    for generation in 0..6 {
+        for n in 0..10 {
+            let batch = Batch {
+                writes: vec![put(n, generation, &[n; 2_000])],
+                leaves: vec![
+                    leaf(Log::Control, &[n, u8::try_from(generation).unwrap()]),
+                    leaf(Log::Issuance, &[n; 40]),
+                ],
+            };
+            commit(store, batch).await.unwrap();
+        }
+    }
+    commit(store, writes(vec![delete(3, 6)])).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_compacted_store_holds_the_same_in_less_and_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join(FILE_NAME);
+    let (store, _report) = open(dir.path()).unwrap();
+    fill(&store).await;
+    let before = held(&store).await;
+    let file_bytes = fs::metadata(&path).unwrap().len();
+    let compacted = store.compact().await.unwrap();
+    assert_eq!(compacted.before_bytes, file_bytes);
+    assert_eq!(compacted.after_bytes, fs::metadata(&path).unwrap().len());
+    assert!(compacted.after_bytes * 4 < compacted.before_bytes);
+    assert_eq!(compacted.epoch, 1);
+    assert_eq!(held(&store).await, before);
+    let stats = store.stats().unwrap();
+    assert_eq!((stats.records, stats.epoch), (9, 1));
+    assert_eq!((stats.control_leaves, stats.issuance_leaves), (60, 60));
+    let overhead = stats.file_bytes - stats.live_bytes;
+    assert!(overhead < 1_000, "{overhead}");
+
+    // It goes on behind the snapshot, from where each record was.
+    assert_eq!(
+        commit(&store, writes(vec![put(1, 5, b"stale")])).await,
+        Err(StoreError::Conflict { key: key(1) })
+    );
+    commit(&store, writes(vec![put(1, 6, b"on"), put(3, 0, b"anew")]))
+        .await
+        .unwrap();
+    let after = held(&store).await;
+    drop(store);
+    let (store, report) = open(dir.path()).unwrap();
+    assert_eq!((report.records, report.torn), (10, None));
+    assert_eq!(held(&store).await, after);
+    assert_eq!(store.stats().unwrap().epoch, 1);
+    // And again.
+    assert_eq!(store.compact().await.unwrap().epoch, 2);
+    assert_eq!(held(&store).await, after);
+    drop(store);
+    assert_eq!(held(&open(dir.path()).unwrap().0).await, after);
+    let mut names: Vec<_> = fs::read_dir(dir.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    names.sort();
+    assert_eq!(names, [LOCK_NAME, FILE_NAME]);
+}
+
+#[tokio::test]
+async fn a_store_compacts_itself_when_its_policy_says() {
+    let dir = tempfile::tempdir().unwrap();
+    let policy = CompactionPolicy {
+        ratio: 3,
+        from_bytes: 30_000,
+    };
+    let end = sync_must_not_fail();
+    let (store, _report) =
+        EmbeddedStore::open(dir.path(), cipher(), SystemRandom::new(), policy, end).unwrap();
+    commit(&store, writes(vec![put(1, 0, &[1; 1_000])]))
+        .await
+        .unwrap();
+    let mut generation = 1;
+    while store.stats().unwrap().epoch == 0 {
+        let stats = store.stats().unwrap();
+        assert!(stats.file_bytes < 10_000_000, "{stats:?}");
+        commit(&store, writes(vec![put(1, generation, &[1; 1_000])]))
+            .await
+            .unwrap();
+        generation += 1;
+    }
+    assert!(generation >= 25, "not below its size: {generation}");
+    assert_eq!(
+        store.get(&key(1)).await.unwrap().unwrap().generation,
+        generation
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commits_go_on_while_a_store_is_compacted() {
+    let dir = quick_dir();
+    let (store, _report) = open(dir.path()).unwrap();
+    let store = Arc::new(store);
+    fill(&store).await;
+    let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let tasks: Vec<_> = (100..104_u8)
+        .map(|n| {
+            let (store, stop) = (Arc::clone(&store), Arc::clone(&stop));
+            tokio::spawn(async move {
+                let mut generation = 0;
+                while !stop.load(Ordering::Relaxed) {
+                    // Now and then it is deleted, and begins anew.
+                    let (write, next) = if generation == 7 {
+                        (delete(n, generation), 0)
+                    } else {
+                        (put(n, generation, &[n; 300]), generation + 1)
+                    };
+                    let batch = Batch {
+                        writes: vec![write],
+                        leaves: vec![leaf(Log::Issuance, &[n; 60])],
+                    };
+                    commit(&store, batch).await.unwrap();
+                    generation = next;
+                }
+            })
+        })
+        .collect();
+    for epoch in 1..=20 {
+        assert_eq!(store.compact().await.unwrap().epoch, epoch);
+    }
+    stop.store(true, Ordering::Relaxed);
+    for task in tasks {
+        task.await.unwrap();
+    }
+    let before = held(&store).await;
+    store.close();
+    drop(store);
+    assert_eq!(held(&open(dir.path()).unwrap().0).await, before);
+}
+
+#[tokio::test]
+async fn a_compaction_that_fails_leaves_the_store_as_it_was() {
+    let rows = [
+        (Fault::Write(io::ErrorKind::StorageFull), StoreError::Full),
+        (
+            Fault::Write(io::ErrorKind::ReadOnlyFilesystem),
+            StoreError::ReadOnly,
+        ),
+        (
+            Fault::Sync(io::ErrorKind::Other),
+            StoreError::Io {
+                kind: io::ErrorKind::Other,
+            },
+        ),
+    ];
+    for (fault, expected) in rows {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, control) = open_faulty(dir.path(), sync_must_not_fail());
+        fill(&store).await;
+        let before = held(&store).await;
+        *control.fault.lock() = Some(fault);
+        assert_eq!(store.compact().await.unwrap_err(), expected);
+        *control.fault.lock() = None;
+        assert!(!dir.path().join(NEW_FILE_NAME).exists());
+        assert_eq!(held(&store).await, before);
+        commit(&store, writes(vec![put(1, 6, b"on")]))
+            .await
+            .unwrap();
+        assert_eq!(store.compact().await.unwrap().epoch, 1);
+    }
+}
+
+#[tokio::test]
+async fn what_a_crash_left_of_a_compaction_is_removed() {
+    let small = small().await;
+    let dir = dir_with(&small.bytes);
+    let new = dir.path().join(NEW_FILE_NAME);
+    fs::write(&new, &small.bytes[..100]).unwrap();
+    let (store, _report) = open(dir.path()).unwrap();
+    assert!(!new.exists());
+    assert_eq!(store.scan(None, 9).await.unwrap(), records_after(4));
+}
+
+/// A compacted store with two frames behind a snapshot of several: the file, and
+/// where the snapshot ends.
+async fn compacted() -> (Vec<u8>, usize) {
+    let dir = quick_dir();
+    let path = dir.path().join(FILE_NAME);
+    let (store, _report) = open(dir.path()).unwrap();
+    for n in 0..100 {
+        commit(&store, writes(vec![put(n, 0, &[n; 2_000])]))
+            .await
+            .unwrap();
+    }
+    let end = store.compact().await.unwrap().after_bytes;
+    for n in [150, 151] {
+        commit(&store, writes(vec![put(n, 0, b"tail")]))
+            .await
+            .unwrap();
+    }
+    drop(store);
+    (fs::read(&path).unwrap(), usize::try_from(end).unwrap())
+}
+
+#[tokio::test]
+async fn a_snapshot_is_there_whole_and_with_its_own_tail() {
+    let (mine, end) = compacted().await;
+    let (other, other_end) = compacted().await;
+    let refused = |bytes: &[u8]| match open(dir_with(bytes).path()) {
+        Err(OpenError::Corrupt { offset, what }) => (usize::try_from(offset).unwrap(), what),
+        other => panic!("{other:?}"),
+    };
+    let header_is_bad = Corruption::Frame(FrameError::Header);
+    // The whole snapshot was durable before the file got its name: a cut one is
+    // no torn write. Of a file that was just begun the first frame may be torn.
+    let first = 80_000;
+    assert!(first < end / 2);
+    for cut in (first..end).step_by(997).chain([end - 1]) {
+        let (offset, what) = refused(&mine[..cut]);
+        assert_eq!(what, Corruption::SnapshotCut, "{cut}");
+        assert!(offset <= cut);
+    }
+    // The tail of another history of the same state.
+    let mixed = [&mine[..end], &other[other_end..]].concat();
+    assert_eq!(refused(&mixed), (end, header_is_bad));
+    // A snapshot under another file's header.
+    let mixed = [&other[..FILE_HEADER_BYTES], &mine[FILE_HEADER_BYTES..]].concat();
+    assert_eq!(refused(&mixed), (FILE_HEADER_BYTES, header_is_bad));
+}
+
+#[test]
+fn entries_that_stand_where_they_may_not_are_refused() {
+    let begin = || {
+        let mut out = vec![];
+        let begin = encoding::Begin {
+            epoch: 1,
+            origin: [0; 32],
+            envelope: [0; 32],
+        };
+        encoding::encode_begin(&begin, &mut out);
+        out
+    };
+    let end = |records| {
+        let mut out = vec![];
+        let counts = encoding::Counts {
+            records,
+            control: 0,
+            issuance: 0,
+        };
+        let origin = [0; 32];
+        encoding::encode_end(&encoding::End { counts, origin }, &mut out);
+        out
+    };
+    let set = || {
+        let mut out = vec![];
+        encoding::encode_set(&record(1, 4, b"x"), &mut out).unwrap();
+        out
+    };
+    let unset = || {
+        let mut out = vec![];
+        encoding::encode_unset(&key(1), &mut out);
+        out
+    };
+    let changes = |write| {
+        let mut out = vec![];
+        encoding::encode(&writes(vec![write]), &mut out).unwrap();
+        out
+    };
+    let out_of_place = Err(ApplyError::OutOfPlace);
+    type Row<'a> = (&'a str, &'a [Vec<u8>], Result<(), ApplyError>);
+    let rows: [Row<'_>; 15] = [
+        ("nothing", &[], Ok(())),
+        ("an empty snapshot", &[begin(), end(0)], Ok(())),
+        ("one with a record", &[begin(), set(), end(1)], Ok(())),
+        (
+            "the later one holds",
+            &[begin(), set(), unset(), set(), end(1)],
+            Ok(()),
+        ),
+        (
+            "unset without a record",
+            &[begin(), unset(), end(0)],
+            Ok(()),
+        ),
+        (
+            "and a tail",
+            &[begin(), set(), end(1), changes(put(1, 4, b"y"))],
+            Ok(()),
+        ),
+        (
+            "fewer than it says",
+            &[begin(), end(1)],
+            Err(ApplyError::Counts),
+        ),
+        (
+            "more than it says",
+            &[begin(), set(), end(0)],
+            Err(ApplyError::Counts),
+        ),
+        ("set without a begin", &[set()], out_of_place),
+        ("unset without a begin", &[unset()], out_of_place),
+        ("end without a begin", &[end(0)], out_of_place),
+        ("twice begun", &[begin(), begin()], out_of_place),
+        (
+            "a change within",
+            &[begin(), changes(put(1, 0, b"y"))],
+            out_of_place,
+        ),
+        (
+            "begun behind a change",
+            &[changes(put(1, 0, b"y")), begin()],
+            out_of_place,
+        ),
+        (
+            "set behind the end",
+            &[begin(), end(0), set()],
+            out_of_place,
+        ),
+    ];
+    for (name, bodies, expected) in rows {
+        let (cipher, random) = (cipher(), SystemRandom::new());
+        let (header, mut chain) = cipher.begin_file(&random).unwrap();
+        let mut bytes = header.to_vec();
+        let mut last = 0;
+        for body in bodies {
+            last = bytes.len() as u64;
+            chain = cipher.seal(&chain, &random, body, &mut bytes).unwrap();
+        }
+        let opened = open(dir_with(&bytes).path()).map(drop);
+        let expected = expected.map_err(|error| OpenError::Corrupt {
+            offset: last,
+            what: Corruption::Apply(error),
+        });
+        assert_eq!(opened, expected, "{name}");
     }
 }

@@ -11,14 +11,20 @@ use parking_lot::RwLock;
 use ring::rand::SystemRandom;
 use std::collections::BTreeMap;
 use std::io;
+use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
 use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot};
 
-use super::encoding::{self, MAX_BATCH_BYTES};
+use super::compaction::{Compacted, CompactionPolicy, Copied, NEW_FILE_NAME, copy};
+use super::embedded::FILE_NAME;
+use super::encoding::{self, End, MAX_BATCH_BYTES};
 use super::index::{FramePlace, Index};
-use super::medium::Medium;
+use super::medium::{Folder, Medium};
+use super::snapshot::Snapshot;
+use crate::events;
 
 /// Batches that may wait; more callers wait for a place in the queue.
 pub(super) const QUEUE_BATCHES: usize = 1_024;
@@ -35,11 +41,18 @@ const MAX_GROUP_BYTES: usize = MAX_BATCH_BYTES;
 pub type OnSyncFailure = Box<dyn Fn(io::ErrorKind) + Send>;
 
 /// What the queue carries.
-pub(super) enum Message {
+pub(super) enum Message<F: Folder> {
     Commit(Request),
     /// Wakes the writer, so that it sees that the store is being closed.
     Stop,
+    /// Compacts the file, whatever its size.
+    Compact(CompactReply),
+    /// The compaction's thread is done.
+    Copied(Box<Result<Copied<F>, StoreError>>),
 }
+
+/// Takes what became of a compaction.
+pub(super) type CompactReply = oneshot::Sender<Result<Compacted, StoreError>>;
 
 /// A batch on its way.
 pub(super) struct Request {
@@ -51,10 +64,12 @@ pub(super) struct Request {
 /// Takes the answer to a batch.
 pub(super) type Reply = oneshot::Sender<Result<Committed, StoreError>>;
 
-/// The parts that readers and the writer share.
-pub(super) struct Shared<M> {
-    pub(super) medium: M,
-    pub(super) cipher: FrameCipher,
+/// The parts that readers, the writer and the compaction share.
+pub(super) struct Shared<F: Folder> {
+    pub(super) folder: F,
+    /// The file. Replaced with the index's places, under the index's lock.
+    pub(super) medium: RwLock<Arc<F::File>>,
+    pub(super) cipher: Arc<FrameCipher>,
     pub(super) index: RwLock<Index>,
     /// Nothing more is taken in.
     pub(super) closing: AtomicBool,
@@ -63,50 +78,100 @@ pub(super) struct Shared<M> {
 }
 
 /// The writer's own state.
-pub(super) struct Writer<M> {
-    pub(super) shared: Arc<Shared<M>>,
-    pub(super) queue: mpsc::Receiver<Message>,
+pub(super) struct Writer<F: Folder> {
+    pub(super) shared: Arc<Shared<F>>,
+    pub(super) queue: mpsc::Receiver<Message<F>>,
+    /// For the compaction's thread, to come back by.
+    pub(super) back: mpsc::WeakSender<Message<F>>,
     pub(super) random: SystemRandom,
     pub(super) chain: Chain,
     /// The file up to here is durable, authentic and indexed.
     pub(super) good_bytes: u64,
+    pub(super) policy: CompactionPolicy,
+    pub(super) compaction: Compaction<F>,
     pub(super) on_sync_failure: OnSyncFailure,
 }
 
-impl<M: Medium> Writer<M> {
+/// A compaction, under way or to come.
+pub(super) struct Compaction<F: Folder> {
+    thread: Option<JoinHandle<()>>,
+    wanted: bool,
+    copied: Option<Result<Copied<F>, StoreError>>,
+    waiting: Vec<CompactReply>,
+    /// After one that failed, the file must have grown to this size.
+    not_below_bytes: u64,
+}
+
+impl<F: Folder> Default for Compaction<F> {
+    fn default() -> Self {
+        Self {
+            thread: None,
+            wanted: false,
+            copied: None,
+            waiting: Vec::new(),
+            not_below_bytes: 0,
+        }
+    }
+}
+
+impl<F: Folder> Writer<F> {
     /// Serves until the store is closed, or a sync fails.
     pub(super) fn run(mut self) {
-        let mut held: Option<Request> = None;
-        while let Some(first) = held.take().or_else(|| self.next()) {
-            let mut group_bytes = first.encoded_bytes;
-            let mut group = vec![first];
-            while group.len() < MAX_GROUP_BATCHES {
-                let Some(next) = self.waiting() else {
-                    break;
-                };
-                let with_next = group_bytes.saturating_add(next.encoded_bytes);
-                if with_next > MAX_GROUP_BYTES {
-                    held = Some(next);
-                    break;
-                }
-                group_bytes = with_next;
-                group.push(next);
-            }
-            if let Err(SyncFailed(kind)) = self.commit(group) {
-                self.shared.closed.store(true, Ordering::Release);
-                (self.on_sync_failure)(kind);
-                break;
-            }
+        if let Err(SyncFailed(kind)) = self.serve() {
+            self.shared.closed.store(true, Ordering::Release);
+            (self.on_sync_failure)(kind);
         }
         self.shared.closed.store(true, Ordering::Release);
+        self.abandon();
     }
 
-    /// The next batch; waits for it unless the store is being closed.
+    fn serve(&mut self) -> Result<(), SyncFailed> {
+        let mut held: Option<Request> = None;
+        loop {
+            if let Some(first) = held.take().or_else(|| self.next()) {
+                let mut group_bytes = first.encoded_bytes;
+                let mut group = vec![first];
+                while group.len() < MAX_GROUP_BATCHES {
+                    let Some(next) = self.waiting() else {
+                        break;
+                    };
+                    let with_next = group_bytes.saturating_add(next.encoded_bytes);
+                    if with_next > MAX_GROUP_BYTES {
+                        held = Some(next);
+                        break;
+                    }
+                    group_bytes = with_next;
+                    group.push(next);
+                }
+                self.commit(group)?;
+            } else if !self.has_errand() {
+                return Ok(());
+            }
+            if let Some(copied) = self.compaction.copied.take() {
+                self.finish(copied)?;
+            }
+            self.begin_if_due();
+        }
+    }
+
+    /// Whether something else than a batch was in the queue.
+    fn has_errand(&self) -> bool {
+        !self.shared.closing.load(Ordering::Acquire)
+            && (self.compaction.copied.is_some() || self.compaction.wanted)
+    }
+
+    /// The next batch; waits for it unless the store is being closed or there
+    /// is something else to do.
     fn next(&mut self) -> Option<Request> {
-        if !self.shared.closing.load(Ordering::Acquire)
-            && let Some(Message::Commit(request)) = self.queue.blocking_recv()
-        {
-            return Some(request);
+        while !self.shared.closing.load(Ordering::Acquire) {
+            match self.queue.blocking_recv() {
+                Some(Message::Commit(request)) => return Some(request),
+                Some(other) => self.take_note(other),
+                None => break,
+            }
+            if self.has_errand() {
+                return None;
+            }
         }
         // Callers that wait for a place in the queue must not be waited for:
         // they may run on the thread that closes the store.
@@ -114,14 +179,149 @@ impl<M: Medium> Writer<M> {
         self.waiting()
     }
 
-    /// The next batch if one waits.
+    /// The next batch if one waits, and nothing else is to be done first.
     fn waiting(&mut self) -> Option<Request> {
         loop {
             match self.queue.try_recv() {
                 Ok(Message::Commit(request)) => return Some(request),
-                Ok(Message::Stop) => {}
+                Ok(other) => {
+                    self.take_note(other);
+                    if self.has_errand() {
+                        return None;
+                    }
+                }
                 Err(TryRecvError::Empty | TryRecvError::Disconnected) => return None,
             }
+        }
+    }
+
+    fn take_note(&mut self, message: Message<F>) {
+        match message {
+            // Those that have batches look at them first.
+            Message::Commit(_) | Message::Stop => {}
+            Message::Compact(reply) => {
+                self.compaction.waiting.push(reply);
+                // One that is under way does.
+                self.compaction.wanted = self.compaction.thread.is_none();
+            }
+            Message::Copied(copied) => self.compaction.copied = Some(*copied),
+        }
+    }
+
+    /// Begins a compaction if one is wanted, or the file has grown enough.
+    fn begin_if_due(&mut self) {
+        let due = self.good_bytes >= self.compaction.not_below_bytes
+            && (self.policy).is_due(self.good_bytes, self.shared.index.read().live_bytes());
+        let closing = self.shared.closing.load(Ordering::Acquire);
+        if closing || self.compaction.thread.is_some() || !(due || self.compaction.wanted) {
+            return;
+        }
+        self.compaction.wanted = false;
+        let Some(back) = self.back.upgrade() else {
+            return;
+        };
+        let shared = Arc::clone(&self.shared);
+        let (random, origin) = (self.random.clone(), self.chain.fingerprint());
+        let thread = thread::Builder::new()
+            .name("compaction".to_owned())
+            .spawn(move || {
+                let copied = copy(&shared, random, origin);
+                // If the writer has stopped, what was copied is not needed.
+                drop(back.blocking_send(Message::Copied(Box::new(copied))));
+            });
+        match thread {
+            Ok(thread) => self.compaction.thread = Some(thread),
+            Err(error) => self.compacted(Err(io_error(&error))),
+        }
+    }
+
+    /// Adds to a copy what is missing, and goes on in its file.
+    fn finish(&mut self, copied: Result<Copied<F>, StoreError>) -> Result<(), SyncFailed> {
+        if let Some(thread) = self.compaction.thread.take() {
+            // It has sent what it had to; product code doesn't panic.
+            drop(thread.join());
+        }
+        let changed = self.shared.index.write().end_noting();
+        let whole = copied.and_then(|mut copied| {
+            copied.add_changed(&self.shared, &changed)?;
+            copied.add_leaves(&self.shared)?;
+            let counts = self.shared.index.read().counts();
+            let origin = self.chain.fingerprint();
+            copied.file.end(&End { counts, origin })
+        });
+        let outcome = match whole {
+            Ok(snapshot) => self.take_over(snapshot),
+            Err(error) => Err(Fault::Store(error)),
+        };
+        match outcome {
+            Ok(compacted) => self.compacted(Ok(compacted)),
+            Err(Fault::Store(error)) => {
+                drop(self.shared.folder.remove(NEW_FILE_NAME));
+                self.compacted(Err(error));
+            }
+            Err(Fault::Sync(kind)) => return Err(SyncFailed(kind)),
+        }
+        Ok(())
+    }
+
+    /// Gives a whole snapshot the store's name, and goes on behind it.
+    fn take_over(&mut self, snapshot: Snapshot<F::File>) -> Result<Compacted, Fault> {
+        let folder = &self.shared.folder;
+        if let Err(error) = folder.rename(NEW_FILE_NAME, FILE_NAME) {
+            // Those that say that nothing was done; after another one the name
+            // may be either file's.
+            return Err(match io_error(&error) {
+                error @ (StoreError::Full | StoreError::ReadOnly) => Fault::Store(error),
+                StoreError::Conflict { .. }
+                | StoreError::TooLarge
+                | StoreError::Io { .. }
+                | StoreError::Closed => Fault::Sync(error.kind()),
+            });
+        }
+        folder.sync().map_err(|error| Fault::Sync(error.kind()))?;
+        let compacted = Compacted {
+            before_bytes: self.good_bytes,
+            after_bytes: snapshot.end_bytes,
+            epoch: snapshot.begin.epoch,
+        };
+        self.chain = snapshot.chain;
+        self.good_bytes = snapshot.end_bytes;
+        let mut index = self.shared.index.write();
+        index.move_to(snapshot.places, snapshot.begin);
+        *self.shared.medium.write() = Arc::new(snapshot.medium);
+        Ok(compacted)
+    }
+
+    /// Tells what became of a compaction.
+    fn compacted(&mut self, outcome: Result<Compacted, StoreError>) {
+        match &outcome {
+            Ok(compacted) => {
+                self.compaction.not_below_bytes = 0;
+                events::store_compacted(compacted);
+            }
+            Err(error) => {
+                let more = self.good_bytes.checked_div(8).unwrap_or_default();
+                self.compaction.not_below_bytes = self.good_bytes.saturating_add(more);
+                events::store_not_compacted(error);
+            }
+        }
+        for reply in mem::take(&mut self.compaction.waiting) {
+            // Whoever asked may have gone.
+            drop(reply.send(outcome.clone()));
+        }
+    }
+
+    /// Ends a compaction that is under way when the store closes.
+    fn abandon(&mut self) {
+        self.queue.close();
+        let copying = self.compaction.thread.take();
+        let begun = copying.is_some() || self.compaction.copied.take().is_some();
+        if let Some(thread) = copying {
+            drop(thread.join());
+        }
+        if begun {
+            // Else the next start removes it.
+            drop(self.shared.folder.remove(NEW_FILE_NAME));
         }
     }
 
@@ -140,8 +340,8 @@ impl<M: Medium> Writer<M> {
         };
         let failure = match outcome {
             Ok(()) => None,
-            Err(AppendError::Sync(kind)) => return Err(SyncFailed(kind)),
-            Err(AppendError::Store(error)) => Some(error),
+            Err(Fault::Sync(kind)) => return Err(SyncFailed(kind)),
+            Err(Fault::Store(error)) => Some(error),
         };
         for (conflict, reply) in checked.replies {
             let answer = match (&failure, conflict) {
@@ -158,7 +358,7 @@ impl<M: Medium> Writer<M> {
     }
 
     /// Makes a body durable as the next frame and shows its entries.
-    fn append(&mut self, body: &[u8]) -> Result<(), AppendError> {
+    fn append(&mut self, body: &[u8]) -> Result<(), Fault> {
         let entries = encoding::decode(body).map_err(|_own_bug| internal())?;
         let mut frame = Vec::new();
         let next = self
@@ -171,15 +371,16 @@ impl<M: Medium> Writer<M> {
             .checked_add(frame.len() as u64)
             .ok_or(StoreError::Full)?;
 
-        self.cut_back()?;
-        if let Err(error) = self.shared.medium.write_all_at(&frame, self.good_bytes) {
+        let medium = Arc::clone(&self.shared.medium.read());
+        self.cut_back(&*medium)?;
+        if let Err(error) = medium.write_all_at(&frame, self.good_bytes) {
             // If this fails too, the next append tries it again before it
             // writes, and a restart drops the torn frame.
-            drop(self.shared.medium.truncate(self.good_bytes));
-            return Err(AppendError::Store(store_error(error.kind())));
+            drop(medium.truncate(self.good_bytes));
+            return Err(Fault::Store(io_error(&error)));
         }
-        if let Err(error) = self.shared.medium.sync() {
-            return Err(AppendError::Sync(error.kind()));
+        if let Err(error) = medium.sync() {
+            return Err(Fault::Sync(error.kind()));
         }
         let place = FramePlace {
             offset: self.good_bytes,
@@ -192,32 +393,31 @@ impl<M: Medium> Writer<M> {
             .write()
             .apply(place, body, entries)
             // Each entry was checked against the same index just before.
-            .map_err(|_own_bug| AppendError::Sync(io::ErrorKind::InvalidData))
+            .map_err(|_own_bug| Fault::Sync(io::ErrorKind::InvalidData))
     }
 
     /// Removes what an earlier append left behind, if it could not do so itself.
-    fn cut_back(&self) -> Result<(), StoreError> {
-        let medium = &self.shared.medium;
-        let length = medium
-            .length_bytes()
-            .map_err(|error| store_error(error.kind()))?;
+    fn cut_back(&self, medium: &F::File) -> Result<(), StoreError> {
+        let length = medium.length_bytes().map_err(|error| io_error(&error))?;
         if length == self.good_bytes {
             return Ok(());
         }
         medium
             .truncate(self.good_bytes)
-            .map_err(|error| store_error(error.kind()))
+            .map_err(|error| io_error(&error))
     }
 }
 
 struct SyncFailed(io::ErrorKind);
 
-enum AppendError {
+enum Fault {
+    /// Nothing was kept, and the store goes on.
     Store(StoreError),
+    /// Nothing is known.
     Sync(io::ErrorKind),
 }
 
-impl From<StoreError> for AppendError {
+impl From<StoreError> for Fault {
     fn from(error: StoreError) -> Self {
         Self::Store(error)
     }
@@ -268,14 +468,15 @@ impl Group {
     }
 }
 
-fn internal() -> StoreError {
+pub(super) fn internal() -> StoreError {
     StoreError::Io {
         kind: io::ErrorKind::Other,
     }
 }
 
-/// What a failed write means to the caller.
-fn store_error(kind: io::ErrorKind) -> StoreError {
+/// What a failed read or write means to the caller.
+pub(super) fn io_error(error: &io::Error) -> StoreError {
+    let kind = error.kind();
     if matches!(
         kind,
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge

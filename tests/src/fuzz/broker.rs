@@ -1,20 +1,19 @@
 //! What the shell reads: its configuration, the store's file, the messages of callers.
 
-use std::io;
 use std::path::Path;
 use std::str;
 
 use ::broker::grpc::convert;
 use ::broker::host_config::HostConfig;
-use ::broker::store::{EmbeddedStore, Medium};
+use ::broker::store::{CompactionPolicy, EmbeddedStore, FILE_NAME};
 use ::enclave::store::Log;
-use parking_lot::Mutex;
 use prost::Message;
 use proto::v1;
 use ring::rand::SystemRandom;
 
 use super::Target;
 use super::enclave::cipher;
+use crate::disk::Disk;
 
 pub(super) const HOST_CONFIG: Target = Target {
     name: "broker_host_config",
@@ -53,44 +52,6 @@ fn host_config_seeds() -> Vec<Vec<u8>> {
     vec![std::fs::read(sample).unwrap()]
 }
 
-/// A file in memory.
-struct Memory(Mutex<Vec<u8>>);
-
-impl Medium for Memory {
-    fn length_bytes(&self) -> io::Result<u64> {
-        Ok(u64::try_from(self.0.lock().len()).unwrap_or(u64::MAX))
-    }
-
-    fn read_exact_at(&self, out: &mut [u8], offset: u64) -> io::Result<()> {
-        let offset = usize::try_from(offset).map_err(io::Error::other)?;
-        let bytes = self.0.lock();
-        let from = bytes.get(offset..offset.saturating_add(out.len()));
-        out.copy_from_slice(from.ok_or(io::ErrorKind::UnexpectedEof)?);
-        Ok(())
-    }
-
-    fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        let offset = usize::try_from(offset).map_err(io::Error::other)?;
-        let mut file = self.0.lock();
-        let end = offset.saturating_add(bytes.len());
-        if file.len() < end {
-            file.resize(end, 0);
-        }
-        file[offset..end].copy_from_slice(bytes);
-        Ok(())
-    }
-
-    fn truncate(&self, length_bytes: u64) -> io::Result<()> {
-        let length = usize::try_from(length_bytes).map_err(io::Error::other)?;
-        self.0.lock().truncate(length);
-        Ok(())
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 /// A leaf of the control log as the store encodes it.
 fn leaf(bytes: &[u8]) -> Vec<u8> {
     let mut entry = vec![3];
@@ -103,11 +64,11 @@ const LEAVES: [&[u8]; 3] = [b"first leaf", b"second leaf", b"third leaf"];
 
 /// A store's file: it opens to a beginning of what was written, or not at all.
 fn store(input: &[u8]) -> bool {
-    let opened = EmbeddedStore::open_on(
-        Memory(Mutex::new(input.to_vec())),
-        Path::new("store.tk"),
+    let opened = EmbeddedStore::open_in(
+        Disk::with(FILE_NAME, input),
         cipher(),
         SystemRandom::new(),
+        CompactionPolicy::default(),
         Box::new(|_| {}),
     );
     let Ok((store, report)) = opened else {

@@ -9,6 +9,7 @@ mod doors;
 mod drain;
 mod judge;
 mod keyholders;
+mod kills;
 mod many_grants;
 mod providers;
 mod python;

@@ -7,4 +7,6 @@ mod gateway_refusals;
 mod grpc_refusals;
 mod hygiene;
 mod replays;
+mod row_swaps;
 mod state_files;
+mod store_bars;
