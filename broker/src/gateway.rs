@@ -30,7 +30,7 @@ use url::Url;
 
 use answer::Answer;
 use report::Report;
-use request::RequestBody;
+use request::{RequestBody, was_cut};
 
 use crate::events;
 use crate::refresher::Refresher;
@@ -152,6 +152,7 @@ impl Inner {
                 path: head.uri.path(),
                 query: head.uri.query(),
                 headers: &head.headers,
+                body_bytes: body.size_hint().exact(),
             };
             let now = self.shell.clock.now();
             self.shell
@@ -181,8 +182,16 @@ impl Inner {
 
         // Without a body it can be sent again.
         let again = body.is_end_stream().then(RequestBody::empty);
-        let body = RequestBody::new(body, report.sent());
-        let answer = self.send(report, &access, body).await?;
+        let max_bytes = report.admitted().max_body_bytes();
+        let body = RequestBody::new(body, report.sent(), max_bytes);
+        let answer = match self.send(report, &access, body).await {
+            Ok(answer) => answer,
+            Err(_) if was_cut(&report.sent(), max_bytes) => {
+                let too_large = report.admitted().body_too_large();
+                return Err(too_large.map_or(CallError::Malformed, CallError::Refused));
+            }
+            Err(error) => return Err(error),
+        };
         match again {
             Some(again) if answer.response.status() == StatusCode::UNAUTHORIZED => {
                 self.once_more(report, access, answer, again).await

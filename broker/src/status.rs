@@ -466,6 +466,7 @@ impl From<&AdminError> for Refusal {
             ),
             AdminError::Id { field, error } => Self::argument(field, error.to_string()),
             AdminError::Url { field, error } => Self::argument(field, error.to_string()),
+            AdminError::Template { field, error } => Self::argument(field, error.to_string()),
             AdminError::Scopes(error) => Self::argument("scopes", error.to_string()),
             AdminError::Field { field, rule } => Self::argument(field, *rule),
             AdminError::Deposit => Self::new(

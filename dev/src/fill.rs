@@ -249,7 +249,7 @@ impl Filler {
             profile: Profile::default(),
             targets: vec![Target {
                 name: TargetName::parse(names::TARGET)?,
-                api: Api::Gateway { base_url },
+                api: Api::behind_gateway(base_url),
             }],
         };
         self.new_or_there(enclave.create_provider(by, provider, &now))
@@ -302,6 +302,8 @@ impl Filler {
             scopes: self.scopes.clone(),
             created_at_s: 0,
             expires_at_s: None,
+            operations: Vec::new(),
+            hosts: Vec::new(),
         };
         let request = DepositRequest {
             grant,

@@ -112,6 +112,7 @@ pub async fn register(
                 api: Some(v1::target::Api::GatewayBaseUrl(format!(
                     "{provider_url}/api"
                 ))),
+                ..v1::Target::default()
             }],
             // A lab is in a hurry, and its provider answers at once.
             profile: Some(v1::ProviderProfile {

@@ -12,6 +12,7 @@ use crate::Enclave;
 use crate::authenticate::{AuthenticationError, Peer};
 use crate::http_url::HttpUrlError;
 use crate::ids::{IdError, TenantId, VendorId};
+use crate::operation::TemplateError;
 use crate::record::RecordError;
 use crate::scope::ScopeError;
 use crate::seal::SealError;
@@ -92,6 +93,14 @@ pub enum AdminError {
         field: &'static str,
         /// What is wrong.
         error: HttpUrlError,
+    },
+    /// A field is no path template.
+    #[error("{field}: {error}")]
+    Template {
+        /// The field.
+        field: &'static str,
+        /// What is wrong.
+        error: TemplateError,
     },
     /// The scopes are ill-formed.
     #[error("scopes: {0}")]

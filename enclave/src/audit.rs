@@ -41,6 +41,8 @@ pub(crate) enum Event<'a> {
         grant: &'a GrantId,
         client: &'a ClientId,
         target: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        operation: Option<&'a str>,
         method: &'a str,
         path_sha256: String,
         jti: &'a str,

@@ -21,6 +21,7 @@ use crate::freeze::Touched;
 use crate::http_url::HttpUrl;
 use crate::ids::{ClientId, GrantId, TargetName, TenantId};
 use crate::nonce::NonceError;
+use crate::operation::{Operation, OperationError};
 use crate::policy::Denied;
 use crate::proof::ProofError;
 use crate::rate::RateExceeded;
@@ -58,6 +59,8 @@ pub struct GatewayRequest<'a> {
     pub query: Option<&'a str>,
     /// Its headers.
     pub headers: &'a HeaderMap,
+    /// The size of its body in bytes, if it is known beforehand.
+    pub body_bytes: Option<u64>,
     /// What its connection proved.
     pub peer: &'a Peer,
 }
@@ -73,6 +76,8 @@ pub struct Admitted {
     pub client: ClientId,
     /// The target, for the service's own log.
     pub target: TargetName,
+    /// The operation, if the target lists some.
+    operation: Option<Operation>,
     method: Method,
     base_url: HttpUrl,
     path_and_query: String,
@@ -88,6 +93,19 @@ impl Admitted {
     #[must_use]
     pub fn touched(&self) -> Touched {
         self.touched.clone()
+    }
+
+    /// The most bytes that the body may have, if it is bounded.
+    #[must_use]
+    pub fn max_body_bytes(&self) -> Option<u64> {
+        self.operation.as_ref()?.max_body_bytes
+    }
+
+    /// The error for a body of more bytes than it may have; none if it is not bounded.
+    #[must_use]
+    pub fn body_too_large(&self) -> Option<GatewayError> {
+        let operation = self.operation.as_ref()?;
+        Some(operation.too_large(operation.max_body_bytes?).into())
     }
 }
 
@@ -177,6 +195,9 @@ pub enum GatewayError {
     /// The proof was used before, or no more can be remembered.
     #[error(transparent)]
     Replay(#[from] ReplayError),
+    /// It is none of the operations that are allowed.
+    #[error(transparent)]
+    Operation(#[from] OperationError),
     /// The client calls too often.
     #[error(transparent)]
     Rate(#[from] RateExceeded),

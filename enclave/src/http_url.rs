@@ -101,6 +101,38 @@ impl HttpUrl {
         }
     }
 
+    /// The same URL at a host below this one's: `a.b.example` below `b.example`. None if
+    /// this one's is an address or the other is not below it, in lower case and without
+    /// a dot at its end.
+    #[must_use]
+    pub fn at_host_below(&self, host: &str) -> Option<Self> {
+        let Some(Host::Domain(parent)) = self.0.host() else {
+            return None;
+        };
+        let labels = host.strip_suffix(parent)?.strip_suffix('.')?;
+        let is_label = |label: &str| {
+            (1..=63).contains(&label.len())
+                && label
+                    .bytes()
+                    .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+                && !label.starts_with('-')
+                && !label.ends_with('-')
+        };
+        if host.len() > 253 || !labels.split('.').all(is_label) {
+            return None;
+        }
+        let mut url = self.0.clone();
+        url.set_host(Some(host)).ok()?;
+        // A parser that reads another host into it (IDNA) is not followed.
+        (url.host_str() == Some(host)).then_some(Self(url))
+    }
+
+    /// Whether the host is a name of two labels or more.
+    #[must_use]
+    pub fn has_domain(&self) -> bool {
+        matches!(self.0.host(), Some(Host::Domain(name)) if name.contains('.'))
+    }
+
     /// The port.
     #[must_use]
     pub fn port(&self) -> u16 {

@@ -1,4 +1,5 @@
-//! Names of tenants, vendors, clients, providers, apps, grants and targets.
+//! Names of tenants, vendors, clients, providers, apps, grants, targets
+//! and operations.
 //!
 //! All share one grammar: 1 to 63 of `a-z`, `0-9` and single `-` inside, so that
 //! each is one safe URL segment and part of a DNS label.
@@ -141,6 +142,10 @@ id! {
 id! {
     /// A provider's target.
     TargetName
+}
+id! {
+    /// An operation of a target.
+    OperationId
 }
 
 #[cfg(test)]

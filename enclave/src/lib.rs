@@ -24,6 +24,7 @@ pub mod keys;
 pub mod log;
 pub mod mint;
 pub mod nonce;
+pub mod operation;
 pub mod pending;
 pub mod policy;
 pub mod profile;

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::http_url::HttpUrl;
 use crate::ids::{AppId, ClientId, GrantId, ProviderId, TargetName, TenantId, VendorId};
+use crate::operation::{Operation, OperationName};
 use crate::profile::Profile;
 use crate::scope::Scopes;
 use crate::spiffe::SpiffeId;
@@ -156,12 +157,31 @@ pub enum Api {
     Gateway {
         /// What the request's path is appended to.
         base_url: HttpUrl,
+        /// Whether each tenant has a host of its own below that of `base_url`, which its
+        /// grant names.
+        #[serde(default)]
+        tenant_hosts: bool,
+        /// What may be called there; empty: every method and path.
+        #[serde(default)]
+        operations: Vec<Operation>,
     },
     /// It trusts this issuer and checks tokens itself.
     Direct {
         /// Its resource indicator [RFC 8707].
         resource: String,
     },
+}
+
+impl Api {
+    /// A whole API behind the gateway: every method and path below `base_url`.
+    #[must_use]
+    pub fn behind_gateway(base_url: HttpUrl) -> Self {
+        Self::Gateway {
+            base_url,
+            tenant_hosts: false,
+            operations: Vec::new(),
+        }
+    }
 }
 
 /// A vendor's registration at a provider.
@@ -222,4 +242,40 @@ pub struct Grant {
     /// When it ends, Unix time in seconds, if its owner set an end.
     #[serde(default)]
     pub expires_at_s: Option<u64>,
+    /// The operations that may be called; empty: all that the targets have.
+    #[serde(default)]
+    pub operations: Vec<OperationName>,
+    /// The hosts of its targets that have one for each tenant.
+    #[serde(default)]
+    pub hosts: Vec<TargetHost>,
+}
+
+/// The host of a tenant's own at a target.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TargetHost {
+    /// The target.
+    pub target: TargetName,
+    /// The host, below that of the target's base URL.
+    pub host: String,
+}
+
+impl Grant {
+    /// The tenant's own host at a target, if the grant names one.
+    #[must_use]
+    pub fn host_at(&self, target: &TargetName) -> Option<&str> {
+        self.hosts
+            .iter()
+            .find(|host| host.target == *target)
+            .map(|host| host.host.as_str())
+    }
+
+    /// Whether the grant allows an operation of a target.
+    #[must_use]
+    pub fn allows(&self, target: &TargetName, operation: &Operation) -> bool {
+        self.operations.is_empty()
+            || self
+                .operations
+                .iter()
+                .any(|name| name.target == *target && name.operation == operation.id)
+    }
 }

@@ -28,11 +28,13 @@ use crate::issue::{Binding, Door, IssueError, IssueRequest, Issued, PATH};
 use crate::keys::authority::HostName;
 use crate::keys::root::Unlocked;
 use crate::nonce::Role as NonceRole;
+use crate::operation::{Operation, OperationName, PathTemplate};
 use crate::pending::Pending;
 use crate::profile::Profile;
 use crate::rate::Rate;
 use crate::registry::{
-    Api, App, AuthMethod, Client, ClientKey, Grant, Provider, Rotation, Target, Tenant, Vendor,
+    Api, App, AuthMethod, Client, ClientKey, Grant, Provider, Rotation, Target, TargetHost, Tenant,
+    Vendor,
 };
 use crate::rewrap::OldRoot;
 use crate::scope::Scopes;
@@ -306,8 +308,18 @@ impl World {
             targets: vec![
                 target(
                     "api",
+                    Api::behind_gateway(HttpUrl::parse("http://127.0.0.1:1/api").unwrap()),
+                ),
+                target(
+                    "listed",
                     Api::Gateway {
-                        base_url: HttpUrl::parse("http://127.0.0.1:1/api").unwrap(),
+                        base_url: HttpUrl::parse("https://my.crm.example/v1").unwrap(),
+                        tenant_hosts: true,
+                        operations: vec![
+                            operation("people-list", "GET", "/people", None),
+                            operation("people-get", "GET", "/people/{id:integer}", None),
+                            operation("people-add", "POST", "/people", Some(64)),
+                        ],
                     },
                 ),
                 target(
@@ -400,7 +412,43 @@ impl World {
             scopes: Scopes::parse(["contacts.read", "contacts.write"]).unwrap(),
             created_at_s: 0,
             expires_at_s: None,
+            operations: Vec::new(),
+            hosts: Vec::new(),
         }
+    }
+
+    /// A grant that has a target with operations and hosts of tenants.
+    pub(crate) fn listed_grant(&self) -> Grant {
+        Grant {
+            id: id::<GrantId>("listed"),
+            targets: vec![id("listed")],
+            operations: ["people-list", "people-add"]
+                .map(|name| OperationName::parse(&format!("listed/{name}")).unwrap())
+                .to_vec(),
+            hosts: vec![TargetHost {
+                target: id("listed"),
+                host: "acme.my.crm.example".into(),
+            }],
+            ..self.grant()
+        }
+    }
+
+    /// Deposits a grant as it is.
+    pub(crate) fn deposit_grant(&self, grant: Grant) -> Result<(), AdminError> {
+        let sealed = self.seal(
+            grant.tenant.as_str(),
+            grant.app.as_str(),
+            grant.id.as_str(),
+            "refresh-token",
+            "t",
+        );
+        let request = DepositRequest {
+            grant,
+            sealed_refresh_token: &sealed,
+        };
+        let pending = self.enclave.deposit(self.admin(), request, &self.now)?;
+        self.settle(pending);
+        Ok(())
     }
 
     pub(crate) fn deposit(&self, token: &str) -> Result<(), AdminError> {
@@ -575,4 +623,19 @@ pub(crate) struct Asking {
     pub(crate) grant: Option<String>,
     pub(crate) resource: String,
     pub(crate) scopes: Vec<String>,
+}
+
+/// An operation with one query name; with a bound it takes JSON.
+fn operation(name: &str, method: &str, path: &str, max_body_bytes: Option<u64>) -> Operation {
+    Operation {
+        id: id(name),
+        method: method.into(),
+        path: PathTemplate::parse(path).unwrap(),
+        query: vec!["page".into()],
+        content_types: max_body_bytes
+            .map(|_| "application/json".into())
+            .into_iter()
+            .collect(),
+        max_body_bytes,
+    }
 }

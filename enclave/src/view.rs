@@ -234,6 +234,8 @@ impl View {
             scopes,
             created_at_s: _,
             expires_at_s: _,
+            operations,
+            hosts,
         } = grant;
         if let Some((known, _)) = self.custody.get_key_value(id) {
             *id = known.clone();
@@ -249,6 +251,15 @@ impl View {
             target.share(&mut self.names);
         }
         scopes.share(&mut self.scopes);
+        operations.shrink_to_fit();
+        for name in operations {
+            name.target.share(&mut self.names);
+            name.operation.share(&mut self.names);
+        }
+        hosts.shrink_to_fit();
+        for host in hosts {
+            host.target.share(&mut self.names);
+        }
     }
 
     /// The first subject of what is touched that a freeze covers.

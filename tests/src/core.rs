@@ -242,9 +242,7 @@ impl Core {
             profile: Profile::default(),
             targets: vec![Target {
                 name: id("api"),
-                api: Api::Gateway {
-                    base_url: url("http://127.0.0.1:1/api"),
-                },
+                api: Api::behind_gateway(url("http://127.0.0.1:1/api")),
             }],
         };
         self.settle(e.create_provider(by, provider, now).expect("a provider"))
@@ -282,6 +280,8 @@ impl Core {
                 scopes: Scopes::parse(["contacts.read"]).expect("a scope"),
                 created_at_s: 0,
                 expires_at_s: None,
+                operations: Vec::new(),
+                hosts: Vec::new(),
             },
             sealed_refresh_token: &sealed,
         };

@@ -14,6 +14,7 @@ pub mod keyholders;
 pub mod life;
 pub mod process;
 pub mod stack;
+pub mod targets;
 pub mod wait;
 pub mod web_client;
 pub mod witnesses;

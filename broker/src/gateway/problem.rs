@@ -2,6 +2,7 @@
 //! and the challenge of RFC 9449 §7.1.
 
 use enclave::gateway::{AnswerError, GatewayError};
+use enclave::operation::OperationError;
 use enclave::policy::Denied;
 use enclave::refresh::RefreshError;
 use enclave::replay::ReplayError;
@@ -185,6 +186,7 @@ fn refused(error: &GatewayError) -> Problem {
             "too many requests in this time span",
         )
         .retry(60),
+        GatewayError::Operation(error) => operation(error),
         GatewayError::Rate(exceeded) => Problem::new(
             StatusCode::TOO_MANY_REQUESTS,
             "RATE_LIMITED",
@@ -194,6 +196,21 @@ fn refused(error: &GatewayError) -> Problem {
         GatewayError::Denied(denied) => denied_problem(denied),
         GatewayError::Internal(_) => internal(),
     }
+}
+
+fn operation(error: &OperationError) -> Problem {
+    let (status, reason) = match error {
+        OperationError::Unknown | OperationError::NotGranted(_) => {
+            (StatusCode::FORBIDDEN, "OPERATION_NOT_ALLOWED")
+        }
+        OperationError::Query(_) => (StatusCode::FORBIDDEN, "QUERY_NOT_ALLOWED"),
+        OperationError::ContentType(_) => (
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "CONTENT_TYPE_NOT_ALLOWED",
+        ),
+        OperationError::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "BODY_TOO_LARGE"),
+    };
+    Problem::new(status, reason, error.to_string())
 }
 
 fn denied_problem(denied: &Denied) -> Problem {

@@ -3,10 +3,14 @@
 use enclave::admin::{AdminError, GrantView, PageRequest};
 use enclave::freeze::{Freeze, Subject};
 use enclave::http_url::HttpUrl;
-use enclave::ids::{AppId, ClientId, GrantId, ProviderId, TargetName, TenantId, VendorId};
+use enclave::ids::{
+    AppId, ClientId, GrantId, OperationId, ProviderId, TargetName, TenantId, VendorId,
+};
+use enclave::operation::{Operation, OperationName, PathTemplate};
 use enclave::profile::Profile;
 use enclave::registry::{
-    Api, App, AuthMethod, Client, ClientKey, Grant, Provider, Rotation, Target, Tenant, Vendor,
+    Api, App, AuthMethod, Client, ClientKey, Grant, Provider, Rotation, Target, TargetHost, Tenant,
+    Vendor,
 };
 use enclave::scope::Scopes;
 use enclave::spiffe::SpiffeId;
@@ -241,13 +245,93 @@ fn target(message: v1::Target) -> Result<Target, AdminError> {
     let api = match present("provider.targets.api", message.api)? {
         v1::target::Api::GatewayBaseUrl(text) => Api::Gateway {
             base_url: url("provider.targets.gateway_base_url", &text)?,
+            tenant_hosts: message.tenant_hosts,
+            operations: message
+                .operations
+                .into_iter()
+                .map(operation)
+                .collect::<Result<_, _>>()?,
         },
+        v1::target::Api::Resource(_) if message.tenant_hosts || !message.operations.is_empty() => {
+            return Err(AdminError::Field {
+                field: "provider.targets",
+                rule: "operations and tenant hosts are for targets behind the gateway",
+            });
+        }
         v1::target::Api::Resource(resource) => Api::Direct { resource },
     };
     Ok(Target {
         name: target_name("provider.targets.name", &message.name)?,
         api,
     })
+}
+
+fn operation(message: v1::Operation) -> Result<Operation, AdminError> {
+    let v1::Operation {
+        id,
+        method,
+        path,
+        query,
+        content_types,
+        max_body_bytes,
+    } = message;
+    let id = OperationId::parse(&id).map_err(|error| AdminError::Id {
+        field: "provider.targets.operations.id",
+        error,
+    })?;
+    let path = PathTemplate::parse(&path).map_err(|error| AdminError::Template {
+        field: "provider.targets.operations.path",
+        error,
+    })?;
+    Ok(Operation {
+        id,
+        method,
+        path,
+        query,
+        content_types,
+        max_body_bytes,
+    })
+}
+
+fn operation_message(operation: Operation) -> v1::Operation {
+    let Operation {
+        id,
+        method,
+        path,
+        query,
+        content_types,
+        max_body_bytes,
+    } = operation;
+    v1::Operation {
+        id: id.into(),
+        method,
+        path: path.into(),
+        query,
+        content_types,
+        max_body_bytes,
+    }
+}
+
+fn target_message(target: Target) -> v1::Target {
+    let name = target.name.into();
+    match target.api {
+        Api::Gateway {
+            base_url,
+            tenant_hosts,
+            operations,
+        } => v1::Target {
+            name,
+            api: Some(v1::target::Api::GatewayBaseUrl(base_url.into())),
+            operations: operations.into_iter().map(operation_message).collect(),
+            tenant_hosts,
+        },
+        Api::Direct { resource } => v1::Target {
+            name,
+            api: Some(v1::target::Api::Resource(resource)),
+            operations: Vec::new(),
+            tenant_hosts: false,
+        },
+    }
 }
 
 /// The message for a provider.
@@ -258,15 +342,7 @@ pub fn provider_message(provider: Provider) -> v1::Provider {
         Rotation::Grace => v1::RotationProfile::Grace,
         Rotation::Never => v1::RotationProfile::Never,
     };
-    let targets = provider.targets.into_iter().map(|target| v1::Target {
-        name: target.name.into(),
-        api: Some(match target.api {
-            Api::Gateway { base_url } => {
-                v1::target::Api::GatewayBaseUrl(base_url.as_str().to_owned())
-            }
-            Api::Direct { resource } => v1::target::Api::Resource(resource),
-        }),
-    });
+    let targets = provider.targets.into_iter().map(target_message);
     v1::Provider {
         id: provider.id.into(),
         token_endpoint: provider.token_endpoint.as_str().to_owned(),
@@ -342,7 +418,40 @@ pub fn grant(message: v1::Grant) -> Result<Grant, AdminError> {
         scopes: Scopes::parse(&message.scopes).map_err(AdminError::Scopes)?,
         created_at_s: 0,
         expires_at_s: Some(message.expires_at_s).filter(|end_s| *end_s != 0),
+        operations: message
+            .operations
+            .iter()
+            .map(|name| operation_name(name))
+            .collect::<Result<_, _>>()?,
+        hosts: message
+            .hosts
+            .into_iter()
+            .map(target_host)
+            .collect::<Result<_, _>>()?,
     })
+}
+
+fn operation_name(text: &str) -> Result<OperationName, AdminError> {
+    OperationName::parse(text).map_err(|error| AdminError::Id {
+        field: "grant.operations",
+        error,
+    })
+}
+
+fn target_host(message: v1::TargetHost) -> Result<TargetHost, AdminError> {
+    let v1::TargetHost { target, host } = message;
+    Ok(TargetHost {
+        target: target_name("grant.hosts.target", &target)?,
+        host,
+    })
+}
+
+fn target_host_message(host: TargetHost) -> v1::TargetHost {
+    let TargetHost { target, host } = host;
+    v1::TargetHost {
+        target: target.into(),
+        host,
+    }
 }
 
 /// The message for a grant as its owner sees it.
@@ -374,6 +483,8 @@ pub fn grant_message(view: GrantView) -> v1::Grant {
             .told
             .map(|told| told.word().to_owned())
             .unwrap_or_default(),
+        operations: grant.operations.into_iter().map(Into::into).collect(),
+        hosts: grant.hosts.into_iter().map(target_host_message).collect(),
     }
 }
 

@@ -212,7 +212,7 @@ impl Door {
         let base_url = HttpUrl::parse("http://127.0.0.1:1/api").unwrap();
         let api = Target {
             name: id("api"),
-            api: Api::Gateway { base_url },
+            api: Api::behind_gateway(base_url),
         };
         let provider = Provider {
             id: id("crm"),
@@ -261,6 +261,8 @@ impl Door {
                 scopes: Scopes::parse(["contacts.read", "contacts.write"]).unwrap(),
                 created_at_s: 0,
                 expires_at_s: None,
+                operations: Vec::new(),
+                hosts: Vec::new(),
             },
             sealed_refresh_token: &sealed,
         };

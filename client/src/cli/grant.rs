@@ -23,7 +23,7 @@ pub(crate) enum GrantCommand {
     ///
     /// The token comes from a file or standard input, never from the command line. For a grant that exists it
     /// replaces the refresh token; the rest must then be equal.
-    #[command(after_long_help = manual!("  tokenkeep grant deposit --tenant acme --app crm --grant acme-crm --client sync \\\n      --target api --scope contacts.read --token-file refresh-token\n  tokenkeep grant deposit --tenant acme --app crm --grant acme-crm --client sync \\\n      --target api < refresh-token"))]
+    #[command(after_long_help = manual!("  tokenkeep grant deposit --tenant acme --app crm --grant acme-crm --client sync \\\n      --target api --scope contacts.read --token-file refresh-token\n  tokenkeep grant deposit --tenant acme --app crm --grant acme-crm --client sync \\\n      --target api < refresh-token\n  tokenkeep grant deposit --tenant acme --app crm --grant acme-crm --client sync --target api \\\n      --operation api/contacts-list --operation api/contacts-get \\\n      --host api=acme.my.crm.example --token-file refresh-token"))]
     Deposit(DepositArgs),
     /// List a tenant's grants
     #[command(after_long_help = manual!("  tokenkeep grant list --tenant acme\n  tokenkeep --json grant list --tenant acme"))]
@@ -78,6 +78,12 @@ pub(crate) struct DepositArgs {
     /// A target of the provider that tokens may be used at; repeat for more
     #[arg(long = "target", value_name = "TARGET", required = true)]
     targets: Vec<String>,
+    /// An operation that may be called; repeat for more [default: all that the targets have]
+    #[arg(long = "operation", value_name = "TARGET/OPERATION")]
+    operations: Vec<String>,
+    /// The tenant's own host at a target that has one for each tenant; repeat for more
+    #[arg(long = "host", value_name = "TARGET=HOST", value_parser = target_host)]
+    hosts: Vec<v1::TargetHost>,
     /// A scope that tokens may carry; repeat for more
     #[arg(long = "scope", value_name = "SCOPE")]
     scopes: Vec<String>,
@@ -137,6 +143,8 @@ impl DepositArgs {
             grant,
             clients,
             targets,
+            operations,
+            hosts,
             scopes,
             valid_days,
             token_file,
@@ -158,12 +166,24 @@ impl DepositArgs {
                 targets,
                 scopes,
                 expires_at_s,
+                operations,
+                hosts,
                 ..Default::default()
             }),
             sealed_refresh_token,
         };
         let made = answer(channel.grants().deposit_grant(request)).await?;
         output.record(&record(made.into_inner().grant.ok_or_else(no_grant)?))
+    }
+}
+
+fn target_host(text: &str) -> Result<v1::TargetHost, String> {
+    match text.split_once('=') {
+        Some((target, host)) if !target.is_empty() && !host.is_empty() => Ok(v1::TargetHost {
+            target: target.to_owned(),
+            host: host.to_owned(),
+        }),
+        Some(_) | None => Err("must be TARGET=HOST".to_owned()),
     }
 }
 
@@ -211,7 +231,13 @@ fn record(grant: v1::Grant) -> Record {
         revocation_pending,
         expires_at_s,
         provider_told,
+        operations,
+        hosts,
     } = grant;
+    let hosts = hosts
+        .iter()
+        .map(|v1::TargetHost { target, host }| format!("{target}={host}"));
+    let hosts: Vec<String> = hosts.collect();
     Record::new([
         ("id", json!(id)),
         ("tenant", json!(tenant)),
@@ -221,6 +247,8 @@ fn record(grant: v1::Grant) -> Record {
         ("frozen", json!(frozen)),
         ("clients", json!(clients)),
         ("targets", json!(targets)),
+        ("operations", json!(operations)),
+        ("hosts", json!(hosts)),
         ("resources", json!(resources)),
         ("scopes", json!(scopes)),
         ("created_at_s", json!(created_at_s)),
@@ -234,6 +262,22 @@ fn record(grant: v1::Grant) -> Record {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_host_is_one_of_a_target() {
+        let host = target_host("api=acme.crm.example").unwrap();
+        assert_eq!(
+            (host.target.as_str(), host.host.as_str()),
+            ("api", "acme.crm.example")
+        );
+        for text in ["", "api", "api=", "=host"] {
+            assert_eq!(
+                target_host(text),
+                Err("must be TARGET=HOST".to_owned()),
+                "{text}"
+            );
+        }
+    }
 
     #[test]
     fn an_unknown_state_is_never_shown_as_active() {

@@ -10,9 +10,10 @@ use crate::Enclave;
 use crate::audit::Event;
 use crate::custody::{Head, Phase};
 use crate::freeze::Touched;
+use crate::ids::OperationId;
 use crate::pending::Pending;
 use crate::record::{Place, Table};
-use crate::registry::{App, Grant};
+use crate::registry::{Api, App, Grant, Target};
 use crate::secret::RefreshToken;
 use crate::store::Batch;
 use crate::time::Now;
@@ -159,6 +160,19 @@ impl Enclave {
         if twice(grant.targets.len(), targets) {
             bounded("grant.targets", 0)?;
         }
+        for target in &grant.targets {
+            let known = provider.value.target(target);
+            check_target(grant, known.ok_or(AdminError::NotFound("target"))?)?;
+        }
+        let strays = grant
+            .operations
+            .iter()
+            .map(|name| &name.target)
+            .chain(grant.hosts.iter().map(|host| &host.target))
+            .any(|target| !grant.targets.contains(target));
+        if strays {
+            return Err(AdminError::NotFound("target"));
+        }
         Ok(())
     }
 
@@ -206,4 +220,55 @@ impl Enclave {
             .open_deposit(context, sealed)
             .ok_or(AdminError::Deposit)
     }
+}
+
+/// Checks what a grant says of one of its targets: operations that it has, and a host of the tenant's own exactly if
+/// it has one for each tenant.
+fn check_target(grant: &Grant, target: &Target) -> Result<(), AdminError> {
+    let mut named: Vec<&OperationId> = grant
+        .operations
+        .iter()
+        .filter(|name| name.target == target.name)
+        .map(|name| &name.operation)
+        .collect();
+    let hosts = grant.hosts.iter().filter(|host| host.target == target.name);
+    let hosts: Vec<&str> = hosts.map(|host| host.host.as_str()).collect();
+    let (known, hosts_fit) = match &target.api {
+        Api::Direct { .. } => (&[][..], hosts.is_empty()),
+        Api::Gateway {
+            base_url,
+            tenant_hosts,
+            operations,
+        } => {
+            let below = |host: &&str| base_url.at_host_below(host).is_some();
+            let fit = match hosts.as_slice() {
+                [] => !tenant_hosts,
+                [host] => *tenant_hosts && below(host),
+                _ => false,
+            };
+            (operations.as_slice(), fit)
+        }
+    };
+    if !hosts_fit {
+        return Err(AdminError::Field {
+            field: "grant.hosts",
+            rule: "one host below the base URL's for each target with tenant hosts, none for others",
+        });
+    }
+    // A grant that lists operations lists them for each target behind the gateway.
+    let lists = !grant.operations.is_empty();
+    let behind_gateway = matches!(target.api, Api::Gateway { .. });
+    let count = named.len();
+    named.sort();
+    named.dedup();
+    let all_known = named
+        .iter()
+        .all(|id| known.iter().any(|operation| operation.id == **id));
+    if (lists && behind_gateway && count == 0) || count != named.len() || !all_known {
+        return Err(AdminError::Field {
+            field: "grant.operations",
+            rule: "operations that the targets have, each once, and at least one for each target behind the gateway",
+        });
+    }
+    Ok(())
 }

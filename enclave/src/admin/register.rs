@@ -11,6 +11,7 @@ use crate::audit::Event;
 use crate::freeze::Touched;
 use crate::http_url::HttpUrl;
 use crate::ids::{ClientId, TenantId};
+use crate::operation::{self, Operation, OperationsError};
 use crate::pending::Pending;
 use crate::record::{Place, Table};
 use crate::registry::{Api, App, Client, Provider, Target, Tenant, Vendor};
@@ -353,7 +354,18 @@ impl Enclave {
                 });
             }
             match api {
-                Api::Gateway { base_url } => {
+                Api::Gateway {
+                    base_url,
+                    tenant_hosts,
+                    operations,
+                } => {
+                    check_operations(operations)?;
+                    if *tenant_hosts && !base_url.has_domain() {
+                        return Err(AdminError::Field {
+                            field: "provider.targets.tenant_hosts",
+                            rule: "the base URL's host must be a name of two labels or more",
+                        });
+                    }
                     if base_url.is_loopback() && !self.config.allow_loopback {
                         return Err(loopback_refused("provider.targets.gateway_base_url"));
                     }
@@ -379,6 +391,36 @@ impl Enclave {
         }
         Ok(())
     }
+}
+
+fn check_operations(operations: &[Operation]) -> Result<(), AdminError> {
+    operation::check(operations).map_err(|error| {
+        let (field, rule) = match error {
+            OperationsError::TooMany => ("provider.targets.operations", "at most 512"),
+            OperationsError::SameId => ("provider.targets.operations.id", "each id once"),
+            OperationsError::SamePath => (
+                "provider.targets.operations.path",
+                "each method and path once, whatever the parameters are called",
+            ),
+            OperationsError::Method => (
+                "provider.targets.operations.method",
+                "must be GET, POST, PUT, PATCH or DELETE",
+            ),
+            OperationsError::Query => (
+                "provider.targets.operations.query",
+                "at most 64 of 1 to 128 printable ASCII characters, or * alone",
+            ),
+            OperationsError::ContentType => (
+                "provider.targets.operations.content_types",
+                "at most 64 of type/subtype in lower case, or */* alone",
+            ),
+            OperationsError::Bound => (
+                "provider.targets.operations.max_body_bytes",
+                "only where content types are listed",
+            ),
+        };
+        AdminError::Field { field, rule }
+    })
 }
 
 fn check_client_keys(client: &Client) -> Result<(), AdminError> {

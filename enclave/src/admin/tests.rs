@@ -3,7 +3,10 @@
 use super::*;
 use crate::freeze::Subject;
 use crate::ids::{GrantId, TargetName};
-use crate::registry::{Api, Client, ClientKey, Grant, Rotation, Target, Tenant, Vendor};
+use crate::operation::{Operation, OperationName};
+use crate::registry::{
+    Api, Client, ClientKey, Grant, Rotation, Target, TargetHost, Tenant, Vendor,
+};
 use crate::spiffe::SpiffeId;
 use crate::testing::{ADMIN_SPKI, CLIENT_SPKI, GATEWAY, World, id, key};
 
@@ -508,4 +511,155 @@ fn pages_follow_each_other_and_end() {
         rule: "at most 1000",
     };
     assert_eq!(found, Err(expected));
+}
+
+#[test]
+fn a_grant_names_operations_and_hosts_that_its_targets_have() {
+    let world = world();
+    let by = world.admin();
+    let listed = || world.listed_grant();
+    assert_eq!(deposit(&world, by, listed()), Ok(()));
+    let operations = AdminError::Field {
+        field: "grant.operations",
+        rule: "operations that the targets have, each once, and at least one for each target behind the gateway",
+    };
+    let hosts = AdminError::Field {
+        field: "grant.hosts",
+        rule: "one host below the base URL's for each target with tenant hosts, none for others",
+    };
+    let name = |text| OperationName::parse(text).unwrap();
+    let host = |target: &str, host: &str| TargetHost {
+        target: id(target),
+        host: host.into(),
+    };
+    type Change<'a> = Box<dyn Fn(&mut Grant) + 'a>;
+    let at = |text: &'static str| -> Change<'_> {
+        Box::new(move |g: &mut Grant| g.hosts = vec![host("listed", text)])
+    };
+    let rows: Vec<(&str, Change<'_>, AdminError)> = vec![
+        (
+            "an operation that there is not",
+            Box::new(|g| g.operations.push(name("listed/people-kill"))),
+            operations.clone(),
+        ),
+        (
+            "one twice",
+            Box::new(|g| g.operations.push(name("listed/people-add"))),
+            operations.clone(),
+        ),
+        (
+            "none for a target behind the gateway",
+            Box::new(|g| g.targets.push(id("api"))),
+            operations.clone(),
+        ),
+        (
+            "one of a target that lists none",
+            Box::new(|g| {
+                g.targets = vec![id("api")];
+                g.hosts.clear();
+                g.operations = vec![name("api/people-list")];
+            }),
+            operations.clone(),
+        ),
+        (
+            "one of a target that is not the grant's",
+            Box::new(|g| g.operations.push(name("api/people-list"))),
+            AdminError::NotFound("target"),
+        ),
+        (
+            "a host of a target that is not the grant's",
+            Box::new(|g| g.hosts.push(host("api", "acme.my.crm.example"))),
+            AdminError::NotFound("target"),
+        ),
+        ("no host", Box::new(|g| g.hosts.clear()), hosts.clone()),
+        (
+            "two hosts",
+            Box::new(|g| g.hosts.push(host("listed", "other.my.crm.example"))),
+            hosts.clone(),
+        ),
+        ("the parent itself", at("my.crm.example"), hosts.clone()),
+        ("a host elsewhere", at("acme.evil.example"), hosts.clone()),
+        (
+            "one that ends the same",
+            at("evilmy.crm.example"),
+            hosts.clone(),
+        ),
+        ("an empty label", at(".my.crm.example"), hosts.clone()),
+        ("a path", at("evil.example/.my.crm.example"), hosts.clone()),
+        ("a port", at("evil.example:1.my.crm.example"), hosts.clone()),
+        ("user information", at("a@b.my.crm.example"), hosts.clone()),
+        ("upper case", at("Acme.my.crm.example"), hosts.clone()),
+        (
+            "a dot at the end",
+            at("acme.my.crm.example."),
+            hosts.clone(),
+        ),
+        ("a bad A-label", at("xn--0.my.crm.example"), hosts.clone()),
+        (
+            "a host for a target that has one for all",
+            Box::new(|g| {
+                g.targets = vec![id("api")];
+                g.operations.clear();
+                g.hosts = vec![host("api", "acme.my.crm.example")];
+            }),
+            hosts.clone(),
+        ),
+    ];
+    for (what, change, expected) in rows {
+        let mut grant = listed();
+        grant.id = id("other");
+        change(&mut grant);
+        assert_eq!(deposit(&world, by, grant), Err(expected), "{what}");
+    }
+}
+
+#[test]
+fn a_targets_operations_keep_the_rules() {
+    let world = world();
+    let by = world.admin();
+    let provider = |change: &dyn Fn(&mut Vec<Operation>)| {
+        let mut provider = world.provider();
+        provider.id = id("new");
+        for target in &mut provider.targets {
+            if let Api::Gateway { operations, .. } = &mut target.api
+                && target.name.as_str() == "listed"
+            {
+                change(operations);
+            }
+        }
+        let made = world.enclave.create_provider(by, provider, &world.now);
+        made.map(|_| ())
+    };
+    let field = |field, rule| Err(AdminError::Field { field, rule });
+    assert_eq!(provider(&|_| {}), Ok(()));
+    let found = provider(&|all| {
+        let first = all[0].clone();
+        all.push(first);
+    });
+    assert_eq!(
+        found,
+        field("provider.targets.operations.id", "each id once")
+    );
+    let found = provider(&|all| all[0].method = "HEAD".into());
+    assert_eq!(
+        found,
+        field(
+            "provider.targets.operations.method",
+            "must be GET, POST, PUT, PATCH or DELETE"
+        )
+    );
+    let mut single = world.provider();
+    single.id = id("single");
+    single.targets.truncate(1);
+    if let Api::Gateway { tenant_hosts, .. } = &mut single.targets[0].api {
+        *tenant_hosts = true;
+    }
+    let found = world.enclave.create_provider(by, single, &world.now);
+    assert_eq!(
+        found.map(|_| ()),
+        field(
+            "provider.targets.tenant_hosts",
+            "the base URL's host must be a name of two labels or more"
+        )
+    );
 }

@@ -13,6 +13,7 @@ use crate::audit::Event;
 use crate::ids::GrantId;
 use crate::mint::Confirmation;
 use crate::nonce::Role;
+use crate::operation::{self, Called, OperationError};
 use crate::pending::Pending;
 use crate::policy::{self, Ask, Denied};
 use crate::refresh::UpstreamAccess;
@@ -107,9 +108,39 @@ impl Enclave {
             .iter()
             .find(|target| target.name.as_str() == path.target)
             .ok_or(Denied::Resource)?;
-        let base_url = match &target.api {
-            Api::Gateway { base_url } => base_url,
-            Api::Direct { .. } => return Err(Denied::Resource.into()),
+        let Api::Gateway {
+            base_url,
+            tenant_hosts,
+            operations,
+        } = &target.api
+        else {
+            return Err(Denied::Resource.into());
+        };
+        let base_url = match (tenant_hosts, grant.value.host_at(&target.name)) {
+            (false, _) => base_url.clone(),
+            (true, host) => host
+                .and_then(|host| base_url.at_host_below(host))
+                .ok_or(Denied::Resource)?,
+        };
+
+        // Operation: what maps to none is refused, where the target lists some.
+        let called = Called {
+            method: request.method,
+            path: path.rest,
+            query: request.query,
+            headers: request.headers,
+            body_bytes: request.body_bytes,
+        };
+        let operation = match operations.as_slice() {
+            [] if grant.value.operations.is_empty() => None,
+            [] => return Err(OperationError::Unknown.into()),
+            operations => {
+                let operation = operation::find(operations, &called)?;
+                if !grant.value.allows(&target.name, operation) {
+                    return Err(OperationError::NotGranted(operation.id.clone()).into());
+                }
+                Some(operation.clone())
+            }
         };
 
         self.call_rates.take(&claims.client_id, now)?;
@@ -119,6 +150,7 @@ impl Enclave {
             grant: &grant_id,
             client: &claims.client_id,
             target: path.target,
+            operation: operation.as_ref().map(|operation| operation.id.as_str()),
             method: htm,
             path_sha256: hex_digest(path.rest.as_bytes()),
             jti: &claims.jti,
@@ -133,7 +165,7 @@ impl Enclave {
             path_and_query.push_str(query);
         }
         let references =
-            References::new(base_url, &path_and_query, &audience).ok_or(PathError::Form)?;
+            References::new(&base_url, &path_and_query, &audience).ok_or(PathError::Form)?;
         let admitted = Admitted {
             tenant: grant.value.tenant.clone(),
             jti: claims.jti,
@@ -142,8 +174,9 @@ impl Enclave {
             scopes: allowed.scopes,
             client: claims.client_id,
             target: target.name.clone(),
+            operation,
             method: request.method.clone(),
-            base_url: base_url.clone(),
+            base_url,
             path_and_query,
             headers: headers::request_headers(request.headers),
             touched: allowed.touched.clone(),

@@ -10,7 +10,7 @@ use super::*;
 use crate::freeze::Subject;
 use crate::nonce::Role;
 use crate::refresh::{Action, Begin, Cached, Event, UpstreamAccess, UpstreamAnswer};
-use crate::registry::Rotation;
+use crate::registry::{Grant, Rotation};
 use crate::secret::RawResponse;
 use crate::testing::{DIRECT, GATEWAY, World, id, key};
 
@@ -22,6 +22,7 @@ struct Calling {
     path: String,
     query: Option<String>,
     headers: HeaderMap,
+    body_bytes: Option<u64>,
     peer: Peer,
     /// What the proof says; made when the call is sent.
     proof: Proving,
@@ -53,6 +54,7 @@ fn call(world: &World, change: impl FnOnce(&mut Calling)) -> Result<Admitted, Ga
         path: PATH.into(),
         query: Some("a=1".into()),
         headers,
+        body_bytes: Some(0),
         peer: Peer::default(),
         proof: Proving {
             key: None,
@@ -81,6 +83,7 @@ fn call(world: &World, change: impl FnOnce(&mut Calling)) -> Result<Admitted, Ga
         path: &calling.path,
         query: calling.query.as_deref(),
         headers: &calling.headers,
+        body_bytes: calling.body_bytes,
         peer: &calling.peer,
     };
     let pending = world.enclave.admit(&request, &world.now)?;
@@ -472,4 +475,124 @@ fn a_completed_call_leaves_a_leaf() {
     assert_eq!(found.len(), leaves + 1);
     let text = String::from_utf8(found.last().unwrap().bytes.clone()).unwrap();
     assert!(text.contains("\"kind\":\"gateway_completed\""), "{text}");
+}
+
+const LISTED: &str = "/g/listed/listed";
+
+/// A call to the target that lists operations.
+fn call_listed(
+    world: &World,
+    method: Method,
+    rest: &str,
+    query: Option<&str>,
+    change: impl FnOnce(&mut Calling),
+) -> Result<Admitted, GatewayError> {
+    let token = world.ask(|ask| {
+        ask.grant = Some("listed".into());
+        ask.resource = format!("{GATEWAY}{LISTED}");
+    });
+    let token = token.unwrap().access_token;
+    call(world, |c| {
+        c.headers
+            .insert("authorization", format!("DPoP {token}").parse().unwrap());
+        c.path = format!("{LISTED}{rest}");
+        c.query = query.map(Into::into);
+        c.proof.htu = format!("{GATEWAY}{}", c.path);
+        c.proof.htm = method.to_string();
+        c.proof.token = Some(token);
+        c.method = method;
+        change(c);
+    })
+}
+
+#[test]
+fn a_listed_operation_goes_to_the_tenants_own_host() {
+    let world = World::new(Rotation::Strict);
+    world.deposit_grant(world.listed_grant()).unwrap();
+    let admitted = call_listed(&world, Method::GET, "/people", Some("page=2"), |_| {}).unwrap();
+    assert_eq!(admitted.base_url.as_str(), "https://acme.my.crm.example/v1");
+    assert_eq!(admitted.path_and_query, "/v1/people?page=2");
+    assert_eq!(admitted.max_body_bytes(), None);
+    let added = call_listed(&world, Method::POST, "/people", None, |c| {
+        header(&mut c.headers, "content-type", "application/json");
+        c.body_bytes = None;
+    });
+    let added = added.unwrap();
+    assert_eq!(added.max_body_bytes(), Some(64));
+    let too_large = OperationError::TooLarge {
+        operation: id("people-add"),
+        max_bytes: 64,
+    };
+    assert_eq!(added.body_too_large(), Some(too_large.into()));
+    let leaves = world.store.leaves.lock();
+    let text = String::from_utf8(leaves.last().unwrap().bytes.clone()).unwrap();
+    assert!(text.contains("\"kind\":\"gateway_call\""), "{text}");
+}
+
+#[test]
+fn a_call_that_is_no_operation_of_the_grant_is_refused() {
+    let world = World::new(Rotation::Strict);
+    world.deposit_grant(world.listed_grant()).unwrap();
+    let leaves = world.store.leaves.lock().len();
+    let refused = |method, rest: &str, query, body_bytes| {
+        let found = call_listed(&world, method, rest, query, |c| c.body_bytes = body_bytes);
+        found.map(|_| ()).unwrap_err()
+    };
+    let rows = [
+        // The target has it, the grant does not.
+        (
+            refused(Method::GET, "/people/7", None, Some(0)),
+            OperationError::NotGranted(id("people-get")),
+        ),
+        (
+            refused(Method::GET, "/other", None, Some(0)),
+            OperationError::Unknown,
+        ),
+        (
+            refused(Method::DELETE, "/people", None, Some(0)),
+            OperationError::Unknown,
+        ),
+        (
+            refused(Method::GET, "/people", Some("all=1"), Some(0)),
+            OperationError::Query(id("people-list")),
+        ),
+        (
+            refused(Method::GET, "/people", None, None),
+            OperationError::ContentType(id("people-list")),
+        ),
+        (
+            refused(Method::POST, "/people", None, Some(7)),
+            OperationError::ContentType(id("people-add")),
+        ),
+    ];
+    for (found, expected) in rows {
+        assert_eq!(found, expected.into());
+    }
+    // A token each, no call.
+    assert_eq!(world.store.leaves.lock().len(), leaves + 6);
+    // A grant that lists none has all that the target has, and no more.
+    let all = Grant {
+        id: id("all"),
+        operations: Vec::new(),
+        ..world.listed_grant()
+    };
+    world.deposit_grant(all).unwrap();
+    let call_all = |rest: &str| {
+        let token = world.ask(|ask| {
+            ask.grant = Some("all".into());
+            ask.resource = format!("{GATEWAY}/g/all/listed");
+        });
+        let token = token.unwrap().access_token;
+        let found = call(&world, |c| {
+            c.headers
+                .insert("authorization", format!("DPoP {token}").parse().unwrap());
+            c.path = format!("/g/all/listed{rest}");
+            c.query = None;
+            c.proof.htu = format!("{GATEWAY}{}", c.path);
+            c.proof.token = Some(token);
+        });
+        found.map(|_| ())
+    };
+    assert_eq!(call_all("/people/7"), Ok(()));
+    assert_eq!(call_all("/people/x"), Err(OperationError::Unknown.into()));
 }

@@ -133,6 +133,8 @@ fn message_seeds() -> Vec<Vec<u8>> {
     let target = |name: &str, api| v1::Target {
         name: name.to_owned(),
         api: Some(api),
+        operations: Vec::new(),
+        tenant_hosts: false,
     };
     let url = || "https://api.example/v1".to_owned();
     let tenant = v1::Tenant {
@@ -156,7 +158,18 @@ fn message_seeds() -> Vec<Vec<u8>> {
         revocation_endpoint: url(),
         rotation: v1::RotationProfile::Strict.into(),
         targets: vec![
-            target("api", v1::target::Api::GatewayBaseUrl(url())),
+            v1::Target {
+                operations: vec![v1::Operation {
+                    id: id(),
+                    method: "POST".to_owned(),
+                    path: "/v1/contacts/{id:integer}/{rest:path}".to_owned(),
+                    query: vec!["page".to_owned()],
+                    content_types: vec!["application/json".to_owned()],
+                    max_body_bytes: Some(1),
+                }],
+                tenant_hosts: true,
+                ..target("api", v1::target::Api::GatewayBaseUrl(url()))
+            },
             target("own", v1::target::Api::Resource(url())),
         ],
         profile: Some(v1::ProviderProfile {
@@ -179,6 +192,11 @@ fn message_seeds() -> Vec<Vec<u8>> {
         clients: vec![id()],
         targets: vec!["api".to_owned()],
         scopes: vec!["contacts.read".to_owned()],
+        operations: vec!["api/a-1".to_owned()],
+        hosts: vec![v1::TargetHost {
+            target: "api".to_owned(),
+            host: "acme.api.example".to_owned(),
+        }],
         ..Default::default()
     };
     let subject = v1::FreezeSubject {

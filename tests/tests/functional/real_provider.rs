@@ -35,6 +35,7 @@ async fn register(stack: &Stack, oidc: &OidcProvider) {
         targets: vec![v1::Target {
             name: names::TARGET.to_owned(),
             api: Some(v1::target::Api::GatewayBaseUrl(api.to_owned())),
+            ..v1::Target::default()
         }],
         profile: None,
         revocation_endpoint: String::new(),

@@ -3,6 +3,7 @@
 mod canaries;
 mod evidence;
 mod gateway_answers;
+mod gateway_operations;
 mod gateway_refusals;
 mod grpc_refusals;
 mod hygiene;

@@ -2,6 +2,7 @@
 
 mod app;
 mod client;
+mod operations;
 mod party;
 mod provider;
 

@@ -7,7 +7,7 @@ use serde_json::json;
 use tokenkeep::AttestedChannel;
 use tokenkeep::rpc_error::answer;
 
-use super::missing;
+use super::{missing, operations};
 use crate::cli::exit::manual;
 use crate::cli::failure::Failure;
 use crate::cli::output::Output;
@@ -18,7 +18,7 @@ use crate::cli::record::Record;
 #[derive(Debug, Subcommand)]
 pub(crate) enum ProviderCommand {
     /// Register a provider with its API hosts
-    #[command(after_long_help = manual!("  tokenkeep provider create crm-inc --token-endpoint https://login.crm.example/token \\\n      --gateway-target api=https://api.crm.example/v1\n  tokenkeep provider create own --token-endpoint https://login.own.example/token \\\n      --rotation never --direct-target api=https://api.own.example"))]
+    #[command(after_long_help = manual!("  tokenkeep provider create crm-inc --token-endpoint https://login.crm.example/token \\\n      --gateway-target api=https://api.crm.example/v1\n  tokenkeep provider create own --token-endpoint https://login.own.example/token \\\n      --rotation never --direct-target api=https://api.own.example\n\n  operations.json: [{\"id\": \"contacts-get\", \"method\": \"GET\", \"path\": \"/contacts/{id:integer}\"},\n    {\"id\": \"contacts-list\", \"method\": \"GET\", \"path\": \"/contacts\", \"query\": [\"page\"]}]\n  tokenkeep provider create crm-inc --token-endpoint https://login.crm.example/token \\\n      --gateway-target api=https://my.crm.example/v1 --tenant-hosts api --operations api=operations.json"))]
     Create {
         /// The id: 1 to 63 of a-z, 0-9 and single - inside
         id: String,
@@ -39,11 +39,18 @@ pub(crate) enum ProviderCommand {
         /// A bearer API behind the gateway; repeat for more
         #[arg(long = "gateway-target", value_name = "NAME=BASE_URL", value_parser = name_and_url)]
         gateway_targets: Vec<(String, String)>,
+        /// What may be called at a gateway target: a file with a JSON array of operations, each with id, method, path
+        /// and, if need be, query, content_types and max_body_bytes; repeat for more targets
+        #[arg(long = "operations", value_name = "NAME=FILE", value_parser = name_and_url)]
+        operations: Vec<(String, String)>,
+        /// A gateway target at which each tenant has a host of its own below that of the base URL; repeat for more
+        #[arg(long = "tenant-hosts", value_name = "NAME")]
+        tenant_hosts: Vec<String>,
         /// An API that trusts this issuer itself; repeat for more
         #[arg(long = "direct-target", value_name = "NAME=RESOURCE", value_parser = name_and_url)]
         direct_targets: Vec<(String, String)>,
         #[command(flatten)]
-        profile: ProfileArgs,
+        profile: Box<ProfileArgs>,
     },
     /// List the providers
     #[command(after_long_help = manual!("  tokenkeep provider list"))]
@@ -81,23 +88,32 @@ impl ProviderCommand {
                 revocation_endpoint,
                 rotation,
                 gateway_targets,
+                operations,
+                tenant_hosts,
                 direct_targets,
                 profile,
             } => {
+                let mut listed = operations::read(&operations)?;
                 let gateway = gateway_targets.into_iter();
                 let gateway = gateway.map(|(name, url)| (name, Api::GatewayBaseUrl(url)));
                 let direct = direct_targets.into_iter();
                 let direct = direct.map(|(name, resource)| (name, Api::Resource(resource)));
-                let targets = gateway.chain(direct).map(|(name, api)| v1::Target {
-                    name,
-                    api: Some(api),
-                });
+                let targets: Vec<v1::Target> = gateway
+                    .chain(direct)
+                    .map(|(name, api)| v1::Target {
+                        operations: listed.remove(&name).unwrap_or_default(),
+                        tenant_hosts: tenant_hosts.contains(&name),
+                        name,
+                        api: Some(api),
+                    })
+                    .collect();
+                operations::no_strays(&targets, listed.keys().chain(&tenant_hosts))?;
                 let request = v1::CreateProviderRequest {
                     provider: Some(v1::Provider {
                         id,
                         token_endpoint,
                         rotation: rotation.wire().into(),
-                        targets: targets.collect(),
+                        targets,
                         profile: Some(profile.wire()),
                         revocation_endpoint,
                     }),
@@ -211,12 +227,16 @@ fn record(provider: v1::Provider) -> Record {
         revocation_endpoint,
     } = provider;
     let profile = profile.unwrap_or_default();
+    let operations: Vec<_> = targets.iter().flat_map(operations::shown).collect();
     let targets: Vec<String> = targets
         .into_iter()
-        .map(|v1::Target { name, api }| match api {
-            Some(Api::GatewayBaseUrl(url)) => format!("{name}={url} (gateway)"),
-            Some(Api::Resource(resource)) => format!("{name}={resource} (direct)"),
-            None => format!("{name} (unknown)"),
+        .map(|target| match &target.api {
+            Some(Api::GatewayBaseUrl(url)) if target.tenant_hosts => {
+                format!("{}={url} (gateway, a host for each tenant)", target.name)
+            }
+            Some(Api::GatewayBaseUrl(url)) => format!("{}={url} (gateway)", target.name),
+            Some(Api::Resource(resource)) => format!("{}={resource} (direct)", target.name),
+            None => format!("{} (unknown)", target.name),
         })
         .collect();
     Record::new([
@@ -225,6 +245,7 @@ fn record(provider: v1::Provider) -> Record {
         ("revocation_endpoint", json!(revocation_endpoint)),
         ("rotation", json!(rotation_name(rotation))),
         ("targets", json!(targets)),
+        ("operations", json!(operations)),
         ("quiet_ms", json!(profile.quiet_ms)),
         ("deadline_ms", json!(profile.deadline_ms)),
         ("idle_lifetime_s", json!(profile.idle_lifetime_s)),
