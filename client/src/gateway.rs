@@ -1,6 +1,10 @@
 //! Calls an API through the enclave's gateway, with a token and a proof of its own for each attempt.
 
+mod bodies;
+
+use std::error::Error as StdError;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -23,9 +27,20 @@ use crate::origin::Origin;
 use crate::resource_url::{ResourceUrl, ResourceUrlError};
 use crate::token_client::{TokenClient, TokenError, TokenRequest};
 use crate::transport::{Transport, TransportError};
+use bodies::{Opening, open};
+
+pub use bodies::AnswerBody;
 
 /// How long an answer may be silent before it is given up.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A body up to this size is held in memory, so that the request can be sent again with another nonce or token; a
+/// longer one streams, and is sent once.
+pub const REPLAY_BYTES: usize = 256 << 10;
+
+/// After this time without an answer a nonce is asked for before a body is sent that can't be sent again, in
+/// milliseconds. The gateway takes nonces for some minutes.
+const NONCE_FRESH_MS: u64 = 60_000;
 
 const DPOP: HeaderName = HeaderName::from_static("dpop");
 const DPOP_NONCE: HeaderName = HeaderName::from_static("dpop-nonce");
@@ -57,6 +72,19 @@ pub struct GatewayRequest {
     pub headers: HeaderMap,
     /// The body, whole, because an attempt may have to be repeated.
     pub body: Bytes,
+    /// The scopes that the token is to carry; none for all of the grant.
+    pub scopes: Vec<String>,
+}
+
+/// What is to be called, but for its body.
+#[derive(Debug, Clone)]
+pub struct GatewayHead {
+    /// The method.
+    pub method: Method,
+    /// `{gateway}/g/{grant}/{target}` and what follows.
+    pub url: String,
+    /// Headers for the API; the gateway lets pass what its allow-list has.
+    pub headers: HeaderMap,
     /// The scopes that the token is to carry; none for all of the grant.
     pub scopes: Vec<String>,
 }
@@ -93,6 +121,9 @@ pub enum CallError {
     /// The gateway was not reached.
     #[error(transparent)]
     Transport(#[from] TransportError),
+    /// The body of the request could not be read.
+    #[error("the request's body broke off")]
+    RequestBody(#[source] Box<dyn StdError + Send + Sync>),
     /// The answer broke off.
     #[error("the answer broke off")]
     Body(#[source] hyper::Error),
@@ -113,6 +144,8 @@ pub struct GatewayClient {
     gateway_origin: String,
     tokens: Arc<TokenClient>,
     nonces: NonceCache,
+    /// When the newest nonce came.
+    learned_ms: AtomicU64,
 }
 
 impl GatewayClient {
@@ -139,7 +172,14 @@ impl GatewayClient {
             gateway_origin,
             tokens,
             nonces: NonceCache::default(),
+            learned_ms: AtomicU64::new(0),
         }
+    }
+
+    /// The origin of the enclave's gateway, with which the URLs of its resources begin.
+    #[must_use]
+    pub fn origin(&self) -> &str {
+        &self.gateway_origin
     }
 
     /// Sends a request; once more, with a new proof, if the gateway asks for another nonce.
@@ -148,45 +188,136 @@ impl GatewayClient {
     /// [`CallError`]. A refusal by gateway or API is an answer, not an error.
     pub async fn call(&self, request: &GatewayRequest) -> Result<GatewayResponse, CallError> {
         let GatewayRequest {
-            method: _,
+            method,
             url,
             headers,
-            body: _,
+            body,
             scopes,
         } = request;
-        let url = ResourceUrl::parse(url, &self.gateway_origin)?;
-        if let Some(name) = headers.keys().find(|name| RESERVED.contains(name)) {
-            return Err(CallError::Header { name: name.clone() });
-        }
-        let wanted = TokenRequest::new(url.grant(), url.resource()).with_scopes(scopes);
+        let head = GatewayHead {
+            method: method.clone(),
+            url: url.clone(),
+            headers: headers.clone(),
+            scopes: scopes.clone(),
+        };
+        let (url, wanted) = self.wanted(&head)?;
+        let whole = || Body::new(Full::new(body.clone()));
+        Ok(self.repeated(&head, &url, &wanted, whole).await?.into())
+    }
+
+    /// Sends a request whose body streams. As long as the body is short, this is [`Self::call`], and a token that
+    /// the gateway does not take any more is replaced once. A longer body is passed on as it comes, and sent once: a
+    /// refusal of token or proof is then an answer.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn forward<B>(
+        &self,
+        head: &GatewayHead,
+        body: B,
+    ) -> Result<GatewayResponse, CallError>
+    where
+        B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<Box<dyn StdError + Send + Sync>>,
+    {
+        let (url, wanted) = self.wanted(head)?;
+        let body = match open(body, REPLAY_BYTES)
+            .await
+            .map_err(CallError::RequestBody)?
+        {
+            Opening::Whole(body) => {
+                let whole = || Body::new(Full::new(body.clone()));
+                let answer = self.repeated(head, &url, &wanted, whole).await?;
+                let answer = match challenge(&answer).as_deref() {
+                    Some("invalid_token") => self.repeated(head, &url, &wanted, whole).await?,
+                    Some(_) | None => answer,
+                };
+                return Ok(answer.into());
+            }
+            Opening::More(body) => body,
+        };
+        self.fresh_nonce(&url).await?;
         let token = Box::pin(self.tokens.token(&wanted)).await?;
-        let mut answer = self.attempt(request, &url, &token).await?;
-        if self.learn(&answer) && challenge(&answer).as_deref() == Some("use_dpop_nonce") {
-            answer = self.attempt(request, &url, &token).await?;
-            self.learn(&answer);
-        }
+        let sent = body.sent();
+        let message = self.message(head, &url, &token, Body::new(body))?;
+        let answer = self.transport.send_streaming(message, &sent).await?;
+        self.learn(&answer);
         if challenge(&answer).as_deref() == Some("invalid_token") {
             self.tokens.forget(&wanted);
         }
-        let (head, body) = answer.into_parts();
-        Ok(GatewayResponse {
-            status: head.status,
-            headers: head.headers,
-            body,
-        })
+        Ok(answer.into())
+    }
+
+    /// The URL taken apart, and the token that is wanted for it.
+    fn wanted(&self, head: &GatewayHead) -> Result<(ResourceUrl, TokenRequest), CallError> {
+        let url = ResourceUrl::parse(&head.url, &self.gateway_origin)?;
+        if let Some(name) = head.headers.keys().find(|name| RESERVED.contains(name)) {
+            return Err(CallError::Header { name: name.clone() });
+        }
+        let wanted = TokenRequest::new(url.grant(), url.resource()).with_scopes(&head.scopes);
+        Ok((url, wanted))
+    }
+
+    /// Sends what can be sent again; once more if the gateway asks for another nonce.
+    async fn repeated(
+        &self,
+        head: &GatewayHead,
+        url: &ResourceUrl,
+        wanted: &TokenRequest,
+        body: impl Fn() -> Body,
+    ) -> Result<http::Response<Incoming>, CallError> {
+        let token = Box::pin(self.tokens.token(wanted)).await?;
+        let attempt = || self.message(head, url, &token, body());
+        let mut answer = self.transport.send(attempt()?).await?;
+        if self.learn(&answer) && challenge(&answer).as_deref() == Some("use_dpop_nonce") {
+            answer = self.transport.send(attempt()?).await?;
+            self.learn(&answer);
+        }
+        if challenge(&answer).as_deref() == Some("invalid_token") {
+            self.tokens.forget(wanted);
+        }
+        Ok(answer)
+    }
+
+    /// Sees to it that the next proof has a nonce that the gateway takes: any refusal carries one.
+    async fn fresh_nonce(&self, url: &ResourceUrl) -> Result<(), CallError> {
+        let since = self
+            .tokens
+            .monotonic_ms()
+            .saturating_sub(self.learned_ms.load(Ordering::Relaxed));
+        let known = self
+            .nonces
+            .newest(self.transport.origin(), Role::Gateway)
+            .is_some();
+        if known && since < NONCE_FRESH_MS {
+            return Ok(());
+        }
+        let message = http::Request::builder()
+            .method(Method::HEAD)
+            .uri(format!(
+                "{}{}",
+                self.transport.origin(),
+                url.path_and_query()
+            ))
+            .version(Version::HTTP_2)
+            .body(Body::empty())?;
+        let answer = self.transport.send(message).await?;
+        self.learn(&answer);
+        Ok(())
     }
 
     /// One attempt, with a proof of its own.
-    async fn attempt(
+    fn message(
         &self,
-        request: &GatewayRequest,
+        head: &GatewayHead,
         url: &ResourceUrl,
         token: &AccessToken,
-    ) -> Result<http::Response<Incoming>, CallError> {
+        body: Body,
+    ) -> Result<http::Request<Body>, CallError> {
         let nonce = self.nonces.newest(self.transport.origin(), Role::Gateway);
         let jti = random_jti(&SystemRandom::new())?;
         let proof = self.tokens.signer().proof(&ProofParams {
-            htm: request.method.as_str(),
+            htm: head.method.as_str(),
             htu: url.htu(),
             iat_s: self.tokens.proof_time_s(),
             jti: &jti,
@@ -198,18 +329,18 @@ impl GatewayClient {
         authorization.set_sensitive(true);
         let uri = format!("{}{}", self.transport.origin(), url.path_and_query());
         let mut message = http::Request::builder()
-            .method(request.method.clone())
+            .method(head.method.clone())
             .uri(uri)
             .version(Version::HTTP_2)
-            .body(Body::new(Full::new(request.body.clone())))?;
+            .body(body)?;
         let headers = message.headers_mut();
-        *headers = request.headers.clone();
+        *headers = head.headers.clone();
         headers.insert(header::AUTHORIZATION, authorization);
         headers.insert(
             DPOP,
             HeaderValue::from_str(&proof).map_err(http::Error::from)?,
         );
-        Ok(self.transport.send(message).await?)
+        Ok(message)
     }
 
     /// Keeps the nonce that came with an answer; says whether there was one, exactly one.
@@ -217,6 +348,8 @@ impl GatewayClient {
         let mut values = answer.headers().get_all(DPOP_NONCE).iter();
         match (values.next().map(HeaderValue::to_str), values.next()) {
             (Some(Ok(nonce)), None) => {
+                self.learned_ms
+                    .store(self.tokens.monotonic_ms(), Ordering::Relaxed);
                 self.nonces
                     .learn(self.transport.origin(), Role::Gateway, nonce)
             }
@@ -233,7 +366,24 @@ impl std::fmt::Debug for GatewayClient {
     }
 }
 
+impl From<http::Response<Incoming>> for GatewayResponse {
+    fn from(answer: http::Response<Incoming>) -> Self {
+        let (head, body) = answer.into_parts();
+        Self {
+            status: head.status,
+            headers: head.headers,
+            body,
+        }
+    }
+}
+
 impl GatewayResponse {
+    /// Status, headers, and the body as one that another HTTP library can stream on.
+    #[must_use]
+    pub fn into_parts(self) -> (StatusCode, HeaderMap, AnswerBody) {
+        (self.status, self.headers, AnswerBody::new(self.body))
+    }
+
     /// The status.
     #[must_use]
     pub const fn status(&self) -> StatusCode {

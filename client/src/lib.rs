@@ -33,6 +33,7 @@
 //! | [`dpop_key`] | keys that tokens are bound to |
 //! | [`token_client`], [`access_token`] | tokens, kept until 80 % of their life |
 //! | [`gateway`], [`resource_url`] | calls through the gateway |
+//! | [`proxy`] | a local listener for programs that know nothing of tokens |
 //! | [`rpc_error`] | what a refusal says |
 //! | [`collateral`] | AMD's revocation lists and Intel's statements: fetched, and kept with a floor |
 //! | [`tls`], [`transport`] | connections |
@@ -52,6 +53,7 @@ pub mod keyholder;
 pub mod nonce_cache;
 pub mod origin;
 pub mod private_file;
+pub mod proxy;
 pub mod recovery;
 pub mod resource_url;
 pub mod rpc_error;
@@ -73,8 +75,9 @@ pub use clock::{Clock, SystemClock};
 pub use connection_proof::ProofError;
 pub use deposit::DepositRecipient;
 pub use dpop_key::{DpopKey, Signer};
-pub use gateway::{GatewayClient, GatewayRequest, GatewayResponse};
+pub use gateway::{GatewayClient, GatewayHead, GatewayRequest, GatewayResponse};
 pub use origin::Origin;
+pub use proxy::Proxy;
 pub use rpc_error::RpcError;
 pub use tls::ClientIdentity;
 pub use token_client::{TokenClient, TokenRequest};

@@ -221,6 +221,11 @@ impl TokenClient {
         self.issuer.clock.unix_time_s()
     }
 
+    /// See [`Clock::monotonic_ms`].
+    pub(crate) fn monotonic_ms(&self) -> u64 {
+        self.issuer.clock.monotonic_ms()
+    }
+
     /// What signs the proofs.
     #[must_use]
     pub fn signer(&self) -> &Arc<dyn Signer> {

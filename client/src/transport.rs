@@ -4,6 +4,7 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -219,6 +220,33 @@ impl Transport {
                 after: ANSWER_TIMEOUT,
             })
         })
+    }
+
+    /// Sends a request whose body streams and waits for the head of its answer, as long as `sent`, the bytes of the
+    /// body that were taken, rises.
+    ///
+    /// # Errors
+    /// [`TransportError`].
+    pub(crate) async fn send_streaming(
+        &self,
+        request: http::Request<Body>,
+        sent: &AtomicU64,
+    ) -> Result<http::Response<Incoming>, TransportError> {
+        let shared = &self.shared;
+        let mut sending = Box::pin(shared.send(request));
+        loop {
+            let before = sent.load(Ordering::Relaxed);
+            match timeout(ANSWER_TIMEOUT, sending.as_mut()).await {
+                Ok(answer) => return answer,
+                Err(_elapsed) if sent.load(Ordering::Relaxed) != before => {}
+                Err(_elapsed) => {
+                    return Err(TransportError::Timeout {
+                        origin: shared.origin.clone(),
+                        after: ANSWER_TIMEOUT,
+                    });
+                }
+            }
+        }
     }
 }
 

@@ -228,6 +228,7 @@ impl From<CallError> for Failure {
                 Self::of(Exit::Usage, &error, "leave it out")
             }
             CallError::Signer(_) => Self::of(Exit::Usage, &error, "check --dpop-key"),
+            CallError::RequestBody(_) => Self::of(Exit::Usage, &error, "check --data"),
             CallError::Body(_) | CallError::Idle => Self::of(Exit::Unavailable, &error, UNREACHED),
         }
     }

@@ -13,6 +13,7 @@ mod measure;
 mod output;
 mod pages;
 mod policy;
+mod proxy;
 mod record;
 mod recovery;
 mod registry;
@@ -97,6 +98,14 @@ enum Command {
     /// for a status that is not 2xx.
     #[command(after_long_help = manual!("  tokenkeep call GET https://keep.example:8445/g/acme-crm/api/contacts --dpop-key dpop.key\n  tokenkeep call POST https://keep.example:8445/g/acme-crm/api/contacts \\\n      --data @contact.json -H 'Content-Type: application/json' --dpop-key dpop.key"))]
     Call(call::CallArgs),
+    /// Let programs that know nothing of tokens call an API through the gateway
+    ///
+    /// Listens on loopback or a Unix socket and adds token and proof to each request. Make it the base URL of an SDK,
+    /// or call it with curl; credentials that a program sends itself are left behind. Whoever reaches the listener
+    /// uses the grant: requests of web pages are refused, and a Unix socket is its owner's alone. SIGINT or SIGTERM
+    /// lets requests finish.
+    #[command(after_long_help = manual!("  tokenkeep proxy --grant acme-crm --target api --dpop-key dpop.key --listen 127.0.0.1:8080\n  curl http://127.0.0.1:8080/contacts\n\n  tokenkeep proxy --grant acme-crm --target api --dpop-key dpop.key --listen unix:crm.sock\n  curl --unix-socket crm.sock http://localhost/contacts\n\n  tokenkeep --json proxy --grant acme-crm --target api --dpop-key dpop.key   # prints the free port it took"))]
+    Proxy(proxy::ProxyArgs),
     /// Tenants: the organisations whose data is at stake
     #[command(subcommand)]
     Tenant(registry::TenantCommand),
@@ -174,6 +183,7 @@ impl Cli {
             }
             Command::Token(args) => token::run(args, &global.channel().await?, output).await?,
             Command::Call(args) => return call::run(args, &global.channel().await?, output).await,
+            Command::Proxy(args) => proxy::run(args, &global.channel().await?, output).await?,
             Command::Tenant(command) => {
                 registry::run_tenant(command, &global.channel().await?, output).await?;
             }
