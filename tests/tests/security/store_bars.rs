@@ -196,7 +196,11 @@ async fn state_bar_canary_an_early_acknowledgement_is_seen_when_writes_fail() {
 #[tokio::test]
 async fn a_full_disk_is_said_and_the_store_goes_on_when_there_is_room() {
     let disk = Disk::default();
-    let (store, _report) = open(&disk).unwrap();
+    // Nobody else touches the disk.
+    let policy = CompactionPolicy::default();
+    let end: OnSyncFailure = Box::new(|kind| panic!("a sync failed: {kind}"));
+    let (store, _report) =
+        EmbeddedStore::open_in(disk.clone(), cipher(), SystemRandom::new(), policy, end).unwrap();
     let (mut generation, mut refused) = (0, 0);
     for _ in 0..20 {
         disk.trouble_at(disk.operations(), Trouble::Fails(ErrorKind::StorageFull));
