@@ -16,6 +16,7 @@ pub mod host_config;
 pub mod hygiene;
 pub mod listener;
 pub mod log;
+pub mod offline;
 pub mod public;
 pub mod refresher;
 pub mod root;

@@ -16,6 +16,7 @@ use broker::files::read_bounded;
 use broker::host_config::{HostConfig, MAX_CONFIG_BYTES};
 use broker::hygiene;
 use broker::listener::{Shutdown, shutdown};
+use broker::offline::{self, StoreCommand};
 use broker::run::{Config, run as serve};
 use broker::telemetry;
 use clap::{Args, Parser, Subcommand};
@@ -33,6 +34,7 @@ static ALLOCATOR: hygiene::ZeroingAllocator = hygiene::ZEROING;
     after_help = "Examples:\n  \
         tokenkeepd config check --config /etc/tokenkeep/host.toml\n  \
         tokenkeepd run --config /etc/tokenkeep/host.toml\n  \
+        tokenkeepd store check\n  \
         tokenkeepd hw-selftest\n\n\
         Exit codes: 0 done, 1 refused or failed, 2 usage or unreadable.\n\
         To try the service without confidential hardware, use tokenkeep-dev."
@@ -53,6 +55,15 @@ enum Command {
         tokenkeepd hw-selftest --json\n\n\
         Exit codes: 0 all steps passed, 1 a step failed or there is no hardware.")]
     HwSelftest(HwSelftest),
+    /// Check, measure, export and import the state, while no service uses it.
+    #[command(after_help = "Examples:\n  \
+        tokenkeepd store check\n  \
+        tokenkeepd store --config /etc/tokenkeep/host.toml stats --json\n  \
+        tokenkeepd store export /backup/state.tkexport\n  \
+        tokenkeepd store import /backup/state.tkexport\n\n\
+        The root key opens as at a start of the service: keyholders are asked for their shares.\n\
+        Exit codes: 0 done, 1 refused or damaged, 2 usage or unreadable.")]
+    Store(Store),
     /// Look at configuration without running the service.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -70,6 +81,20 @@ struct HwSelftest {
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Args)]
+struct Store {
+    /// The host's configuration.
+    #[arg(
+        long,
+        value_name = "FILE",
+        global = true,
+        default_value = "/etc/tokenkeep/host.toml"
+    )]
+    config: PathBuf,
+    #[command(subcommand)]
+    command: StoreCommand,
 }
 
 #[derive(Subcommand)]
@@ -104,6 +129,7 @@ fn main() -> ExitCode {
     let result = match cli.command {
         Command::Run(file) => run(&file.config),
         Command::HwSelftest(args) => selftest(&args),
+        Command::Store(store) => run_store(&store),
         Command::Config(ConfigCommand::Check(check)) => check_config(&check),
     };
     match result {
@@ -168,6 +194,51 @@ fn run(path: &Path) -> anyhow::Result<ExitCode> {
     });
     match served {
         Ok(()) => Ok(ExitCode::SUCCESS),
+        Err(error) => {
+            complain(&format!("tokenkeepd: {error:#}"));
+            Ok(ExitCode::from(1))
+        }
+    }
+}
+
+fn run_store(store: &Store) -> anyhow::Result<ExitCode> {
+    hygiene::harden("tokenkeepd")?;
+    let path = &store.config;
+    let host = match read_host(path)? {
+        Ok(host) => host,
+        Err(faults) => {
+            for fault in faults {
+                complain(&format!("{}: {fault}", path.display()));
+            }
+            return Ok(ExitCode::from(2));
+        }
+    };
+    telemetry::init(telemetry::OFFLINE)?;
+    let attester = match HardwareAttester::detect() {
+        Ok(attester) => Arc::new(attester),
+        Err(missing) => {
+            complain(&format!("tokenkeepd: {missing}"));
+            return Ok(ExitCode::from(1));
+        }
+    };
+    // Signals are heard beside the work.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .context("no threads")?;
+    let done = runtime.block_on(async {
+        let (speaker, stop) = shutdown();
+        let signals = tokio::spawn(begin_at_signal(speaker)?);
+        let (mut out, mut progress) = (std::io::stdout().lock(), std::io::stderr());
+        let command = &store.command;
+        let done = offline::run(command, &host, attester, stop, &mut out, &mut progress);
+        let done = Box::pin(done).await;
+        signals.abort();
+        done.map_err(anyhow::Error::from)
+    });
+    match done {
+        Ok(well) => Ok(ExitCode::from(u8::from(!well))),
         Err(error) => {
             complain(&format!("tokenkeepd: {error:#}"));
             Ok(ExitCode::from(1))

@@ -415,7 +415,7 @@ async fn listen(
 }
 
 /// Whom the manifest trusts upstream.
-fn roots(manifest: &Manifest) -> RootCertStore {
+pub(crate) fn roots(manifest: &Manifest) -> RootCertStore {
     let mut roots = RootCertStore::empty();
     if manifest.tls().webpki_roots {
         roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());

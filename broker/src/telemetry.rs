@@ -29,6 +29,12 @@ pub enum TelemetryError {
     },
 }
 
+/// What a command that is no service says.
+pub const OFFLINE: Log = Log {
+    level: LogLevel::Warn,
+    format: LogFormat::Text,
+};
+
 /// Sends the events of the process to standard error.
 ///
 /// # Errors

@@ -217,7 +217,10 @@ impl Lab {
 
 impl LabFiles {
     /// The directory, made with mode 0700 if it is not there.
-    fn of_directory(dir: &Path) -> Result<Self, LabError> {
+    ///
+    /// # Errors
+    /// [`LabError::Directory`], [`LabError::NotALab`], [`LabError::Exposed`].
+    pub fn of_directory(dir: &Path) -> Result<Self, LabError> {
         use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
         let failed = |error| LabError::Directory {
             path: dir.to_owned(),

@@ -17,6 +17,7 @@
 //! | [`rollback`] | a disk that is put back, and found out |
 //! | [`fill`] | a state with many grants, to measure with |
 //! | [`up`] | the stack, kept running |
+//! | [`store`] | a state checked, measured, exported and imported |
 //! | [`stop`] | SIGTERM and SIGINT |
 
 pub mod demo;
@@ -32,5 +33,6 @@ pub mod screen;
 pub mod serve;
 pub mod stack;
 pub mod stop;
+pub mod store;
 pub mod thief;
 pub mod up;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::anyhow;
+use broker::offline::StoreCommand;
 use clap::builder::FalseyValueParser;
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use dev::fill::Amount;
@@ -70,6 +71,15 @@ enum Command {
   tokenkeep-dev fill --state lab --grants 1000
   tokenkeep-dev fill --state lab --grants 1000000 --tenants 1000 && tokenkeep-dev serve --state lab")]
     Fill(Fill),
+    /// Check, measure, export and import the state of a lab, while no service uses it
+    ///
+    /// What `tokenkeepd store` does, with the emulated chip.
+    #[command(after_help = "Examples:
+  tokenkeep-dev store --state lab check
+  tokenkeep-dev store --state lab stats --json
+  tokenkeep-dev store --state lab export state.tkexport
+  tokenkeep-dev store --state lab import state.tkexport")]
+    Store(Store),
 }
 
 #[derive(Debug, Args)]
@@ -129,6 +139,15 @@ struct Fill {
 }
 
 #[derive(Debug, Args)]
+struct Store {
+    /// A directory as `up --state` makes it
+    #[arg(long, value_name = "DIR", global = true, default_value = "lab")]
+    state: PathBuf,
+    #[command(subcommand)]
+    command: StoreCommand,
+}
+
+#[derive(Debug, Args)]
 struct Provider {
     /// The port on 127.0.0.1; 0 for a free one
     #[arg(long, default_value_t = 0)]
@@ -173,7 +192,9 @@ static ALLOCATOR: broker::hygiene::ZeroingAllocator = broker::hygiene::ZEROING;
 fn main() -> ExitCode {
     let cli = Cli::parse();
     match run(cli.command) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(true) => ExitCode::SUCCESS,
+        // What was found is told.
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             // The cause is in the line; there is nowhere else to say it.
             writeln!(io::stderr(), "tokenkeep-dev: {}", one_line(&error)).unwrap_or_default();
@@ -182,7 +203,8 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(command: Command) -> anyhow::Result<()> {
+/// Whether all is well.
+fn run(command: Command) -> anyhow::Result<bool> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -218,8 +240,11 @@ fn run(command: Command) -> anyhow::Result<()> {
                 Box::pin(dev::fill::fill(&state, amount)).await?;
             }
             Command::Provider(args) => dev::provider::run(provider_options(args)).await?,
+            Command::Store(Store { state, command }) => {
+                return Ok(Box::pin(dev::store::store(&state, &command)).await?);
+            }
         }
-        Ok(())
+        Ok(true)
     }))
 }
 

@@ -53,6 +53,20 @@ impl Ground {
         }
     }
 
+    /// Opens the root key of a state that is there, and changes nothing. None if it is to stop first.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub async fn unlock(&self, stop: &mut ShutdownSignal) -> Result<Option<Unlocked>, StartError> {
+        self.check_image()?;
+        let path = self.state_dir.join(ENVELOPE_NAME);
+        tokio::select! {
+            biased;
+            () = stop.begun() => Ok(None),
+            found = Box::pin(self.unwrap(&path)) => found.map(|found| Some(found.opened.keys)),
+        }
+    }
+
     /// The manifest lets this image open the state. Keyholders check it too: an image that is not measured right would
     /// not ask itself.
     fn check_image(&self) -> Result<(), StartError> {

@@ -53,7 +53,9 @@ impl Default for CompactionPolicy {
 }
 
 impl CompactionPolicy {
-    pub(super) fn is_due(self, file_bytes: u64, live_bytes: u64) -> bool {
+    /// Whether a file is to be compacted.
+    #[must_use]
+    pub fn is_due(self, file_bytes: u64, live_bytes: u64) -> bool {
         file_bytes >= self.from_bytes && file_bytes >= live_bytes.saturating_mul(self.ratio)
     }
 }

@@ -61,6 +61,21 @@ pub struct Stats {
     pub epoch: u64,
 }
 
+impl Stats {
+    /// A file of which nothing is authentic.
+    pub(super) const fn of_nothing(file_bytes: u64) -> Self {
+        Self {
+            file_bytes,
+            live_bytes: 0,
+            frames: 0,
+            records: 0,
+            control_leaves: 0,
+            issuance_leaves: 0,
+            epoch: 0,
+        }
+    }
+}
+
 /// An append-only file of sealed frames, opened for reading and writing.
 ///
 /// Dropping it, or [`close`](Self::close), finishes the commits that wait.

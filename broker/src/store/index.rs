@@ -137,6 +137,15 @@ impl Index {
             .collect()
     }
 
+    /// The last record's key.
+    pub(super) fn last_key(&self) -> Option<Key> {
+        self.records.keys().next_back().copied()
+    }
+
+    pub(super) fn into_places(self) -> Places {
+        self.places
+    }
+
     pub(super) fn record_count(&self) -> usize {
         self.records.len()
     }

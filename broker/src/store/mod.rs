@@ -6,9 +6,11 @@
 //! replaced by one that begins with a snapshot.
 
 mod atomic_file;
+mod check;
 mod compaction;
 mod embedded;
 mod encoding;
+mod export;
 mod index;
 mod medium;
 mod reader;
@@ -20,9 +22,14 @@ mod tests;
 mod writer;
 
 pub use atomic_file::{create_or_replace, sync_dir};
+pub use check::{Checked, Damage, check};
 pub use compaction::{Compacted, CompactionPolicy, NEW_FILE_NAME};
 pub use embedded::{EmbeddedStore, FILE_NAME, LOCK_NAME, OnSyncFailure, OpenReport, Stats};
 pub use encoding::MAX_BATCH_BYTES;
+pub use export::{
+    Behind, EXPORT_VERSION, ExportHeader, HeaderError, OnProgress, Progress, Source, TransferError,
+    import,
+};
 pub use medium::{Folder, Medium};
 pub use recovery::{Corruption, OpenError, TornTail};
 pub use state_dir::{FileMedium, StateDir};

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use super::encoding::{self, Begin, End, LEAF_BYTES};
 use super::index::{FramePlace, Places};
 use super::medium::Medium;
+use super::recovery::Recovered;
 use super::writer::{internal, io_error};
 
 /// A frame of a snapshot is sealed when its body has come to this. A leaf is
@@ -63,6 +64,27 @@ impl<M: Medium> SnapshotWriter<M> {
             body,
             leaves: Vec::new(),
         })
+    }
+
+    /// Goes on with a snapshot whose beginning is in the file.
+    pub(super) fn resume(
+        medium: M,
+        cipher: Arc<FrameCipher>,
+        random: SystemRandom,
+        begin: Begin,
+        found: Recovered,
+    ) -> Self {
+        Self {
+            medium,
+            cipher,
+            random,
+            begin,
+            chain: found.chain,
+            end_bytes: found.good_bytes,
+            places: found.index.into_places(),
+            body: Vec::new(),
+            leaves: Vec::new(),
+        }
     }
 
     /// What a record has come to.

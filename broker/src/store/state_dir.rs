@@ -101,6 +101,21 @@ impl FileMedium {
         Ok(Self { file })
     }
 
+    /// Opens a file, or makes an empty one that only its owner may read.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub fn open_or_create(path: &Path) -> io::Result<Self> {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(path)?;
+        Ok(Self { file })
+    }
+
     /// Opens a file that is there, to be read only.
     ///
     /// # Errors

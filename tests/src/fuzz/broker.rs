@@ -2,11 +2,14 @@
 
 use std::path::Path;
 use std::str;
+use std::sync::LazyLock;
 
 use ::broker::grpc::convert;
 use ::broker::host_config::HostConfig;
-use ::broker::store::{CompactionPolicy, EmbeddedStore, FILE_NAME};
-use ::enclave::store::Log;
+use ::broker::store::{
+    Behind, CompactionPolicy, EmbeddedStore, ExportHeader, FILE_NAME, Folder as _, Source, import,
+};
+use ::enclave::store::{Log, Store as _};
 use prost::Message;
 use proto::v1;
 use ring::rand::SystemRandom;
@@ -24,6 +27,16 @@ pub(super) const MESSAGES: Target = Target {
     name: "broker_messages",
     run: messages,
     seeds: message_seeds,
+};
+pub(super) const EXPORT: Target = Target {
+    name: "broker_export",
+    run: export,
+    seeds: export_seeds,
+};
+pub(super) const SNAPSHOT: Target = Target {
+    name: "broker_snapshot",
+    run: snapshot,
+    seeds: snapshot_seeds,
 };
 pub(super) const STORE: Target = Target {
     name: "broker_store",
@@ -98,6 +111,143 @@ fn store_seeds() -> Vec<Vec<u8>> {
         chain = cipher.seal(&chain, &rng, &leaf(bytes), &mut file).unwrap();
     }
     vec![file]
+}
+
+/// Bodies of frames, each behind its length (u16). Sealed, they are what no disk can make: a body that other code wrote.
+fn snapshot(input: &[u8]) -> bool {
+    let (rng, cipher, mut rest) = (SystemRandom::new(), cipher(), input);
+    let (header, mut chain) = cipher.begin_file(&rng).unwrap();
+    let mut file = header.to_vec();
+    while let Some((length, behind)) = rest.split_first_chunk::<2>() {
+        let length = usize::from(u16::from_be_bytes(*length)).min(behind.len());
+        let (body, behind) = behind.split_at(length);
+        chain = cipher.seal(&chain, &rng, body, &mut file).unwrap();
+        rest = behind;
+    }
+    let disk = Disk::with(FILE_NAME, &file);
+    let policy = CompactionPolicy::default();
+    let opened = EmbeddedStore::open_in(disk.clone(), cipher, rng, policy, Box::new(|_| {}));
+    let Ok((store, report)) = opened else {
+        return false;
+    };
+    assert_eq!(report.torn, None, "each frame is whole");
+    let leaves = |store: &EmbeddedStore<Disk>| {
+        [Log::Control, Log::Issuance].map(|log| {
+            let leaves = store.leaves(log, 0, usize::MAX).unwrap();
+            assert_eq!(leaves.len() as u64, store.leaf_count(log).unwrap());
+            leaves
+        })
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    let records = |store: &EmbeddedStore<Disk>| {
+        let scanned = store.scan(None, usize::MAX);
+        runtime.as_ref().unwrap().block_on(scanned).unwrap()
+    };
+    let before = (records(&store), leaves(&store));
+    runtime.as_ref().unwrap().block_on(store.compact()).unwrap();
+    assert_eq!((records(&store), leaves(&store)), before, "compacted");
+    drop(store);
+    let again = EmbeddedStore::open_in(
+        disk,
+        super::enclave::cipher(),
+        SystemRandom::new(),
+        policy,
+        Box::new(|_| {}),
+    );
+    let (store, _report) = again.unwrap();
+    assert_eq!((records(&store), leaves(&store)), before, "opened again");
+    true
+}
+
+fn snapshot_seeds() -> Vec<Vec<u8>> {
+    let sized =
+        |body: Vec<u8>| [&u16::try_from(body.len()).unwrap().to_be_bytes()[..], &body].concat();
+    let begin = [&[5][..], &[0; 7], &[1], &[2; 64]].concat();
+    let set = |name: u8, generation: u8| {
+        let number = [&[0; 7][..], &[generation]].concat();
+        [&[6][..], &[name; 32], &number, &[0, 0, 0, 4], b"seal"].concat()
+    };
+    let unset = |name: u8| [&[7][..], &[name; 32]].concat();
+    let end = |records: u8, control: u8| {
+        let mut end = vec![8];
+        for count in [records, control, 0] {
+            end.extend([0; 7]);
+            end.push(count);
+        }
+        [end, vec![3; 32]].concat()
+    };
+    let put = [&[1][..], &[9; 32], &[0; 8], &[0, 0, 0, 3], b"put"].concat();
+    let delete = [&[2][..], &[8; 32], &[0; 7], &[4]].concat();
+    let whole = [
+        begin.clone(),
+        set(8, 4),
+        set(7, 1),
+        leaf(b"leaf"),
+        end(2, 1),
+    ]
+    .concat();
+    let in_parts = [
+        sized([begin, set(8, 4), set(8, 5)].concat()),
+        sized([unset(8), set(8, 4), leaf(b"leaf")].concat()),
+        sized(end(1, 1)),
+        sized([put.clone(), leaf(b"tail")].concat()),
+    ];
+    vec![
+        sized(put),
+        [sized(whole), sized(delete)].concat(),
+        in_parts.concat(),
+    ]
+}
+
+/// A store with three leaves, exported: the file, and where its store begins.
+static EXPORTED: LazyLock<(Vec<u8>, u64)> = LazyLock::new(|| {
+    let store = Disk::with(FILE_NAME, &store_seeds()[0]);
+    let file = store.open(FILE_NAME).unwrap();
+    let source = Source::open(file, Path::new(FILE_NAME), cipher()).unwrap();
+    let to = Disk::with("export", &[]);
+    let part = to.open("export").unwrap();
+    let header = ExportHeader {
+        envelope: b"an envelope".to_vec(),
+    };
+    let path = Path::new("export");
+    source.export(&header, part, path, &mut |_| true).unwrap();
+    let store_begins = header.to_bytes().len() as u64;
+    (to.contents("export").unwrap(), store_begins)
+});
+
+/// An exported file: all of it is imported as it was exported, or it is refused.
+fn export(input: &[u8]) -> bool {
+    let path = Path::new("export");
+    let file = Disk::with("export", input).open("export").unwrap();
+    let Ok((header, store_begins)) = ExportHeader::read(&file, path) else {
+        return false;
+    };
+    assert_eq!(
+        header.to_bytes(),
+        input[..usize::try_from(store_begins).unwrap()]
+    );
+    let disk = Disk::with(FILE_NAME, &[]);
+    let to = disk.open(FILE_NAME).unwrap();
+    let from = Behind::new(file, store_begins);
+    let to_path = Path::new(FILE_NAME);
+    let done = import(
+        &header,
+        (&from, path),
+        (&to, to_path),
+        &cipher(),
+        &mut |_| true,
+    );
+    if done.is_err() {
+        return false;
+    }
+    assert_eq!(input, EXPORTED.0, "another export than was written");
+    let behind = usize::try_from(EXPORTED.1).unwrap();
+    assert_eq!(disk.contents(FILE_NAME).unwrap(), EXPORTED.0[behind..]);
+    true
+}
+
+fn export_seeds() -> Vec<Vec<u8>> {
+    vec![EXPORTED.0.clone()]
 }
 
 /// A kind, then a message as it comes in.

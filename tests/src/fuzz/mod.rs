@@ -41,7 +41,7 @@ impl std::fmt::Debug for Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 35] = [
+pub const TARGETS: [Target; 37] = [
     attestation::BUNDLE,
     attestation::CERTIFICATE_TABLE,
     attestation::COLLATERAL,
@@ -55,9 +55,11 @@ pub const TARGETS: [Target; 35] = [
     attestation::QUOTE,
     attestation::REPORT,
     oauth::FORM,
+    broker::EXPORT,
     broker::HOST_CONFIG,
     broker::MESSAGES,
     oauth::METADATA,
+    broker::SNAPSHOT,
     broker::STORE,
     oauth::ASSERTION,
     keyholder::KEYHOLDER,

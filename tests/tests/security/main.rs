@@ -2,6 +2,7 @@
 
 mod canaries;
 mod evidence;
+mod exports;
 mod gateway_answers;
 mod gateway_operations;
 mod gateway_refusals;
