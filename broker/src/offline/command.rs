@@ -19,7 +19,7 @@ pub enum StoreCommand {
     #[command(after_help = "Examples:\n  \
         tokenkeepd store check\n  \
         tokenkeepd store --config /etc/tokenkeep/host.toml check --json\n\n\
-        Nothing is changed. Exit codes: 0 all is authentic, 1 it is damaged, 2 it can't be opened.")]
+        Nothing is changed. Exit codes: 0 all is authentic, 1 it is damaged or can't be opened, 2 usage.")]
     Check(Look),
     /// Say how much the store holds.
     #[command(after_help = "Examples:\n  \

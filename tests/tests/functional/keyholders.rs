@@ -217,3 +217,37 @@ async fn when_keyholders_are_lost_two_of_three_recovery_shares_open_the_state() 
     stack.restart().await;
     works(&stack).await;
 }
+
+#[tokio::test]
+async fn an_export_opens_with_the_shares_of_those_who_hold_the_state() {
+    let (mut stack, mut keyholders) = held(1, 1).await;
+    works(&stack).await;
+    assert_eq!(stack.stop().await.code(), Some(0));
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("state.tkexport");
+    let store = async |command: &str| {
+        tokio::process::Command::new(tests::binary::binary("tokenkeep-dev"))
+            .args(["store", "--state"])
+            .arg(stack.files().dir())
+            .args([command, "--json"])
+            .arg(&file)
+            .stderr(fs::File::create(stack.logs().join("store.err")).unwrap())
+            .kill_on_drop(true)
+            .output()
+            .await
+            .unwrap()
+    };
+    assert!(store("export").await.status.success());
+    fs::rename(stack.state(), folder.path().join("lost")).unwrap();
+    // Without the keyholder the file opens for nobody: it is waited for.
+    keyholders.stop(0).await;
+    let (logs, waited) = (stack.logs().to_owned(), async {
+        logged(stack.logs(), "store", 0, "keyholders_awaited").await;
+        keyholders.start_again(0).await;
+    });
+    let (imported, ()) = tokio::join!(store("import"), waited);
+    let said = fs::read_to_string(logs.join("store.err")).unwrap();
+    assert!(imported.status.success(), "{said}");
+    stack.restart().await;
+    works(&stack).await;
+}

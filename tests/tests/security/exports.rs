@@ -299,7 +299,7 @@ async fn files_that_are_no_whole_export_of_this_state_are_refused() {
 
 #[tokio::test]
 async fn an_export_does_not_go_on_when_the_state_has_changed() {
-    let (store, _) = lived(50).await;
+    let (store, _) = lived(300).await;
     let begun = export_from(&store, &[]).unwrap();
     let disk = Disk::with(FILE_NAME, &store);
     let later = open(&disk);

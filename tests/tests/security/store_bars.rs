@@ -194,6 +194,20 @@ async fn state_bar_canary_an_early_acknowledgement_is_seen_when_writes_fail() {
 }
 
 #[tokio::test]
+async fn a_lone_commit_costs_one_sync_and_waits_for_nobody() {
+    let disk = Disk::default();
+    let policy = CompactionPolicy::default();
+    let end: OnSyncFailure = Box::new(|kind| panic!("a sync failed: {kind}"));
+    let (store, _report) =
+        EmbeddedStore::open_in(disk.clone(), cipher(), SystemRandom::new(), policy, end).unwrap();
+    let before = disk.syncs();
+    for generation in 0..10 {
+        let _receipt = store.commit(step(1, generation)).await.unwrap();
+        assert_eq!(disk.syncs(), before + generation + 1, "it waits for nobody");
+    }
+}
+
+#[tokio::test]
 async fn a_full_disk_is_said_and_the_store_goes_on_when_there_is_room() {
     let disk = Disk::default();
     // Nobody else touches the disk.
