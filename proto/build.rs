@@ -18,6 +18,7 @@ const SECRET_MESSAGES: [&str; 3] = [
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let files = [
         "tokenkeep/v1/attestation.proto",
+        "tokenkeep/v1/audit.proto",
         "tokenkeep/v1/grant.proto",
         "tokenkeep/v1/registry.proto",
         "tokenkeep/v1/token.proto",

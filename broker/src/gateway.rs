@@ -232,10 +232,8 @@ impl Inner {
     }
 
     async fn write_down(&self, pending: Pending<Admitted>) -> Result<Admitted, CallError> {
-        let durable = pending
-            .commit(&*self.shell.store)
-            .await
-            .map_err(CallError::Store)?;
+        let committed = self.shell.commit(pending).await;
+        let durable = committed.map_err(CallError::Store)?;
         self.shell
             .enclave
             .release(durable, &self.shell.clock.now())

@@ -2,6 +2,7 @@
 
 mod administrator;
 pub mod attestation;
+pub mod audit;
 pub mod convert;
 pub mod door;
 pub mod grant;

@@ -2,6 +2,7 @@
 //!
 //! [`run()`] is the whole service; what it is made of stands beside it.
 
+pub mod audit;
 pub mod boot;
 pub mod clock;
 pub mod collateral;

@@ -70,12 +70,35 @@ impl Shell {
     /// # Errors
     /// [`LogReadError`].
     pub async fn public_checkpoint(&self, name: LogName) -> Result<String, LogReadError> {
-        let witnessing = self.witnessing.as_ref();
-        let witnessing = witnessing.filter(|_| name == LogName::Control);
-        match witnessing.and_then(|witnessing| witnessing.checkpoint()) {
-            Some(note) => Ok(note),
+        match self.cosigned_checkpoint(name) {
+            Some((note, _head)) => Ok(note),
             None => Ok(self.checkpoint(name, 0).await?.note().to_string()),
         }
+    }
+
+    /// The last checkpoint of the control log that a quorum of witnesses cosigned, if there are witnesses.
+    #[must_use]
+    pub fn cosigned_checkpoint(&self, name: LogName) -> Option<(String, TreeHead)> {
+        let witnessing = self.witnessing.as_ref();
+        witnessing
+            .filter(|_| name == LogName::Control)
+            .and_then(|witnessing| witnessing.checkpoint())
+    }
+
+    /// Leaves of a log that was advanced to them, from an index on; at most 256.
+    ///
+    /// # Errors
+    /// [`LogReadError`].
+    pub async fn leaves_at(
+        &self,
+        name: LogName,
+        index: u64,
+        count: usize,
+    ) -> Result<Vec<Vec<u8>>, LogReadError> {
+        let count = u16::try_from(count).unwrap_or(u16::MAX);
+        let wanted = self.enclave.logs().stretch(name, index, count)?;
+        self.read_leaves(wanted.log, wanted.from, usize::from(wanted.count))
+            .await
     }
 
     /// The proof that a log at size `new` begins with the log at size `old`.

@@ -10,6 +10,7 @@ use attestation::{Attester, AttesterError, Roots, RootsError};
 use enclave::keys::authority::AuthorityError;
 use enclave::log::LogError;
 use proto::v1::attestation_service_server::AttestationServiceServer;
+use proto::v1::audit_service_server::AuditServiceServer;
 use proto::v1::grant_service_server::GrantServiceServer;
 use proto::v1::registry_service_server::RegistryServiceServer;
 use proto::v1::token_service_server::TokenServiceServer;
@@ -32,6 +33,7 @@ use crate::files::{FileError, read_bounded};
 use crate::gateway::Gateway;
 use crate::gateway::proved::Proved;
 use crate::grpc::attestation::Attestation;
+use crate::grpc::audit::Audit;
 use crate::grpc::door::Door;
 use crate::grpc::grant::Grants;
 use crate::grpc::registry::Registry;
@@ -241,7 +243,7 @@ pub async fn run(
         request_deadline,
     );
     let door = Door::new(
-        routes(&shell, attestation, host.limits.message_bytes).await,
+        routes(&shell, attestation, host.limits.message_bytes, stop.clone()).await,
         request_deadline,
     );
     let gateway = Gateway::new(Arc::clone(&shell), Arc::clone(&refresher), egress);
@@ -361,7 +363,12 @@ fn keeper(manifest: &Manifest, shell: &Arc<Shell>) -> Result<Option<Keeper>, Run
     Ok(Keeper::new(shell, known, tls)?)
 }
 
-async fn routes(shell: &Arc<Shell>, attestation: Attestation, message_bytes: usize) -> Routes {
+async fn routes(
+    shell: &Arc<Shell>,
+    attestation: Attestation,
+    message_bytes: usize,
+    stop: ShutdownSignal,
+) -> Routes {
     let (reporter, health) = tonic_health::server::health_reporter();
     reporter
         .set_serving::<AttestationServiceServer<Attestation>>()
@@ -371,6 +378,8 @@ async fn routes(shell: &Arc<Shell>, attestation: Attestation, message_bytes: usi
     reporter
         .set_serving::<RegistryServiceServer<Registry>>()
         .await;
+    reporter.set_serving::<AuditServiceServer<Audit>>().await;
+    let audit = Audit::new(Arc::clone(shell), stop);
     let token = Token {
         shell: Arc::clone(shell),
     };
@@ -387,6 +396,7 @@ async fn routes(shell: &Arc<Shell>, attestation: Attestation, message_bytes: usi
         .add_service(TokenServiceServer::new(token).max_decoding_message_size(message_bytes))
         .add_service(GrantServiceServer::new(grants).max_decoding_message_size(message_bytes))
         .add_service(RegistryServiceServer::new(registry).max_decoding_message_size(message_bytes))
+        .add_service(AuditServiceServer::new(audit).max_decoding_message_size(message_bytes))
         .prepare()
 }
 

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use enclave::Enclave;
 use enclave::authenticate::Peer;
 use enclave::freeze::Touched;
-use enclave::pending::Pending;
+use enclave::log::Receipt;
+use enclave::pending::{Durable, Pending};
 use enclave::policy::Denied;
+use enclave::store::StoreError;
 use http::Extensions;
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
@@ -61,18 +63,45 @@ impl Shell {
     ///
     /// # Errors
     /// [`Refusal`] if the store did not take it.
-    pub async fn settle<T>(&self, pending: Pending<T>) -> Result<T, Refusal> {
+    pub async fn settle<T: Send + 'static>(&self, pending: Pending<T>) -> Result<T, Refusal> {
+        let settled = self.settle_with_receipt(pending).await;
+        settled.map(|(value, _receipt)| value)
+    }
+
+    /// As [`settle`](Self::settle), with the receipt of the answer's leaf.
+    ///
+    /// # Errors
+    /// [`Refusal`] if the store did not take it.
+    pub async fn settle_with_receipt<T: Send + 'static>(
+        &self,
+        pending: Pending<T>,
+    ) -> Result<(T, Option<Receipt>), Refusal> {
         let control = pending.is_control();
-        let durable = pending
-            .commit(&*self.store)
+        let durable = self
+            .commit(pending)
             .await
             .map_err(|error| Refusal::from(&error))?;
+        let receipt = self.enclave.receipt(&durable);
         let released = self.enclave.release(durable, &self.clock.now());
         if control {
             self.changed();
             self.cosigned().await?;
         }
-        released.map_err(|denied| Refusal::from(&denied))
+        let value = released.map_err(|denied| Refusal::from(&denied))?;
+        Ok((value, receipt))
+    }
+
+    /// Makes a batch durable. A caller that hangs up does not stop it half way, so that no leaf's number is lost.
+    ///
+    /// # Errors
+    /// Any [`StoreError`].
+    pub async fn commit<T: Send + 'static>(
+        &self,
+        pending: Pending<T>,
+    ) -> Result<Durable<T>, StoreError> {
+        let store = Arc::clone(&self.store);
+        let committed = tokio::spawn(async move { pending.commit(&*store).await });
+        committed.await.map_err(|_stopped| StoreError::Closed)?
     }
 
     /// Waits until witnesses have seen all that is durable, if there are any.

@@ -9,6 +9,7 @@ use enclave::authenticate::AuthenticationError;
 use enclave::authenticate::assertion::AssertionError;
 use enclave::introspect::IntrospectError;
 use enclave::issue::IssueError;
+use enclave::log::LogError;
 use enclave::policy::Denied;
 use enclave::rate::RateExceeded;
 use enclave::replay::ReplayError;
@@ -19,6 +20,7 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
 use crate::evidence::EvidenceError;
+use crate::log::LogReadError;
 
 /// The domain of the reasons.
 pub const DOMAIN: &str = "tokenkeep.v1";
@@ -112,6 +114,17 @@ impl Refusal {
             "the change is durable and in force here, but too few witnesses have seen it: ask again until it is acknowledged",
         )
         .retry(Duration::from_secs(5))
+    }
+
+    /// One stream of leaves too many.
+    #[must_use]
+    pub fn too_many_tails() -> Self {
+        Self::new(
+            Code::ResourceExhausted,
+            "TOO_MANY_TAILS",
+            "too many read the logs as they grow: try again, or list the leaves",
+        )
+        .retry(Duration::from_secs(10))
     }
 
     /// A message over its bound.
@@ -490,6 +503,36 @@ impl From<&AdminError> for Refusal {
     }
 }
 
+impl From<&LogReadError> for Refusal {
+    fn from(error: &LogReadError) -> Self {
+        match error {
+            LogReadError::Log(LogError::Unknown) => Self::new(
+                Code::NotFound,
+                "LOG_NOT_FOUND",
+                "there is no such log: ListLogs names those that there are",
+            ),
+            LogReadError::Log(LogError::Beyond { size }) => Self::new(
+                Code::InvalidArgument,
+                "BEYOND_THE_LOG",
+                format!("the log has {size} leaves"),
+            ),
+            LogReadError::Log(LogError::Reversed) => {
+                Self::argument("old_size", "must not be above new_size")
+            }
+            LogReadError::Log(
+                LogError::Leaf { .. }
+                | LogError::Gap { .. }
+                | LogError::Leaves
+                | LogError::Read
+                | LogError::Full
+                | LogError::Origin
+                | LogError::Key,
+            ) => Self::internal(),
+            LogReadError::Store(error) => error.into(),
+        }
+    }
+}
+
 impl From<&EvidenceError> for Refusal {
     fn from(error: &EvidenceError) -> Self {
         match error {
@@ -668,6 +711,44 @@ mod tests {
         for (refusal, code, reason) in rows {
             assert_eq!((refusal.code, refusal.reason), (code, reason));
         }
+    }
+
+    #[test]
+    fn each_error_of_reading_a_log_has_its_code_and_reason() {
+        let leaf = LogError::Leaf {
+            log: enclave::store::Log::Control,
+            index: 7,
+        };
+        let rows = [
+            (LogError::Unknown, Code::NotFound, "LOG_NOT_FOUND"),
+            (
+                LogError::Beyond { size: 3 },
+                Code::InvalidArgument,
+                "BEYOND_THE_LOG",
+            ),
+            (LogError::Reversed, Code::InvalidArgument, "INVALID_REQUEST"),
+            (leaf, Code::Internal, "INTERNAL"),
+            (
+                LogError::Gap { from: 1, taken: 0 },
+                Code::Internal,
+                "INTERNAL",
+            ),
+            (LogError::Leaves, Code::Internal, "INTERNAL"),
+            (LogError::Read, Code::Internal, "INTERNAL"),
+            (LogError::Full, Code::Internal, "INTERNAL"),
+            (LogError::Origin, Code::Internal, "INTERNAL"),
+            (LogError::Key, Code::Internal, "INTERNAL"),
+        ];
+        for (error, code, reason) in rows {
+            let refusal = Refusal::from(&LogReadError::from(error));
+            assert_eq!((refusal.code, refusal.reason), (code, reason), "{error:?}");
+        }
+        let closed = LogReadError::from(StoreError::Closed);
+        assert_eq!(Refusal::from(&closed), Refusal::from(&StoreError::Closed));
+        assert_eq!(
+            Refusal::too_many_tails().status().code(),
+            Code::ResourceExhausted
+        );
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use enclave::authenticate::Credentials;
 use enclave::issue::{IssueRequest, Issued};
+use enclave::log::Receipt;
 use enclave::mint::Claims;
 use enclave::store::StoreError;
 
@@ -10,21 +11,24 @@ use crate::shell::Shell;
 use crate::status::Refusal;
 
 impl Shell {
-    /// Issues a token, which leaves when its leaf is durable.
+    /// Issues a token, which leaves when its leaf is durable, with the leaf's receipt.
     ///
     /// # Errors
     /// [`Refusal`].
-    pub async fn issue(&self, request: &IssueRequest<'_>) -> Result<Issued, Refusal> {
+    pub async fn issue(
+        &self,
+        request: &IssueRequest<'_>,
+    ) -> Result<(Issued, Option<Receipt>), Refusal> {
         let pending = self
             .enclave
             .issue(request, &self.clock.now())
             .map_err(|error| Refusal::from(&error));
         let issued = match pending {
-            Ok(pending) => self.settle(pending).await,
+            Ok(pending) => self.settle_with_receipt(pending).await,
             Err(refusal) => Err(refusal),
         };
         match &issued {
-            Ok(issued) => events::token_issued(issued),
+            Ok((issued, _receipt)) => events::token_issued(issued),
             Err(refusal) => events::token_refused(refusal),
         }
         issued
@@ -59,7 +63,7 @@ impl Shell {
         let Some(pending) = pending else {
             return Ok(());
         };
-        match pending.commit(&*self.store).await {
+        match self.commit(pending).await {
             Ok(durable) => self
                 .enclave
                 .release(durable, &now)

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tlog::TreeHead;
 use tokio::sync::watch;
 
 /// How long a change waits for its cosignatures.
@@ -32,7 +33,7 @@ pub struct Witnessing {
     /// The last round that a quorum cosigned.
     done: watch::Sender<u64>,
     /// The last checkpoint that a quorum cosigned, as it is served.
-    cosigned: Mutex<Option<String>>,
+    cosigned: Mutex<Option<(String, TreeHead)>>,
 }
 
 impl Default for Witnessing {
@@ -49,7 +50,7 @@ impl Default for Witnessing {
 impl Witnessing {
     /// The last checkpoint of the control log that a quorum cosigned, with its cosignatures.
     #[must_use]
-    pub fn checkpoint(&self) -> Option<String> {
+    pub fn checkpoint(&self) -> Option<(String, TreeHead)> {
         self.cosigned.lock().clone()
     }
 

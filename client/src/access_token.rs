@@ -6,6 +6,9 @@ use proto::v1::{IssueTokenResponse, TokenMode};
 use secrecy::{ExposeSecret as _, SecretString};
 use zeroize::Zeroizing;
 
+use crate::audit::Receipt;
+use crate::audit::receipt::ReceiptError;
+
 /// The longest token that is accepted, bytes.
 pub const MAX_TOKEN_BYTES: usize = 16 * 1024;
 
@@ -15,6 +18,7 @@ pub struct AccessToken {
     expires_in_s: u32,
     scopes: Vec<String>,
     resource: String,
+    receipt: Option<Receipt>,
 }
 
 /// Why an answer holds no usable token.
@@ -32,6 +36,9 @@ pub enum AccessTokenError {
         /// For which.
         found: String,
     },
+    /// Its receipt is none.
+    #[error("the token's receipt can't be read")]
+    Receipt(#[from] ReceiptError),
     /// It was issued in a way that this program does not know.
     #[error("the token was issued in an unknown mode, number {found}")]
     Mode {
@@ -56,6 +63,7 @@ impl AccessToken {
             scopes,
             resource: found,
             mode,
+            receipt,
         } = answer;
         // From here on the received text is wiped, whatever happens.
         let access_token = Zeroizing::new(access_token);
@@ -75,11 +83,13 @@ impl AccessToken {
                 return Err(AccessTokenError::Mode { found: mode });
             }
         }
+        let receipt = receipt.map(Receipt::try_from).transpose()?;
         Ok(Self {
             token: SecretString::from(access_token.as_str()),
             expires_in_s,
             scopes,
             resource: found,
+            receipt,
         })
     }
 
@@ -101,6 +111,12 @@ impl AccessToken {
         &self.scopes
     }
 
+    /// Where its issuance was written down, if the service says so.
+    #[must_use]
+    pub const fn receipt(&self) -> Option<&Receipt> {
+        self.receipt.as_ref()
+    }
+
     /// The one resource it is good at.
     #[must_use]
     pub fn resource(&self) -> &str {
@@ -115,12 +131,14 @@ impl fmt::Debug for AccessToken {
             expires_in_s,
             scopes,
             resource,
+            receipt,
         } = self;
         f.debug_struct("AccessToken")
             .field("token", &"[redacted]")
             .field("expires_in_s", expires_in_s)
             .field("scopes", scopes)
             .field("resource", resource)
+            .field("receipt", receipt)
             .finish()
     }
 }
@@ -137,6 +155,7 @@ pub(crate) mod tests {
             scopes: vec!["read".to_owned()],
             resource: "https://api.example".to_owned(),
             mode: TokenMode::Minted.into(),
+            receipt: None,
         }
     }
 

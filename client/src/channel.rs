@@ -5,6 +5,7 @@ use std::sync::Arc;
 use attestation::{Accepted, KeyBundle, Purpose, Verdict};
 use proto::v1;
 use proto::v1::attestation_service_client::AttestationServiceClient;
+use proto::v1::audit_service_client::AuditServiceClient;
 use proto::v1::grant_service_client::GrantServiceClient;
 use proto::v1::registry_service_client::RegistryServiceClient;
 use ring::rand::{SecureRandom as _, SystemRandom};
@@ -241,6 +242,13 @@ impl AttestedChannel {
     #[must_use]
     pub fn grants(&self) -> GrantServiceClient<Transport> {
         GrantServiceClient::with_origin(self.inner.transport.clone(), uri(&self.inner.transport))
+            .max_decoding_message_size(MAX_REPLY_BYTES)
+    }
+
+    /// The generated client of `AuditService`. Wait for its calls with [`rpc_error::answer`].
+    #[must_use]
+    pub fn audit(&self) -> AuditServiceClient<Transport> {
+        AuditServiceClient::with_origin(self.inner.transport.clone(), uri(&self.inner.transport))
             .max_decoding_message_size(MAX_REPLY_BYTES)
     }
 

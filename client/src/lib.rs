@@ -37,11 +37,13 @@
 //! | [`rpc_error`] | what a refusal says |
 //! | [`collateral`] | AMD's revocation lists and Intel's statements: fetched, and kept with a floor |
 //! | [`tls`], [`transport`] | connections |
+//! | [`audit`] | the logs, verified from their tiles; receipts and proofs |
 //! | [`witness`], [`keyholder`] | a witness of logs, a keeper of shares |
 //! | [`recovery`] | the shares of a recovery set |
 //! | [`nonce_cache`], [`clock`], [`private_file`] | nonces, time, files with private keys |
 
 pub mod access_token;
+pub mod audit;
 pub mod channel;
 pub mod clock;
 pub mod collateral;

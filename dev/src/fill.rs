@@ -197,12 +197,12 @@ impl Filler {
         })
     }
 
-    async fn settle<T>(&self, pending: Pending<T>) -> Result<T, FillError> {
+    async fn settle<T: Send + 'static>(&self, pending: Pending<T>) -> Result<T, FillError> {
         self.shell.settle(pending).await.map_err(FillError::Refused)
     }
 
     /// Registers a tenant or whatever it is, unless it is there.
-    async fn new_or_there<T>(
+    async fn new_or_there<T: Send + 'static>(
         &self,
         asked: Result<Pending<T>, AdminError>,
     ) -> Result<(), FillError> {

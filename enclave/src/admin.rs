@@ -3,6 +3,7 @@
 mod deposit;
 mod freezes;
 mod grants;
+mod leaves;
 mod list;
 mod register;
 
@@ -19,6 +20,7 @@ use crate::seal::SealError;
 
 pub use deposit::DepositRequest;
 pub use freezes::FreezeRequest;
+pub use leaves::{LeafReader, ReadLeaf};
 pub use list::{GrantView, Page, PageRequest};
 pub use register::NewApp;
 

@@ -13,15 +13,15 @@ use serde::Serialize;
 
 use crate::gateway::CallEnd;
 use crate::ids::{ClientId, GrantId, TenantId};
-use crate::log::Booted;
+use crate::log::{Anchor, Booted};
 use crate::mint::Confirmation;
 use crate::seal::{SealError, SealingKey, length_prefixed};
 use crate::store::{Leaf, Log};
 use crate::time::Now;
 
-const SEAL_LABEL: &[u8] = b"tokenkeep/leaf/private/v1";
+pub(crate) const SEAL_LABEL: &[u8] = b"tokenkeep/leaf/private/v1";
 const TAG_LABEL: &[u8] = b"tokenkeep/leaf/tenant/v1";
-const VERSION: u8 = 1;
+pub(crate) const VERSION: u8 = 1;
 
 /// What happened, towards the tenant alone.
 #[derive(Clone, Debug, Serialize)]
@@ -99,8 +99,12 @@ pub(crate) enum Event<'a> {
         subject: String,
         by: &'a str,
     },
-    /// The enclave asks witnesses for their word.
-    Alive,
+    /// The enclave asks witnesses for their word, and has them see where this
+    /// boot's issuance log stands.
+    Alive(Option<&'a Anchor>),
+    /// A number that was taken for a leaf which never became durable, because the
+    /// service ended before: nothing happened under it.
+    Unused,
     Registered {
         what: &'a str,
         id: &'a str,
@@ -128,7 +132,8 @@ impl Event<'_> {
             Self::TokenRevoked { .. } => "token_revoked",
             Self::Frozen { .. } => "frozen",
             Self::Thawed { .. } => "thawed",
-            Self::Alive => "alive",
+            Self::Alive(_) => "alive",
+            Self::Unused => "unused",
             Self::Registered { .. } => "registered",
             Self::ClientChanged { .. } => "client_changed",
             Self::Booted(_) => "booted",
@@ -149,7 +154,8 @@ impl Event<'_> {
             | Self::TokenRevoked { .. }
             | Self::Frozen { .. }
             | Self::Thawed { .. }
-            | Self::Alive
+            | Self::Alive(_)
+            | Self::Unused
             | Self::Registered { .. }
             | Self::ClientChanged { .. }
             | Self::Booted(_) => Log::Control,
@@ -157,9 +163,10 @@ impl Event<'_> {
     }
 
     /// What everybody may read of it.
-    fn public(&self) -> Option<&Booted> {
+    fn public(&self) -> Option<Shown<'_>> {
         match self {
-            Self::Booted(booted) => Some(booted),
+            Self::Booted(booted) => Some(Shown::Booted(booted)),
+            Self::Alive(issuance) => issuance.map(|issuance| Shown::Alive { issuance }),
             Self::TokenIssued { .. }
             | Self::GatewayCall { .. }
             | Self::GatewayCompleted { .. }
@@ -172,11 +179,19 @@ impl Event<'_> {
             | Self::Thawed { .. }
             | Self::GrantRevoked { .. }
             | Self::GrantDeleted { .. }
-            | Self::Alive
+            | Self::Unused
             | Self::Registered { .. }
             | Self::ClientChanged { .. } => None,
         }
     }
+}
+
+/// The part of an event that is not sealed.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Shown<'a> {
+    Booted(&'a Booted),
+    Alive { issuance: &'a Anchor },
 }
 
 #[derive(Serialize)]
@@ -190,7 +205,7 @@ struct Public<'a> {
     /// The tenant's own sequence number, from 1, across boots and logs.
     seq: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
-    public: Option<&'a Booted>,
+    public: Option<Shown<'a>>,
     /// The event, sealed to the tenant (or the system).
     private: String,
 }
@@ -221,11 +236,7 @@ impl Scribe {
     ) -> Result<Leaf, SealError> {
         let kind = event.kind();
         let tenant = reader.tenant.map(|id| tag(id, reader.key));
-        let place = length_prefixed(&[
-            self.boot.as_bytes(),
-            kind.as_bytes(),
-            &reader.seq.to_be_bytes(),
-        ]);
+        let place = private_place(&self.boot, kind, reader.seq);
         let event_json = serde_json::to_vec(event).map_err(|_| SealError::Failed)?;
         let sealed = reader.key.seal(rng, SEAL_LABEL, &place, &event_json)?;
         let public = Public {
@@ -241,6 +252,11 @@ impl Scribe {
         let bytes = serde_json::to_vec(&public).map_err(|_| SealError::Failed)?;
         Ok(Leaf::new(event.log(), bytes))
     }
+}
+
+/// What the private part of a leaf is bound to.
+pub(crate) fn private_place(boot: &str, kind: &str, seq: u64) -> Vec<u8> {
+    length_prefixed(&[boot.as_bytes(), kind.as_bytes(), &seq.to_be_bytes()])
 }
 
 /// How leaves name a tenant: an HMAC of its id under its own key.

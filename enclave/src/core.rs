@@ -123,6 +123,7 @@ impl Enclave {
             effects,
             touched,
             value,
+            leaves: _,
         } = durable;
         if effects.is_empty() {
             return match self.stopped(&touched, now) {

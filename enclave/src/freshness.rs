@@ -15,7 +15,7 @@ use tlog::{CosignerKey, Origin, TreeHead, VerifiedCosignature};
 use crate::Enclave;
 use crate::audit::Event;
 use crate::freeze::Touched;
-use crate::log::{LogError, LogName};
+use crate::log::{Anchor, LogError, LogName};
 use crate::pending::Pending;
 use crate::policy::Denied;
 use crate::seal::SealError;
@@ -133,7 +133,9 @@ impl Enclave {
     /// # Errors
     /// [`SealError`].
     pub fn begin_round(&self, now: &Now) -> Result<Pending<Begun>, SealError> {
-        let leaf = self.leaf(&self.view.read(), None, &Event::Alive, now)?;
+        let issuance = Anchor::current(&self.logs);
+        let event = Event::Alive(issuance.as_ref());
+        let leaf = self.leaf(&self.view.read(), None, &event, now)?;
         let batch = Batch {
             writes: Vec::new(),
             leaves: vec![leaf],

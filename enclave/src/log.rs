@@ -10,14 +10,16 @@ mod booted;
 mod logs;
 mod name;
 mod reading;
+mod receipt;
 mod recovery;
 mod tree;
 
-pub(crate) use booted::Booted;
 pub use booted::Image;
+pub(crate) use booted::{Anchor, Booted};
 pub use logs::{LogError, Logs, SignedCheckpoint};
 pub use name::{BootId, LogName, NotABootId};
 pub use reading::{Reading, Wanted};
+pub use receipt::Receipt;
 pub(crate) use recovery::Recovery;
 
 #[cfg(test)]

@@ -2,8 +2,9 @@
 
 use crate::audit::sequence::{Seat, UnderWay};
 use crate::freeze::Touched;
-use crate::store::{Batch, Store, StoreError};
+use crate::store::{Batch, Log, Places, Store, StoreError};
 use crate::view::Effect;
+use tlog::{Hash, leaf_hash};
 
 /// An answer behind a batch. It comes out by [`commit`](Self::commit) and then
 /// [`Enclave::release`](crate::Enclave::release), which checks the freezes once
@@ -35,6 +36,32 @@ pub struct Durable<T> {
     pub(crate) effects: Vec<Effect>,
     pub(crate) touched: Touched,
     pub(crate) value: T,
+    /// The batch's leaves, where they stand.
+    pub(crate) leaves: Vec<StoredLeaf>,
+}
+
+/// A leaf of a batch that is durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct StoredLeaf {
+    pub(crate) log: Log,
+    pub(crate) place: u64,
+    pub(crate) hash: Hash,
+}
+
+impl StoredLeaf {
+    /// Gives hashes of leaves, in the batch's order, their places.
+    fn place_all(hashes: Vec<(Log, Hash)>, mut next: Places) -> Vec<Self> {
+        let stored = hashes.into_iter().map(|(log, hash)| {
+            let next = match log {
+                Log::Control => &mut next.control,
+                Log::Issuance => &mut next.issuance,
+            };
+            let place = *next;
+            *next = place.saturating_add(1);
+            Self { log, place, hash }
+        });
+        stored.collect()
+    }
 }
 
 impl<T> Pending<T> {
@@ -43,6 +70,7 @@ impl<T> Pending<T> {
             effects,
             touched,
             value,
+            leaves: Vec::new(),
         };
         let leaves = batch.leaves.iter();
         let seats = leaves.filter_map(|leaf| leaf.numbered.take()).collect();
@@ -58,7 +86,7 @@ impl<T> Pending<T> {
     #[must_use]
     pub fn is_control(&self) -> bool {
         let mut leaves = self.batch.leaves.iter();
-        leaves.any(|leaf| leaf.log == crate::store::Log::Control)
+        leaves.any(|leaf| leaf.log == Log::Control)
     }
 
     /// Makes the batch durable.
@@ -69,11 +97,17 @@ impl<T> Pending<T> {
         let Self {
             batch,
             seats,
-            answer,
+            mut answer,
         } = self;
         let seats = UnderWay::new(seats);
+        let leaves = batch.leaves.iter();
+        let hashes = leaves.map(|leaf| (leaf.log, leaf_hash(&leaf.bytes)));
+        let hashes = hashes.collect();
         match store.commit(batch).await {
-            Ok(_receipt) => Ok(answer),
+            Ok(committed) => {
+                answer.leaves = StoredLeaf::place_all(hashes, committed.places());
+                Ok(answer)
+            }
             // What became of the batch is not known.
             Err(StoreError::Closed) => Err(StoreError::Closed),
             Err(error) => {

@@ -97,22 +97,34 @@ pub struct Batch {
     pub leaves: Vec<Leaf>,
 }
 
+/// Where the leaves of a batch stand: the place of the first one in each stream.
+/// The others follow it in their order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Places {
+    /// In the control stream.
+    pub control: u64,
+    /// In the issuance stream.
+    pub issuance: u64,
+}
+
 /// A store's word that a batch is durable. Answers that depend on a batch can
 /// be opened with its receipt only, see [`Pending`](crate::pending::Pending).
 #[derive(Debug)]
 #[must_use = "the receipt releases what waits for the batch"]
 pub struct Committed {
-    _made_by_a_store: (),
+    places: Places,
 }
 
 impl Committed {
     /// States that a batch was written and synced. For implementations of
     /// [`Store`] alone: calling it anywhere else breaks the promise that a token
     /// without a leaf does not exist.
-    pub fn by_store() -> Self {
-        Self {
-            _made_by_a_store: (),
-        }
+    pub fn by_store(places: Places) -> Self {
+        Self { places }
+    }
+
+    pub(crate) fn places(&self) -> Places {
+        self.places
     }
 }
 

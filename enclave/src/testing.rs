@@ -39,7 +39,7 @@ use crate::registry::{
 use crate::rewrap::OldRoot;
 use crate::scope::Scopes;
 use crate::spiffe::{SpiffeId, TrustDomain};
-use crate::store::{Batch, Committed, Key, Leaf, Record, Store, StoreError};
+use crate::store::{Batch, Committed, Key, Leaf, Log, Places, Record, Store, StoreError};
 use crate::time::Now;
 
 pub(crate) const GRPC: &str = "https://127.0.0.1:7443";
@@ -106,9 +106,18 @@ impl Store for MemoryStore {
                 }
             }
         }
-        self.leaves.lock().extend(batch.leaves);
-        Ok(Committed::by_store())
+        let mut leaves = self.leaves.lock();
+        let places = Places {
+            control: count(&leaves, Log::Control),
+            issuance: count(&leaves, Log::Issuance),
+        };
+        leaves.extend(batch.leaves);
+        Ok(Committed::by_store(places))
     }
+}
+
+fn count(leaves: &[Leaf], log: Log) -> u64 {
+    u64::try_from(leaves.iter().filter(|leaf| leaf.log == log).count()).unwrap()
 }
 
 /// The world.
@@ -544,6 +553,14 @@ impl World {
 
     /// Asks for a token with one change from what is good.
     pub(crate) fn ask(&self, change: impl FnOnce(&mut Asking)) -> Result<Issued, IssueError> {
+        Ok(self.settle(self.pending(change)?))
+    }
+
+    /// A token that waits for its leaf.
+    pub(crate) fn pending(
+        &self,
+        change: impl FnOnce(&mut Asking),
+    ) -> Result<Pending<Issued>, IssueError> {
         let mut asking = Asking {
             door: Door::Grpc,
             peer: Some(CLIENT_SPKI),
@@ -578,8 +595,7 @@ impl World {
             resource: &asking.resource,
             scopes: &asking.scopes,
         };
-        let pending = self.enclave.issue(&request, &self.now)?;
-        Ok(self.settle(pending))
+        self.enclave.issue(&request, &self.now)
     }
 }
 

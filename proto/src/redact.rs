@@ -13,6 +13,7 @@ impl fmt::Debug for IssueTokenResponse {
             scopes,
             resource,
             mode,
+            receipt,
         } = self;
         f.debug_struct("IssueTokenResponse")
             .field("access_token", &"[redacted]")
@@ -21,6 +22,7 @@ impl fmt::Debug for IssueTokenResponse {
             .field("scopes", scopes)
             .field("resource", resource)
             .field("mode", mode)
+            .field("receipt", receipt)
             .finish()
     }
 }

@@ -25,7 +25,7 @@ use enclave::registry::{
     Api, App, AuthMethod, Client, ClientKey, Grant, Provider, Rotation, Target, Tenant, Vendor,
 };
 use enclave::scope::Scopes;
-use enclave::store::{Batch, Committed, Key, Record, Store, StoreError};
+use enclave::store::{Batch, Committed, Key, Places, Record, Store, StoreError};
 use enclave::time::Now;
 use jose::dpop::{ProofParams, random_jti};
 use jose::{Alg, SigningKey};
@@ -85,7 +85,7 @@ impl Store for MemoryStore {
                 }
             }
         }
-        Ok(Committed::by_store())
+        Ok(Committed::by_store(Places::default()))
     }
 }
 

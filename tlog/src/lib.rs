@@ -7,7 +7,7 @@
 //! - [`tree`]: [`Frontier`] (append and root), [`HashReader`] (what a proof is made from),
 //!   [`MemoryTree`], [`TreeHead`].
 //! - [`proof`]: inclusion and consistency proofs, made from a [`HashReader`], verified to
-//!   [`VerifiedInclusion`] and [`VerifiedConsistency`].
+//!   [`VerifiedInclusion`] and [`VerifiedConsistency`]; C2SP `tlog-proof`, one text of proof and checkpoint.
 //! - [`tile`]: C2SP `tlog-tiles`: coordinates and paths, hash tiles, entry bundles.
 //! - [`note`]: C2SP `signed-note`: parse, format, sign, verify.
 //! - [`checkpoint`]: C2SP `tlog-checkpoint`, to a [`VerifiedCheckpoint`].
@@ -15,7 +15,7 @@
 //! - [`witness`]: C2SP `tlog-witness`: what a log asks for and whether a witness may cosign.
 //!
 //! Sources: [RFC 6962 §2.1], [RFC 9162 §2.1], [C2SP signed-note], [C2SP tlog-checkpoint],
-//! [C2SP tlog-tiles], [C2SP tlog-cosignature], [C2SP tlog-witness].
+//! [C2SP tlog-tiles], [C2SP tlog-proof], [C2SP tlog-cosignature], [C2SP tlog-witness].
 
 mod base64;
 pub mod checkpoint;
@@ -34,8 +34,8 @@ pub use cosignature::{CosignatureError, Cosigner, CosignerKey, VerifiedCosignatu
 pub use hash::{HASH_BYTES, Hash, HashError, empty_root, leaf_hash, node_hash};
 pub use note::{KeyName, Note, NoteError, NoteSignature, NoteSigner, VerifiedNote, VerifierKey};
 pub use proof::{
-    ConsistencyError, ConsistencyProof, InclusionError, InclusionProof, VerifiedConsistency,
-    VerifiedInclusion,
+    ConsistencyError, ConsistencyProof, InclusionError, InclusionProof, TlogProof,
+    VerifiedConsistency, VerifiedInclusion,
 };
 pub use tile::{BundleId, EntryBundle, HashTile, TileBuilder, TileId, TileSet};
 pub use tree::{Frontier, FrontierError, HashReader, MemoryTree, NodeId, ReadError, TreeHead};

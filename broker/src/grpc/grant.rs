@@ -28,7 +28,7 @@ const TRIES: usize = 8;
 impl Grants {
     /// Makes a change that must not wait for an exchange that is under way: each of
     /// its steps can be faster once.
-    async fn outpace<T>(
+    async fn outpace<T: Send + 'static>(
         &self,
         change: impl Fn() -> Result<Pending<T>, AdminError>,
     ) -> Result<T, Status> {

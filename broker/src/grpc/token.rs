@@ -11,6 +11,7 @@ use proto::v1::token_service_server::TokenService;
 use tonic::metadata::{AsciiMetadataValue, MetadataMap};
 use tonic::{Request, Response, Status};
 
+use crate::grpc::audit::receipt_message;
 use crate::shell::Shell;
 use crate::status::Refusal;
 
@@ -114,7 +115,7 @@ impl TokenService for Token {
             resource: &message.resource,
             scopes: &message.scopes,
         };
-        let issued = self
+        let (issued, receipt) = self
             .shell
             .issue(&asked)
             .await
@@ -126,6 +127,8 @@ impl TokenService for Token {
             scopes: issued.scopes.into(),
             resource: issued.resource,
             mode: v1::TokenMode::Minted.into(),
+            receipt: receipt
+                .and_then(|receipt| receipt_message(self.shell.enclave.logs(), &receipt)),
         });
         if let Some(nonce) = self.nonce() {
             response.metadata_mut().insert(DPOP_NONCE, nonce);

@@ -114,7 +114,7 @@ async fn issue(shell: &Shell, door: Door, asked: Asked) -> Result<serde_json::Va
         resource,
         scopes: &scopes,
     };
-    let issued = shell.issue(&request).await?;
+    let (issued, _receipt) = shell.issue(&request).await?;
     Ok(json!({
         "access_token": issued.access_token,
         "token_type": issued.token_type,

@@ -6,7 +6,7 @@
 //! next one.
 
 use enclave::frame::{Chain, FrameCipher};
-use enclave::store::{Batch, Committed, Key, StoreError};
+use enclave::store::{Batch, Committed, Key, Log, Places, StoreError};
 use parking_lot::RwLock;
 use ring::rand::SystemRandom;
 use std::collections::BTreeMap;
@@ -329,6 +329,10 @@ impl<F: Folder> Writer<F> {
         let mut checked = Group::default();
         {
             let index = self.shared.index.read();
+            checked.places = Places {
+                control: index.leaves(Log::Control).len() as u64,
+                issuance: index.leaves(Log::Issuance).len() as u64,
+            };
             for request in group {
                 checked.admit(&index, request);
             }
@@ -343,13 +347,13 @@ impl<F: Folder> Writer<F> {
             Err(Fault::Sync(kind)) => return Err(SyncFailed(kind)),
             Err(Fault::Store(error)) => Some(error),
         };
-        for (conflict, reply) in checked.replies {
-            let answer = match (&failure, conflict) {
+        for (admitted, reply) in checked.replies {
+            let answer = match (&failure, admitted) {
                 // A batch that conflicts with one that was not kept does not
                 // conflict: the failure is the answer for all.
                 (Some(error), _) => Err(error.clone()),
-                (None, Some(key)) => Err(StoreError::Conflict { key }),
-                (None, None) => Ok(Committed::by_store()),
+                (None, Err(key)) => Err(StoreError::Conflict { key }),
+                (None, Ok(places)) => Ok(Committed::by_store(places)),
             };
             // The caller may have gone; the batch is durable all the same.
             drop(reply.send(answer));
@@ -428,8 +432,10 @@ impl From<StoreError> for Fault {
 struct Group {
     body: Vec<u8>,
     generations: BTreeMap<Key, u64>,
-    /// Who waits, and the key on which they conflict.
-    replies: Vec<(Option<Key>, Reply)>,
+    /// Where the next leaves stand.
+    places: Places,
+    /// Who waits, and where their leaves stand or the key on which they conflict.
+    replies: Vec<(Result<Places, Key>, Reply)>,
 }
 
 impl Group {
@@ -452,7 +458,7 @@ impl Group {
                     changes.insert(write.key, after);
                 }
                 Some(_) | None => {
-                    self.replies.push((Some(write.key), request.reply));
+                    self.replies.push((Err(write.key), request.reply));
                     return;
                 }
             }
@@ -464,7 +470,15 @@ impl Group {
             return;
         }
         self.generations.append(&mut changes);
-        self.replies.push((None, request.reply));
+        let first = self.places;
+        for leaf in &request.batch.leaves {
+            let next = match leaf.log {
+                Log::Control => &mut self.places.control,
+                Log::Issuance => &mut self.places.issuance,
+            };
+            *next = next.saturating_add(1);
+        }
+        self.replies.push((Ok(first), request.reply));
     }
 }
 

@@ -204,7 +204,8 @@ impl Keeper {
             .map_err(|_| RoundError::Missed { found, needed })?;
         // The manifest has fewer witnesses than a note has room for.
         if let Ok(note) = question.checkpoint.note_with_signatures(lines) {
-            *self.witnessing.cosigned.lock() = Some(note.to_string());
+            let head = question.checkpoint.head();
+            *self.witnessing.cosigned.lock() = Some((note.to_string(), head));
         }
         self.witnessing.done.send_replace(number);
         Ok(())

@@ -27,6 +27,23 @@ pub struct PageRequest<'a> {
     pub after: &'a str,
 }
 
+impl PageRequest<'_> {
+    /// How many entries there may be.
+    ///
+    /// # Errors
+    /// [`AdminError::Field`] if more are asked for than there may be.
+    pub fn limit(&self) -> Result<usize, AdminError> {
+        match self.size {
+            0 => Ok(DEFAULT_PAGE),
+            size if size <= MAX_PAGE => Ok(size),
+            _ => Err(AdminError::Field {
+                field: "page_size",
+                rule: "at most 1000",
+            }),
+        }
+    }
+}
+
 /// One page of entries, in order of their ids.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Page<T> {
@@ -215,16 +232,7 @@ where
     K: Ord + std::borrow::Borrow<str>,
     T: Clone,
 {
-    let size = match page.size {
-        0 => DEFAULT_PAGE,
-        size if size <= MAX_PAGE => size,
-        _ => {
-            return Err(AdminError::Field {
-                field: "page_size",
-                rule: "at most 1000",
-            });
-        }
-    };
+    let size = page.limit()?;
     let from = if page.after.is_empty() {
         Bound::Unbounded
     } else {

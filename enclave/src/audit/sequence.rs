@@ -4,8 +4,8 @@
 //!
 //! A number is taken when a leaf is made, before its batch is durable. If the
 //! store refuses the batch, the number is given back and the next leaf takes it.
-//! What nobody gave back (a caller that hung up while its batch waited for a
-//! place in the store's queue) is found missing at the next boot, and used then.
+//! What nobody gave back (the service ended while a batch was under way) is found
+//! missing at the next boot, which writes leaves that say so.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -86,6 +86,16 @@ impl Sequences {
         Self {
             by_reader: Mutex::new(recovered),
         }
+    }
+
+    /// Whose numbers have gaps: each reader once for each number that it misses,
+    /// `most` in all.
+    pub(crate) fn gaps(&self, most: usize) -> Vec<Option<TenantId>> {
+        let by_reader = self.by_reader.lock();
+        let gaps = by_reader
+            .iter()
+            .flat_map(|(reader, numbers)| std::iter::repeat_n(reader, numbers.free.len()));
+        gaps.take(most).cloned().collect()
     }
 
     /// The next number for a tenant's leaf, or the system's.

@@ -5,12 +5,13 @@ use serde::Serialize;
 use tlog::TreeHead;
 
 use super::logs::Logs;
+use super::name::{BootId, LogName};
 use crate::Enclave;
 use crate::audit::Event;
 use crate::freeze::Touched;
 use crate::pending::Pending;
 use crate::seal::SealError;
-use crate::store::Batch;
+use crate::store::{Batch, MAX_BATCH_ENTRIES};
 use crate::time::Now;
 
 /// What the platform says of the image that runs.
@@ -34,18 +35,37 @@ pub(crate) struct Booted {
     previous: Option<Anchor>,
 }
 
-/// The last head of an issuance log that has ended.
+/// A head of an issuance log, held fast in the control log.
 #[derive(Clone, Debug, Serialize)]
-struct Anchor {
+pub(crate) struct Anchor {
     boot: String,
     size: u64,
     /// In base64, as in a checkpoint.
     root: String,
 }
 
+impl Anchor {
+    fn new(boot: BootId, head: TreeHead) -> Self {
+        let TreeHead { size, root } = head;
+        Self {
+            boot: boot.to_string(),
+            size,
+            root: root.to_string(),
+        }
+    }
+
+    /// Of this boot's issuance log, once it has a leaf.
+    pub(crate) fn current(logs: &Logs) -> Option<Self> {
+        let boot = logs.boot();
+        let head = logs.current_head(LogName::Issuance(boot)).ok()?;
+        (head.size > 0).then(|| Self::new(boot, head))
+    }
+}
+
 impl Enclave {
-    /// The leaf that states this boot in the control log. It must be durable
-    /// before the first answer leaves.
+    /// The leaf that states this boot in the control log, and one for each number
+    /// that no leaf of the boots before has. They must be durable before the first
+    /// answer leaves.
     ///
     /// # Errors
     /// [`SealError`] if there are no random bytes.
@@ -59,22 +79,23 @@ impl Enclave {
             previous: anchor(&self.logs),
         };
         let view = self.view.read();
-        let leaf = self.leaf(&view, None, &Event::Booted(&booted), now)?;
+        let mut leaves = vec![self.leaf(&view, None, &Event::Booted(&booted), now)?];
+        // What is above the bound is used by later leaves.
+        let unused = self.sequences.gaps(MAX_BATCH_ENTRIES.saturating_sub(1));
+        for reader in &unused {
+            leaves.push(self.leaf(&view, reader.as_ref(), &Event::Unused, now)?);
+        }
         let batch = Batch {
             writes: Vec::new(),
-            leaves: vec![leaf],
+            leaves,
         };
         Ok(Pending::new(batch, Vec::new(), Touched::nothing(), ()))
     }
 }
 
 fn anchor(logs: &Logs) -> Option<Anchor> {
-    let (boot, TreeHead { size, root }) = logs.previous()?;
-    Some(Anchor {
-        boot: boot.to_string(),
-        size,
-        root: root.to_string(),
-    })
+    let (boot, head) = logs.previous()?;
+    Some(Anchor::new(boot, head))
 }
 
 fn hex(bytes: &[u8]) -> String {

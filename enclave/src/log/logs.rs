@@ -232,6 +232,19 @@ impl Logs {
         origin.parse().map_err(|_| LogError::Origin)
     }
 
+    /// The log with this origin.
+    ///
+    /// # Errors
+    /// [`LogError::Unknown`].
+    pub fn find(&self, origin: &str) -> Result<LogName, LogError> {
+        let path = origin
+            .strip_prefix(self.host.as_str())
+            .and_then(|rest| rest.strip_prefix('/'));
+        let name = path.and_then(LogName::from_path);
+        let name = name.ok_or(LogError::Unknown)?;
+        self.current_head(name).map(|_| name)
+    }
+
     /// The boots that have an issuance log here, oldest first, this one last.
     #[must_use]
     pub fn boots(&self) -> Vec<BootId> {
@@ -415,6 +428,25 @@ impl Logs {
             log: name.stream(),
             from: begins.saturating_add(id.first_entry()),
             count: id.width(),
+        })
+    }
+
+    /// Where some leaves of a log are in the store, from an index on: at most
+    /// `count` of them, and at most 256.
+    ///
+    /// # Errors
+    /// [`LogError::Unknown`], [`LogError::Beyond`] if there is none at the index.
+    pub fn stretch(&self, name: LogName, index: u64, count: u16) -> Result<Wanted, LogError> {
+        let trees = self.trees.read();
+        let (tree, begins) = trees.find(name)?;
+        let size = tree.size();
+        let rest = size.checked_sub(index).filter(|rest| *rest > 0);
+        let rest = rest.ok_or(LogError::Beyond { size })?;
+        let most = u64::from(count.min(tlog::tile::TILE_WIDTH));
+        Ok(Wanted {
+            log: name.stream(),
+            from: begins.saturating_add(index),
+            count: u16::try_from(rest.min(most)).unwrap_or(tlog::tile::TILE_WIDTH),
         })
     }
 

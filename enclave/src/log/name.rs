@@ -98,6 +98,18 @@ impl LogName {
             Self::Issuance(boot) => format!("log/issuance/{boot}"),
         }
     }
+
+    /// Reads [`path`](Self::path).
+    #[must_use]
+    pub fn from_path(path: &str) -> Option<Self> {
+        match path.strip_prefix("log/")? {
+            "control" => Some(Self::Control),
+            other => {
+                let boot = other.strip_prefix("issuance/")?.parse();
+                boot.ok().map(Self::Issuance)
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -119,6 +131,27 @@ mod tests {
             &format!("{text}00"),
         ] {
             assert_eq!(bad.parse::<BootId>(), Err(NotABootId), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_log_is_found_by_its_path_alone() {
+        let boot = BootId::from_bytes([0xa7; 32]);
+        for name in [LogName::Control, LogName::Issuance(boot)] {
+            let path = name.path();
+            assert_eq!(LogName::from_path(&path), Some(name));
+            for other in [format!("/{path}"), format!("{path}/"), path.to_uppercase()] {
+                assert_eq!(LogName::from_path(&other), None, "{other}");
+            }
+        }
+        for other in [
+            "",
+            "log/",
+            "log/issuance",
+            "log/issuance/",
+            "log/issuance/a7",
+        ] {
+            assert_eq!(LogName::from_path(other), None, "{other}");
         }
     }
 }

@@ -259,3 +259,73 @@ fn a_leaf_that_is_none_is_refused_at_boot() {
         assert_eq!(recovery.take_in(Log::Issuance, &leaf), expected);
     }
 }
+
+#[test]
+fn a_number_that_a_crash_left_unused_has_a_leaf_after_the_next_boot() {
+    let mut world = World::new(Rotation::Strict);
+    booted(&world);
+    for _ in 0..3 {
+        world.ask(|_| {}).unwrap();
+    }
+    // A batch that was under way when the service ended: the one behind it is durable.
+    let lost = {
+        let mut leaves = world.store.leaves.lock();
+        let place = leaves.len() - 2;
+        leaves.remove(place)
+    };
+    let lost: serde_json::Value = serde_json::from_slice(&lost.bytes).unwrap();
+    assert_eq!(lost["kind"], "token_issued");
+    world.restart();
+    booted(&world);
+    let leaf = stream(&world, Log::Control).pop().unwrap();
+    let leaf: serde_json::Value = serde_json::from_slice(&leaf).unwrap();
+    assert_eq!(leaf["kind"], "unused");
+    assert_eq!(
+        (&leaf["tenant"], &leaf["seq"]),
+        (&lost["tenant"], &lost["seq"])
+    );
+    world.ask(|_| {}).unwrap();
+    assert_no_gaps(&world);
+}
+
+#[test]
+fn a_receipt_says_where_the_leaf_of_an_answer_stands() {
+    let mut world = World::new(Rotation::Strict);
+    booted(&world);
+    world.ask(|_| {}).unwrap();
+    world.restart();
+    booted(&world);
+    for index in 0..3 {
+        let e = &world.enclave;
+        let pending = e.begin_round(&world.now).unwrap();
+        let durable = pending
+            .commit(&world.store)
+            .now_or_never()
+            .unwrap()
+            .unwrap();
+        let receipt = e.receipt(&durable).unwrap();
+        let leaf = stream(&world, Log::Control).pop().unwrap();
+        assert_eq!(receipt.leaf_hash, leaf_hash(&leaf));
+        advance(&world);
+        let size = e.logs().current_head(LogName::Control).unwrap().size;
+        assert_eq!((receipt.log, receipt.index), (LogName::Control, size - 1));
+        let leaf: serde_json::Value = serde_json::from_slice(&leaf).unwrap();
+        // It holds fast where this boot's issuance log stands.
+        let issuance = &leaf["public"]["issuance"];
+        if index == 0 {
+            assert!(issuance.is_null());
+        } else {
+            assert_eq!(issuance["boot"], e.logs().boot().to_string());
+            assert_eq!(issuance["size"], index);
+        }
+
+        let durable = world.pending(|_| {}).unwrap().commit(&world.store);
+        let durable = durable.now_or_never().unwrap().unwrap();
+        let receipt = e.receipt(&durable).unwrap();
+        let issuance = LogName::Issuance(e.logs().boot());
+        assert_eq!((receipt.log, receipt.index), (issuance, index));
+        let leaf = stream(&world, Log::Issuance).pop().unwrap();
+        assert_eq!(receipt.leaf_hash, leaf_hash(&leaf));
+        advance(&world);
+    }
+}

@@ -78,6 +78,7 @@ impl TokenService for Bare {
             scopes: vec!["contacts.read".to_owned(), "contacts.write".to_owned()],
             resource: message.resource.clone(),
             mode: TokenMode::Minted.into(),
+            receipt: None,
         }))
     }
 

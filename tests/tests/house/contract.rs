@@ -43,6 +43,10 @@ const MAY_BE_TOLD: &[(&str, &str)] = &[
     ("FreezeSubject.provider", "an id"),
     ("FreezeSubject.tenant", "an id"),
     ("FreezeSubject.vendor", "an id"),
+    (
+        "GetCheckpointResponse.checkpoint",
+        "a signed tree head, public",
+    ),
     ("GetEvidenceResponse.key_bundle", "public keys and digests"),
     ("GetManifestResponse.manifest", "the manifest, public"),
     ("GetManifestResponse.signature", "the manifest's signature"),
@@ -102,6 +106,15 @@ const MAY_BE_TOLD: &[(&str, &str)] = &[
     ("IssueTokenResponse.scopes", "scopes within the grant"),
     ("IssueTokenResponse.token_type", "the word DPoP or Bearer"),
     (
+        "Leaf.entry",
+        "a leaf as everybody reads it: what is private in it is sealed",
+    ),
+    (
+        "Leaf.event",
+        "what happened, for those who act for the tenant: ids, words and digests, no token",
+    ),
+    ("Leaf.tenant", "an id"),
+    (
         "ListAppsResponse.next_page_token",
         "the last id of the page",
     ),
@@ -112,6 +125,10 @@ const MAY_BE_TOLD: &[(&str, &str)] = &[
     (
         "ListGrantsResponse.next_page_token",
         "the last id of the page",
+    ),
+    (
+        "ListLogsResponse.next_page_token",
+        "the number of the page's last log",
     ),
     (
         "ListProvidersResponse.next_page_token",
@@ -125,16 +142,24 @@ const MAY_BE_TOLD: &[(&str, &str)] = &[
         "ListVendorsResponse.next_page_token",
         "the last id of the page",
     ),
+    ("LogSummary.origin", "the name of a log, public"),
     ("NoncePath.siblings", "hashes of verifiers' nonces"),
     ("Operation.content_types", "media types as registered"),
     ("Operation.id", "an id as registered"),
     ("Operation.method", "an HTTP method as registered"),
     ("Operation.path", "a path template as registered"),
     ("Operation.query", "query names as registered"),
+    ("ProveConsistencyResponse.checkpoint", "a signed tree head"),
+    ("ProveConsistencyResponse.hashes", "hashes of a log's nodes"),
+    ("ProveInclusionResponse.checkpoint", "a signed tree head"),
+    ("ProveInclusionResponse.hashes", "hashes of a log's nodes"),
+    ("ProveInclusionResponse.leaf_hash", "the hash of a leaf"),
     ("Provider.id", "an id that the operator chose"),
     ("Provider.revocation_endpoint", "a URL as registered"),
     ("Provider.token_endpoint", "a URL as registered"),
     ("ProviderProfile.dead_codes", "error codes as registered"),
+    ("Receipt.leaf_hash", "the hash of a leaf"),
+    ("Receipt.log", "the name of a log, public"),
     ("Target.gateway_base_url", "a URL as registered"),
     ("Target.name", "a name as registered"),
     ("Target.resource", "a resource indicator as registered"),
@@ -181,6 +206,10 @@ const HARMLESS: &[(&str, &str)] = &[
     (
         "ListGrantsResponse.next_page_token",
         "the last id of the page",
+    ),
+    (
+        "ListLogsResponse.next_page_token",
+        "the number of the page's last log",
     ),
     (
         "ListProvidersResponse.next_page_token",

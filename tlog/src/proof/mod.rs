@@ -1,6 +1,7 @@
 //! Proofs over the tree: that a leaf is in it, that a larger tree keeps a smaller one.
 
 mod consistency;
+mod file;
 mod inclusion;
 #[cfg(test)]
 mod tests;
@@ -9,6 +10,7 @@ pub use consistency::{
     ConsistencyError, ConsistencyProof, MAX_CONSISTENCY_HASHES, ProveConsistencyError,
     VerifiedConsistency,
 };
+pub use file::{MAX_PROOF_BYTES, TlogProof, TlogProofError, TlogProofRefused};
 pub use inclusion::{
     InclusionError, InclusionProof, MAX_INCLUSION_HASHES, ProveInclusionError, VerifiedInclusion,
 };
