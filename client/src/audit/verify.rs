@@ -207,6 +207,9 @@ impl Witnessed for Ear<'_> {
             let boots = &mut self.known.boots;
             boots.heads.entry(boot.clone()).or_default();
             boots.order.push(boot);
+        } else if self.known.boots.order.last().map(Boot::as_str) != Some(leaf.boot) {
+            // Only the boot that began last writes.
+            self.known.report.add(self.origin, Fault::NoBoot { index });
         }
     }
 

@@ -1,5 +1,6 @@
 //! The command line: what it takes, and which command runs.
 
+mod audit;
 mod call;
 mod collateral;
 mod evidence;
@@ -121,6 +122,9 @@ enum Command {
     /// Apps: vendors' registrations at providers
     #[command(subcommand)]
     App(registry::AppCommand),
+    /// The logs: verify, copy, prove, list, follow
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
     /// A witness of logs: make one, serve it, look at it
     #[command(subcommand)]
     Witness(witness::WitnessCommand),
@@ -192,6 +196,7 @@ impl Cli {
             }
             Command::Client(command) => command.run(&global.channel().await?, output).await?,
             Command::Provider(command) => command.run(&global.channel().await?, output).await?,
+            Command::Audit(command) => return Box::pin(audit::run(command, &global, output)).await,
             Command::Witness(command) => witness::run(command, output).await?,
             Command::Keyholder(command) => keyholder::run(command, &global, output).await?,
             Command::Recovery(command) => recovery::run(&command, output)?,

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use clap::Args;
 use serde_json::json;
+use tokenkeep::audit::Receipt;
+use tokenkeep::private_file::create_private;
 use tokenkeep::{AttestedChannel, DpopKey, TokenClient, TokenRequest};
 
 use super::failure::Failure;
@@ -24,6 +26,9 @@ pub(crate) struct TokenArgs {
     /// The key that the token is bound to
     #[arg(long, value_name = "FILE")]
     dpop_key: PathBuf,
+    /// Write the receipt, which says where the issuance stands in the log, to this new file
+    #[arg(long, value_name = "FILE")]
+    receipt: Option<PathBuf>,
 }
 
 pub(crate) async fn run(
@@ -36,10 +41,17 @@ pub(crate) async fn run(
         resource,
         scopes,
         dpop_key,
+        receipt: file,
     } = args;
     let tokens = TokenClient::new(channel, Arc::new(DpopKey::from_file(&dpop_key)?));
     let request = TokenRequest::new(grant, resource).with_scopes(scopes);
     let token = Box::pin(tokens.token(&request)).await?;
+    let receipt = token.receipt().map(Receipt::to_json);
+    match (&file, &receipt) {
+        (Some(file), Some(receipt)) => create_private(file, receipt.to_string().as_bytes())?,
+        (Some(_), None) => return Err(Failure::answer("the service gave no receipt")),
+        (None, _) => {}
+    }
     if output.is_json() {
         return output.json(&json!({
             "access_token": token.expose_secret(),
@@ -47,6 +59,7 @@ pub(crate) async fn run(
             "expires_in_s": token.expires_in_s(),
             "scopes": token.scopes(),
             "resource": token.resource(),
+            "receipt": receipt,
         }));
     }
     output.line(token.expose_secret())

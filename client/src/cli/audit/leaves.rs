@@ -54,7 +54,10 @@ impl Which {
             (Some(log), _) => Ok(log.clone()),
             (None, false) => Ok(String::new()),
             (None, true) => {
-                let open = all_logs(channel).await?.into_iter().rfind(|log| log.is_open);
+                let open = all_logs(channel)
+                    .await?
+                    .into_iter()
+                    .rfind(|log| log.is_open);
                 let open = open.ok_or_else(|| Failure::answer("the service has no open log"))?;
                 Ok(open.origin)
             }
@@ -74,7 +77,9 @@ async fn all_logs(channel: &AttestedChannel) -> Result<Vec<v1::LogSummary>, Fail
             page_size: 0,
             page_token,
         };
-        let page = answer(channel.audit().list_logs(request)).await?.into_inner();
+        let page = answer(channel.audit().list_logs(request))
+            .await?
+            .into_inner();
         logs.extend(page.logs);
         page_token = page.next_page_token;
         if page_token.is_empty() {
@@ -113,7 +118,9 @@ pub(crate) async fn list(
             page_size: u32::try_from(rest).unwrap_or(PAGE).min(PAGE),
             tenant: which.tenant(),
         };
-        let page = answer(channel.audit().list_leaves(request)).await?.into_inner();
+        let page = answer(channel.audit().list_leaves(request))
+            .await?
+            .into_inner();
         if page.next <= from && !page.at_end {
             return Err(Failure::answer("the list does not go on"));
         }
@@ -147,7 +154,9 @@ pub(crate) async fn tail(
         from,
         tenant: which.tenant(),
     };
-    let mut stream = answer(channel.audit().tail_leaves(request)).await?.into_inner();
+    let mut stream = answer(channel.audit().tail_leaves(request))
+        .await?
+        .into_inner();
     while let Some(message) = stream.message().await.map_err(RpcError::from)? {
         for leaf in &message.leaves {
             if !tell(leaf, output)? {
@@ -186,7 +195,10 @@ fn tell(leaf: &v1::Leaf, output: Output) -> Result<bool, Failure> {
         });
         return output.bytes(format!("{line}\n").as_bytes());
     }
-    let kind = shown.get("kind").and_then(Value::as_str).unwrap_or("unreadable");
+    let kind = shown
+        .get("kind")
+        .and_then(Value::as_str)
+        .unwrap_or("unreadable");
     let at_s = shown.get("at_s").and_then(Value::as_u64).unwrap_or(0);
     let number = shown.get("seq").and_then(Value::as_u64).unwrap_or(0);
     let mut line = format!("{index:>8}  {at_s}  {kind:<17}");
@@ -202,9 +214,13 @@ fn tell(leaf: &v1::Leaf, output: Output) -> Result<bool, Failure> {
 /// `name=value` of each member but the kind.
 fn members(event: &Value) -> String {
     let members = event.as_object().into_iter().flatten();
-    let texts = members.filter(|(name, _)| *name != "event").map(|(name, value)| {
-        let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        format!("{name}={text}")
-    });
+    let texts = members
+        .filter(|(name, _)| *name != "event")
+        .map(|(name, value)| {
+            let text = value
+                .as_str()
+                .map_or_else(|| value.to_string(), str::to_owned);
+            format!("{name}={text}")
+        });
     texts.collect::<Vec<_>>().join(" ")
 }

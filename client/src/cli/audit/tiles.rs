@@ -82,6 +82,12 @@ pub(crate) struct ExportArgs {
 }
 
 impl Place {
+    /// The key that was given.
+    pub(super) fn keys(&self) -> Result<LogKeys, Failure> {
+        let given = self.log_key.as_deref().map(log_keys).transpose()?;
+        given.ok_or_else(|| Failure::usage("no log key is given", "give --log-key VKEY"))
+    }
+
     /// Key and source. The server is asked for what was not given.
     pub(super) async fn open(&self, global: &Global) -> Result<(LogKeys, Source), Failure> {
         let keys = self.log_key.as_deref().map(log_keys).transpose()?;
@@ -98,7 +104,9 @@ impl Place {
         let bundle = channel.bundle();
         let keys = match keys {
             Some(keys) => keys,
-            None => LogKeys::from_bundle(bundle).map_err(|error| Failure::answer(error.to_string()))?,
+            None => {
+                LogKeys::from_bundle(bundle).map_err(|error| Failure::answer(error.to_string()))?
+            }
         };
         let source = match &self.tiles {
             Some(tiles) => self.source(tiles)?,
@@ -124,7 +132,10 @@ impl Place {
 
 fn web(url: &str, trust: &Trust) -> Result<Source, Failure> {
     let web = Web::new(url, trust).map_err(|error| {
-        Failure::usage(error.to_string(), "give --tiles https://HOST:PORT, and --ca a PEM file")
+        Failure::usage(
+            error.to_string(),
+            "give --tiles https://HOST:PORT, and --ca a PEM file",
+        )
     })?;
     Ok(Source::Web(Arc::new(web)))
 }
@@ -246,7 +257,10 @@ fn witness_policy(keys: &[String], quorum: Option<usize>) -> Result<Option<Witne
         .map_err(|error| Failure::usage(format!("--witness: {error}"), next))?;
     let quorum = quorum.unwrap_or(keys.len());
     if quorum == 0 || quorum > keys.len() {
-        return Err(Failure::usage(format!("--quorum: {quorum} of {}", keys.len()), next));
+        return Err(Failure::usage(
+            format!("--quorum: {quorum} of {}", keys.len()),
+            next,
+        ));
     }
     Ok(Some(Witnesses { keys, quorum }))
 }
@@ -263,7 +277,10 @@ fn tell(report: &Report, output: Output) -> Result<(), Failure> {
         report.tenants
     ))?;
     for log in &report.logs {
-        let mut line = format!("  {}  {} leaves, root {}", log.origin, log.head.size, log.head.root);
+        let mut line = format!(
+            "  {}  {} leaves, root {}",
+            log.origin, log.head.size, log.head.root
+        );
         if let Some(kept) = log.kept_size {
             line.push_str(&format!(", {kept} known before"));
         }
@@ -274,7 +291,10 @@ fn tell(report: &Report, output: Output) -> Result<(), Failure> {
     }
     for gap in &report.open {
         let whose = gap.tenant.as_deref().unwrap_or("the system");
-        output.line(&format!("  under way: numbers {} to {} of {whose}", gap.from, gap.to))?;
+        output.line(&format!(
+            "  under way: numbers {} to {} of {whose}",
+            gap.from, gap.to
+        ))?;
     }
     for finding in &report.findings {
         let Finding { log, fault } = finding;
@@ -307,9 +327,10 @@ pub(crate) async fn export(
     .await
     .map_err(|error| match &error {
         ExportError::Source(error) => unread(error),
-        ExportError::Write { source, .. } => {
-            Failure::usage(format!("{error}: {source}"), "see to space and permissions there")
-        }
+        ExportError::Write { error: source, .. } => Failure::usage(
+            format!("{error}: {source}"),
+            "see to space and permissions there",
+        ),
         ExportError::Name(_) | ExportError::Log(_) => Failure::new(
             Exit::Refused,
             error.to_string(),
