@@ -5,8 +5,10 @@
 #   test           every test, the JavaScript and Python ones included: needs Python 3.11 with pip
 #   lint           formatting and clippy
 #   doc            the documentation of all crates, warnings refused
-#   bench          an issued token against a bare server on the same stack; a verified report against its signatures
-#   fuzz           each fuzz target for FUZZ_SECONDS (60): a nightly toolchain is used if there is one
+#   bench          an issued token against a bare server on the same stack; a verified report, a verified proof and a
+#                  minted token against the signatures in them
+#   fuzz           each fuzz target for FUZZ_SECONDS (600): a nightly toolchain is used if there is one
+#   mutants        plants faults in what verifies and authenticates, and lists those that no test notices: hours
 #   soak           the long campaigns: all tests with their full counts, then every fuzz body for longer
 #   soak-state     the bars of the state: full counts, then the table of bars, each met or not
 #   release-check  builds the release binaries and looks for anything emulated in them
@@ -17,11 +19,11 @@ SHELL := /bin/bash
 MAKEFLAGS += --no-print-directory
 
 CARGO ?= cargo
-FUZZ_SECONDS ?= 60
+FUZZ_SECONDS ?= 600
 # Empty: all of them.
 FUZZ_TARGETS ?=
 
-.PHONY: help demo up bench test lint doc fuzz soak release-check
+.PHONY: help demo up bench test lint doc fuzz mutants soak release-check
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -47,13 +49,17 @@ bench:
 	$(CARGO) build --locked --release --package tokenkeep-dev --package tokenkeep-bench --bins
 	"$${CARGO_TARGET_DIR:-target}/release/tokenkeep-bench" --summary "$${CARGO_TARGET_DIR:-target}/bench/summary.json"
 	$(CARGO) bench --locked --package tokenkeep-attestation --bench snp_report -- "$$(realpath -m "$${CARGO_TARGET_DIR:-target}")/bench/attestation.json"
+	$(CARGO) bench --locked --package tokenkeep-tests --bench proofs -- "$$(realpath -m "$${CARGO_TARGET_DIR:-target}")/bench/proofs.json"
 
 fuzz:
 	scripts/fuzz.sh $(FUZZ_SECONDS) $(FUZZ_TARGETS)
 
+mutants:
+	$(CARGO) run --locked --manifest-path mutants/Cargo.toml --target-dir "$${CARGO_TARGET_DIR:-target}/mutants/tool" -- "$${CARGO_TARGET_DIR:-target}/mutants"
+
 soak:
 	TOKENKEEP_SOAK=full PROPTEST_CASES=$${PROPTEST_CASES:-20000} scripts/test.sh
-	scripts/fuzz.sh $${FUZZ_SECONDS:-600} $(FUZZ_TARGETS)
+	scripts/fuzz.sh $(FUZZ_SECONDS) $(FUZZ_TARGETS)
 
 soak-%:
 	scripts/soak.sh $*

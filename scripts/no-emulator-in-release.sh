@@ -3,7 +3,9 @@
 #
 #   scripts/no-emulator-in-release.sh [release|debug]
 #
-# `make test` looks at the debug binaries that it has built anyway, `make release-check` at those of a release.
+# `make test` looks at the debug binaries that it has built anyway, `make release-check` at those of a release. Both are
+# built from the same sources and features (a test of the house forbids code that depends on either), and a release
+# leaves code out, never in: what is in no debug binary is in no release.
 # Looks in the binaries for the development keys' moduli and for file names of the test kit. The same search
 # must find them in `tokenkeep-dev`, which has them: a search that finds nothing anywhere proves nothing.
 set -euo pipefail

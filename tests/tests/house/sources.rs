@@ -20,7 +20,7 @@ struct Ban {
     reason: &'static str,
 }
 
-const BANS: [Ban; 4] = [
+const BANS: [Ban; 5] = [
     Ban {
         words: &["SystemTime::now", "Instant::now"],
         places: &[
@@ -46,6 +46,21 @@ const BANS: [Ban; 4] = [
         but: &["broker/src/upstream/reveal.rs", "broker/src/root/chip.rs"],
         reason: "one file of the shell exposes secrets, to send them upstream; another hands the TEE-derived key \
                  to the enclave's envelope",
+    },
+    Ban {
+        words: &["debug_assertions", "feature ="],
+        places: &[
+            "proto/",
+            "attestation/",
+            "jose/",
+            "tlog/",
+            "enclave/",
+            "broker/",
+            "client/",
+        ],
+        but: &[],
+        reason: "the product is one: what scripts/no-emulator-in-release.sh does not find in the debug binaries is in no \
+                 release either",
     },
     Ban {
         words: &["UpstreamBody", "CredentialHeader"],
