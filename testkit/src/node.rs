@@ -84,6 +84,17 @@ impl NodeEnv {
     fn spawn(&self, script: &str) -> Result<Process, NodeError> {
         Process::start(&self.node, script, &self.dir)
     }
+
+    /// Runs an ordinary OAuth client once, which trusts the CA in the file `ca` beside those that Node knows; `given`
+    /// is described at the head of `oauth-client.mjs`.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub async fn oauth_client(&self, ca: &Path, given: &Value) -> Result<Value, NodeError> {
+        let trusts = [("NODE_EXTRA_CA_CERTS", ca)];
+        let process = Process::start_with(&self.node, "oauth-client.mjs", &self.dir, &trusts)?;
+        serde_json::from_str(&process.only(given).await?).map_err(NodeError::Json)
+    }
 }
 
 #[expect(
@@ -105,10 +116,20 @@ pub(crate) struct Process {
 
 impl Process {
     pub(crate) fn start(program: &Path, script: &str, dir: &Path) -> Result<Self, NodeError> {
+        Self::start_with(program, script, dir, &[])
+    }
+
+    fn start_with(
+        program: &Path,
+        script: &str,
+        dir: &Path,
+        variables: &[(&str, &Path)],
+    ) -> Result<Self, NodeError> {
         let mut child = Command::new(program)
             .arg(script)
             .current_dir(dir)
             .env("NODE_ENV", "production")
+            .envs(variables.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .kill_on_drop(true)

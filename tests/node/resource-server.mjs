@@ -23,7 +23,7 @@ import { createInterface } from 'node:readline';
 import * as jose from 'jose';
 import * as oauth from 'oauth4webapi';
 
-const ALGORITHMS = ['ES256'];
+const ALGORITHMS = ['ES256', 'EdDSA', 'Ed25519'];
 const MAX_LINE_BYTES = 256 * 1024;
 const PROOF_WINDOW_S = 300;
 

@@ -7,6 +7,7 @@
     reason = "a failed test may panic"
 )]
 
+use base64ct::{Base64UrlUnpadded, Encoding as _};
 use serde_json::{Value, json};
 use testkit::node::{Judge, NodeEnv};
 use testkit::python::PythonEnv;
@@ -16,8 +17,21 @@ use tokenkeep::{Clock as _, DpopKey, Signer as _, SystemClock};
 
 #[tokio::test]
 async fn independent_resource_servers_accept_our_tokens_and_nothing_near_them() {
+    judged(Blueprint::default(), "ES256").await;
+}
+
+#[tokio::test]
+async fn independent_resource_servers_accept_tokens_that_are_signed_with_eddsa() {
+    let blueprint = Blueprint {
+        manifest: "[token]\nalg = \"EdDSA\"\n",
+        ..Blueprint::default()
+    };
+    judged(blueprint, "EdDSA").await;
+}
+
+async fn judged(blueprint: Blueprint, alg: &str) {
     let node = NodeEnv::from_env().unwrap();
-    let stack = Stack::with_grant(Blueprint::default()).await;
+    let stack = Stack::with_grant(blueprint).await;
     let caller = Caller::of(&stack).await;
     let public = stack.url("public_url");
     let fetch = async |path: &str| caller.https.get(&format!("{public}{path}")).await.json();
@@ -30,6 +44,10 @@ async fn independent_resource_servers_accept_our_tokens_and_nothing_near_them() 
     let jwks = fetch(jwks_path).await;
 
     let token = caller.token().await;
+    let header = Base64UrlUnpadded::decode_vec(token.split('.').next().unwrap()).unwrap();
+    let header: Value = serde_json::from_slice(&header).unwrap();
+    assert_eq!(header["alg"], alg);
+    assert_eq!(jwks["keys"][0]["alg"], alg);
     let other_token = caller.token().await;
     let url = caller.url("/contacts");
     let right = json!({

@@ -11,6 +11,7 @@ mod judge;
 mod keyholders;
 mod kills;
 mod many_grants;
+mod oauth_client;
 mod offline;
 mod providers;
 mod python;

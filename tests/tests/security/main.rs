@@ -12,3 +12,4 @@ mod replays;
 mod row_swaps;
 mod state_files;
 mod store_bars;
+mod timing;
