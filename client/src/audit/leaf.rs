@@ -313,9 +313,10 @@ mod tests {
     fn each_kind_is_read_in_its_own_log_alone() {
         let issuance = LogName::Issuance("a7".repeat(32).parse().unwrap());
         for kind in Kind::ALL {
-            let text = match kind {
-                Kind::Booted => booted().to_string(),
-                _ => leaf(kind.word()).to_string(),
+            let text = if *kind == Kind::Booted {
+                booted().to_string()
+            } else {
+                leaf(kind.word()).to_string()
             };
             let (own, other) = if kind.is_control() {
                 (&LogName::Control, &issuance)

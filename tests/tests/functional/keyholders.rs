@@ -226,7 +226,7 @@ async fn an_export_opens_with_the_shares_of_those_who_hold_the_state() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("state.tkexport");
     let store = async |command: &str| {
-        tokio::process::Command::new(tests::binary::binary("tokenkeep-dev"))
+        tokio::process::Command::new(binary("tokenkeep-dev"))
             .args(["store", "--state"])
             .arg(stack.files().dir())
             .args([command, "--json"])

@@ -43,7 +43,8 @@ async fn an_ordinary_oauth_client_passes_every_door() {
     let stack = Stack::with_grant(Blueprint::default()).await;
     let files = stack.files();
     let ca = files.path(lab::CA);
-    let der = &stack.client().await.bundle().enclave_ca_der;
+    let bundle = stack.client().await.bundle().clone();
+    let der = &bundle.enclave_ca_der;
     fs::write(&ca, certificate_pem(der)).unwrap();
     let es256 = add_key(&stack, "first", Alg::Es256).await;
     let eddsa = add_key(&stack, "second", Alg::EdDsa).await;
