@@ -4,7 +4,7 @@ use crate::canonical::{CanonicalError, Reader, Writer, sha256};
 use crate::p256::{NotP256, P256PublicKey};
 
 /// The name and version of the encoding.
-const DOMAIN: &str = "tokenkeep/key-bundle/v1";
+const DOMAIN: &str = "tokenkeep/key-bundle/v2";
 
 /// The most an encoded bundle may have.
 pub const MAX_BUNDLE_BYTES: usize = 32 * 1024;
@@ -18,12 +18,16 @@ const MAX_KID_BYTES: usize = 128;
 const MAX_ORIGIN_BYTES: usize = 512;
 /// The most the log's public key may have.
 const MAX_LOG_KEY_BYTES: usize = 512;
+/// The most CAs beside the first, and the most earlier log keys, a bundle may name.
+pub const MAX_OTHERS: usize = 4;
 
 /// Every public key the enclave speaks with, and what it is configured to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyBundle {
     /// DER of the certificate of the CA born in the enclave, which issues the server certificates.
     pub enclave_ca_der: Vec<u8>,
+    /// DER of the certificates of CAs that are to take its place: whoever pins one pins all.
+    pub next_ca_ders: Vec<Vec<u8>>,
     /// The key that signs TLS exporters: see [`crate::exporter_message`].
     pub instance_key: P256PublicKey,
     /// The keys that sign access tokens (ES256), the current one first.
@@ -32,6 +36,8 @@ pub struct KeyBundle {
     pub hpke_public: [u8; 32],
     /// DER of the SubjectPublicKeyInfo of the key that signs log checkpoints.
     pub log_key_spki: Vec<u8>,
+    /// As `log_key_spki`: the keys before it, which sign checkpoints too until their overlap ends.
+    pub earlier_log_keys: Vec<Vec<u8>>,
     /// SHA-256 of the manifest file.
     pub manifest_digest: [u8; 32],
     /// SHA-256 of the manifest signer's SubjectPublicKeyInfo: what HOST_DATA must be.
@@ -106,6 +112,14 @@ pub enum BundleError {
         /// How many.
         found: u64,
     },
+    /// More CAs or earlier log keys than [`MAX_OTHERS`].
+    #[error("the field {field} has {found} entries, at most {MAX_OTHERS} are allowed")]
+    Others {
+        /// Which field.
+        field: &'static str,
+        /// How many.
+        found: u64,
+    },
     /// Two token keys have one id.
     #[error("the key id {kid:?} occurs twice")]
     DuplicateKid {
@@ -131,10 +145,12 @@ impl KeyBundle {
     pub fn encode(&self) -> Result<Vec<u8>, BundleError> {
         let Self {
             enclave_ca_der,
+            next_ca_ders,
             instance_key,
             token_keys,
             hpke_public,
             log_key_spki,
+            earlier_log_keys,
             manifest_digest,
             manifest_signer,
             boot_identity,
@@ -160,6 +176,12 @@ impl KeyBundle {
             .part(grpc_origin.as_bytes())
             .part(public_origin.as_bytes())
             .part(gateway_origin.as_bytes());
+        for others in [next_ca_ders, earlier_log_keys] {
+            writer.number(u64::try_from(others.len()).unwrap_or(u64::MAX));
+            for other in others {
+                writer.part(other);
+            }
+        }
         Ok(writer.finish())
     }
 
@@ -176,12 +198,14 @@ impl KeyBundle {
         let mut reader = Fields {
             reader: Reader::new(bytes, DOMAIN).map_err(in_field("domain"))?,
         };
-        let bundle = Self {
+        let mut bundle = Self {
             enclave_ca_der: reader.bytes("enclave_ca", MAX_CA_BYTES)?,
+            next_ca_ders: Vec::new(),
             instance_key: reader.key("instance_key")?,
             token_keys: reader.token_keys()?,
             hpke_public: reader.array("hpke_public")?,
             log_key_spki: reader.bytes("log_key", MAX_LOG_KEY_BYTES)?,
+            earlier_log_keys: Vec::new(),
             manifest_digest: reader.array("manifest_digest")?,
             manifest_signer: reader.array("manifest_signer")?,
             boot_identity: reader.array("boot_identity")?,
@@ -190,6 +214,8 @@ impl KeyBundle {
             public_origin: reader.text("public_origin", MAX_ORIGIN_BYTES)?,
             gateway_origin: reader.text("gateway_origin", MAX_ORIGIN_BYTES)?,
         };
+        bundle.next_ca_ders = reader.others("next_ca", MAX_CA_BYTES)?;
+        bundle.earlier_log_keys = reader.others("earlier_log_key", MAX_LOG_KEY_BYTES)?;
         reader.reader.finish().map_err(in_field("end"))?;
         bundle.check()?;
         Ok(bundle)
@@ -203,10 +229,28 @@ impl KeyBundle {
         self.encode().map(|bytes| sha256(&bytes))
     }
 
+    /// DER of the certificates of all CAs that server certificates may be issued by, the current one first.
+    pub fn authorities(&self) -> impl Iterator<Item = &[u8]> {
+        let next = self.next_ca_ders.iter().map(Vec::as_slice);
+        std::iter::once(self.enclave_ca_der.as_slice()).chain(next)
+    }
+
+    /// DER of the SubjectPublicKeyInfo of all keys that sign log checkpoints, the current one first.
+    pub fn log_keys(&self) -> impl Iterator<Item = &[u8]> {
+        let earlier = self.earlier_log_keys.iter().map(Vec::as_slice);
+        std::iter::once(self.log_key_spki.as_slice()).chain(earlier)
+    }
+
     /// The rules that hold for a value as well as for its encoding.
     fn check(&self) -> Result<(), BundleError> {
-        length("enclave_ca", self.enclave_ca_der.len(), MAX_CA_BYTES)?;
-        length("log_key", self.log_key_spki.len(), MAX_LOG_KEY_BYTES)?;
+        for ca in self.authorities() {
+            length("enclave_ca", ca.len(), MAX_CA_BYTES)?;
+        }
+        for key in self.log_keys() {
+            length("log_key", key.len(), MAX_LOG_KEY_BYTES)?;
+        }
+        few("next_ca", self.next_ca_ders.len())?;
+        few("earlier_log_key", self.earlier_log_keys.len())?;
         let found = u64::try_from(self.token_keys.len()).unwrap_or(u64::MAX);
         if self.token_keys.is_empty() || self.token_keys.len() > MAX_TOKEN_KEYS {
             return Err(BundleError::TokenKeys { found });
@@ -252,6 +296,17 @@ impl Fields<'_> {
         String::from_utf8(self.bytes(field, max_bytes)?).map_err(|_| BundleError::Text { field })
     }
 
+    fn others(
+        &mut self,
+        field: &'static str,
+        max_bytes: usize,
+    ) -> Result<Vec<Vec<u8>>, BundleError> {
+        let found = self.reader.number().map_err(in_field(field))?;
+        let count = usize::try_from(found).unwrap_or(usize::MAX);
+        few(field, count)?;
+        (0..count).map(|_| self.bytes(field, max_bytes)).collect()
+    }
+
     fn token_keys(&mut self) -> Result<Vec<TokenKey>, BundleError> {
         let found = self.reader.number().map_err(in_field("token_keys"))?;
         let count = usize::try_from(found).unwrap_or(usize::MAX);
@@ -271,6 +326,14 @@ impl Fields<'_> {
 
 fn in_field(field: &'static str) -> impl Fn(CanonicalError) -> BundleError {
     move |error| BundleError::Encoding { field, error }
+}
+
+fn few(field: &'static str, found: usize) -> Result<(), BundleError> {
+    if found > MAX_OTHERS {
+        let found = u64::try_from(found).unwrap_or(u64::MAX);
+        return Err(BundleError::Others { field, found });
+    }
+    Ok(())
 }
 
 const fn length(
@@ -311,6 +374,7 @@ mod tests {
     fn sample() -> KeyBundle {
         KeyBundle {
             enclave_ca_der: vec![1; 300],
+            next_ca_ders: vec![vec![11; 310]],
             instance_key: key(2),
             token_keys: vec![
                 TokenKey {
@@ -324,6 +388,7 @@ mod tests {
             ],
             hpke_public: [5; 32],
             log_key_spki: vec![6; 44],
+            earlier_log_keys: vec![vec![12; 44]],
             manifest_digest: [7; 32],
             manifest_signer: [8; 32],
             boot_identity: [9; 32],
@@ -344,8 +409,11 @@ mod tests {
     #[test]
     fn every_field_changes_the_digest() {
         let base = sample().digest().unwrap();
-        let changes: [fn(&mut KeyBundle); 12] = [
+        let changes: [fn(&mut KeyBundle); 15] = [
             |b| b.enclave_ca_der[0] = 0,
+            |b| b.next_ca_ders[0][0] = 0,
+            |b| b.earlier_log_keys[0][0] = 0,
+            |b| b.earlier_log_keys.clear(),
             |b| b.instance_key = key(0),
             |b| b.token_keys[0].kid = "c".to_owned(),
             |b| b.hpke_public[0] = 0,
@@ -368,7 +436,7 @@ mod tests {
     #[test]
     fn a_value_outside_its_bounds_is_neither_encoded_nor_decoded() {
         type Change = fn(&mut KeyBundle);
-        let rows: [(Change, BundleError); 7] = [
+        let rows: [(Change, BundleError); 10] = [
             (
                 |b| b.enclave_ca_der.clear(),
                 BundleError::Length {
@@ -383,6 +451,28 @@ mod tests {
                     field: "enclave_ca",
                     found_bytes: MAX_CA_BYTES + 1,
                     max_bytes: MAX_CA_BYTES,
+                },
+            ),
+            (
+                |b| b.next_ca_ders = vec![vec![1]; MAX_OTHERS + 1],
+                BundleError::Others {
+                    field: "next_ca",
+                    found: 5,
+                },
+            ),
+            (
+                |b| b.earlier_log_keys = vec![vec![1]; MAX_OTHERS + 1],
+                BundleError::Others {
+                    field: "earlier_log_key",
+                    found: 5,
+                },
+            ),
+            (
+                |b| b.earlier_log_keys[0].clear(),
+                BundleError::Length {
+                    field: "log_key",
+                    found_bytes: 0,
+                    max_bytes: MAX_LOG_KEY_BYTES,
                 },
             ),
             (

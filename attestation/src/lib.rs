@@ -29,7 +29,7 @@ pub use appraisal::{
     Accepted, Appraisal, Appraised, Check, CheckName, Expected, Outcome, Tier, UnknownTier,
     Verdict, Verified, VerifyError, appraise, assess, verify,
 };
-pub use bundle::{BundleError, KeyBundle, MAX_BUNDLE_BYTES, TokenKey};
+pub use bundle::{BundleError, KeyBundle, MAX_BUNDLE_BYTES, MAX_OTHERS, TokenKey};
 pub use canonical::CanonicalError;
 pub use deposit::{
     DepositContext, DepositEnvelope, DepositError, DepositPrivateKey, DepositedSecret,

@@ -68,6 +68,7 @@ pub fn configure(
             TokenAlg::Es256 => Alg::Es256,
             TokenAlg::EdDsa => Alg::EdDsa,
         },
+        signing_key_days: manifest.token().rotate_after_days,
         endorsed_until_s,
         emulated,
         tier: if emulated { "emulated" } else { "hardware" }.to_owned(),

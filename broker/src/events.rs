@@ -247,8 +247,23 @@ pub fn certificates_renewed() {
 }
 
 /// The listeners' certificates could not be renewed; the old ones are shown on.
-pub fn certificates_not_renewed(error: &crate::run::RunError) {
+pub fn certificates_not_renewed(error: &crate::key_watch::LeafError) {
     error!(event = "certificates_not_renewed", %error);
+}
+
+/// Overlaps of keys have ended, or a key was replaced for its age.
+pub fn keys_turned(what: &'static str) {
+    warn!(event = "keys_turned", what);
+}
+
+/// What is over of the keys could not be ended.
+pub fn keys_not_turned(error: &enclave::admin::AdminError) {
+    error!(event = "keys_not_turned", %error);
+}
+
+/// An administrator replaced a key.
+pub fn key_rotated(key: &str, by: &str) {
+    warn!(event = "key_rotated", key, by);
 }
 
 /// The platform gave no evidence, or too many wait for it.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use attestation::{
     Attester, AttesterError, Evidence, Nonce, NoncePath, NonceTree, Purpose, report_data,
 };
+use enclave::Bundle;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 
@@ -24,6 +25,8 @@ pub struct Answer {
     pub evidence: Arc<Evidence>,
     /// From the verifier's nonce to the root in the evidence.
     pub path: NoncePath,
+    /// The key bundle that the evidence binds.
+    pub bundle: Arc<Bundle>,
 }
 
 /// Why there is no evidence.
@@ -55,9 +58,14 @@ pub struct EvidenceDesk {
 impl EvidenceDesk {
     /// Starts the task that asks the platform. It ends when all desks are gone.
     /// What the platform does not give beside its reports, `supply` adds.
-    pub fn start(attester: Arc<dyn Attester>, bundle_digest: [u8; 32], supply: Supply) -> Self {
+    /// `bundle` gives the key bundle of now.
+    pub fn start(
+        attester: Arc<dyn Attester>,
+        bundle: impl Fn() -> Arc<Bundle> + Send + Sync + 'static,
+        supply: Supply,
+    ) -> Self {
         let (queue, waiting) = mpsc::channel(QUEUE);
-        tokio::spawn(serve(attester, bundle_digest, supply, waiting));
+        tokio::spawn(serve(attester, bundle, supply, waiting));
         Self { queue }
     }
 
@@ -82,7 +90,7 @@ impl EvidenceDesk {
 
 async fn serve(
     attester: Arc<dyn Attester>,
-    bundle_digest: [u8; 32],
+    bundle: impl Fn() -> Arc<Bundle> + Send + Sync + 'static,
     supply: Supply,
     mut waiting: mpsc::Receiver<Wanted>,
 ) {
@@ -92,7 +100,7 @@ async fn serve(
         // A report has one purpose.
         while let Some(purpose) = rest.first().map(|wanted| wanted.purpose) {
             let (of_purpose, others) = rest.into_iter().partition(|w| w.purpose == purpose);
-            answer(&attester, bundle_digest, &supply, purpose, of_purpose).await;
+            answer(&attester, bundle(), &supply, purpose, of_purpose).await;
             rest = others;
         }
     }
@@ -100,7 +108,7 @@ async fn serve(
 
 async fn answer(
     attester: &Arc<dyn Attester>,
-    bundle_digest: [u8; 32],
+    bundle: Arc<Bundle>,
     supply: &Supply,
     purpose: Purpose,
     batch: Vec<Wanted>,
@@ -109,7 +117,7 @@ async fn answer(
     let Ok(tree) = NonceTree::new(&nonces) else {
         return;
     };
-    let data = report_data(purpose, &tree.root(), &bundle_digest);
+    let data = report_data(purpose, &tree.root(), &bundle.digest);
     let attester = Arc::clone(attester);
     // The platform may take its time: it is asked on a thread that may wait.
     let made = tokio::task::spawn_blocking(move || attester.evidence(&data)).await;
@@ -124,6 +132,7 @@ async fn answer(
             (Ok(evidence), Some(path)) => Ok(Answer {
                 evidence: Arc::clone(evidence),
                 path,
+                bundle: Arc::clone(&bundle),
             }),
             (Err(error), _) => Err(EvidenceError::Platform(Arc::clone(error))),
             (Ok(_), None) => Err(EvidenceError::Stopped),

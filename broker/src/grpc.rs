@@ -6,5 +6,6 @@ pub mod audit;
 pub mod convert;
 pub mod door;
 pub mod grant;
+pub mod key;
 pub mod registry;
 pub mod token;

@@ -15,6 +15,7 @@ pub mod gateway;
 pub mod grpc;
 pub mod host_config;
 pub mod hygiene;
+pub mod key_watch;
 pub mod listener;
 pub mod log;
 pub mod offline;

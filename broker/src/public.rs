@@ -37,7 +37,7 @@ pub const MAX_FORM_BYTES: usize = 16 * 1024;
 /// The routes. A request, its body included, may take `deadline` at most.
 pub fn router(shell: &Arc<Shell>, deadline: Duration) -> Router {
     let token = post(endpoints::token).fallback(problem::not_post);
-    let all = documents::router(&shell.enclave)
+    let all = documents::router(shell)
         .merge(logs::router(shell))
         .merge(endpoints(shell, token));
     in_time(all, deadline)

@@ -7,16 +7,14 @@ use std::time::Duration;
 
 use attestation::manifest::{EnclaveKind, Manifest, ManifestError};
 use attestation::{Attester, AttesterError, Roots, RootsError};
-use enclave::keys::authority::AuthorityError;
 use enclave::log::LogError;
 use proto::v1::attestation_service_server::AttestationServiceServer;
 use proto::v1::audit_service_server::AuditServiceServer;
 use proto::v1::grant_service_server::GrantServiceServer;
+use proto::v1::key_service_server::KeyServiceServer;
 use proto::v1::registry_service_server::RegistryServiceServer;
 use proto::v1::token_service_server::TokenServiceServer;
 use rustls::RootCertStore;
-use rustls::sign::CertifiedKey;
-use rustls_pki_types::PrivateKeyDer;
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -36,9 +34,11 @@ use crate::grpc::attestation::Attestation;
 use crate::grpc::audit::Audit;
 use crate::grpc::door::Door;
 use crate::grpc::grant::Grants;
+use crate::grpc::key::Keys;
 use crate::grpc::registry::Registry;
 use crate::grpc::token::Token;
 use crate::host_config::{HostConfig, ManifestFiles};
+use crate::key_watch::{KeyWatch, LeafError};
 use crate::listener::{self, ListenError, Name, Shutdown, ShutdownSignal, shutdown};
 use crate::public;
 use crate::refresher::Refresher;
@@ -47,16 +47,13 @@ use crate::root::keeper::RotateError;
 use crate::shell::Shell;
 use crate::svid::TrustDomains;
 use crate::teller::Teller;
-use crate::tls::{self, ServerCertificate, TlsError};
+use crate::tls::{self, TlsError};
 use crate::upstream::{Egress, EgressLimits, Loopback};
 use crate::witness::ask::Superseded;
 use crate::witness::keeper::Keeper;
 
 /// The earliest time that the host's clock is believed: 2026-11-01.
 const CLOCK_FLOOR_S: u64 = 1_793_491_200;
-
-/// How often the listeners' certificates are renewed.
-const RENEWAL: Duration = Duration::from_secs(24 * 3_600);
 
 /// Sockets that are bound already: for whoever must know the ports before the
 /// manifest is written.
@@ -115,7 +112,7 @@ pub enum RunError {
     Tls(#[from] TlsError),
     /// The listeners' certificates can't be made.
     #[error(transparent)]
-    Authority(#[from] AuthorityError),
+    Leaf(#[from] LeafError),
     /// The roots that evidence ends in can't be read.
     #[error(transparent)]
     Roots(#[from] RootsError),
@@ -184,9 +181,10 @@ pub async fn run(
     let keys = root.keys();
     let opened = (&*keys, root.retiring());
     let Booted { enclave, store } = boot(told, &host, opened, &*attester, &now).await?;
+    // A root that is replaced must not stay in memory.
+    drop(keys);
     let root = Arc::new(root);
 
-    let bundle = enclave.bundle().clone();
     let shell = Arc::new(Shell {
         enclave,
         store: Arc::new(store),
@@ -227,14 +225,15 @@ pub async fn run(
     let refresher = Refresher::new(Arc::clone(&shell), egress.clone());
     refresher.resume().await;
 
-    let certificate = ServerCertificate::new(leaf(&shell)?);
+    let key_watch = KeyWatch::start(Arc::clone(&shell)).await?;
+    let certificate = key_watch.certificate();
     let (supply, supplier) = supplier(&attester, &host, &shell)?;
     let supplying = tokio::spawn(supplier.keep(stop.clone()));
-    let desk = EvidenceDesk::start(attester, bundle.digest, supply);
+    let spoken = Arc::clone(&shell);
+    let desk = EvidenceDesk::start(attester, move || spoken.enclave.bundle(), supply);
     let attestation = Attestation {
         shell: Arc::clone(&shell),
         desk,
-        key_bundle: bundle.bytes.into(),
         manifest: Arc::new((toml, signature)),
     };
     let request_deadline = Duration::from_secs(host.limits.request_s);
@@ -275,7 +274,7 @@ pub async fn run(
     let keep_alive = tokio::spawn(Arc::clone(&refresher).keep_alive());
     let teller = Teller::new(Arc::clone(&shell), Arc::clone(&refresher));
     let telling = tokio::spawn(teller.run());
-    let renewal = tokio::spawn(renew(Arc::clone(&shell), certificate));
+    let renewal = tokio::spawn(key_watch.keep());
     let (grpc_limits, public_limits) = (limits.clone(), limits.clone());
     let mut asked = stop.clone();
     let told = tokio::spawn(async move {
@@ -380,6 +379,7 @@ async fn routes(
         .await;
     reporter.set_serving::<AuditServiceServer<Audit>>().await;
     let audit = Audit::new(Arc::clone(shell), stop);
+    reporter.set_serving::<KeyServiceServer<Keys>>().await;
     let token = Token {
         shell: Arc::clone(shell),
     };
@@ -387,6 +387,9 @@ async fn routes(
         shell: Arc::clone(shell),
     };
     let registry = Registry {
+        shell: Arc::clone(shell),
+    };
+    let keys = Keys {
         shell: Arc::clone(shell),
     };
     Routes::new(health)
@@ -397,6 +400,7 @@ async fn routes(
         .add_service(GrantServiceServer::new(grants).max_decoding_message_size(message_bytes))
         .add_service(RegistryServiceServer::new(registry).max_decoding_message_size(message_bytes))
         .add_service(AuditServiceServer::new(audit).max_decoding_message_size(message_bytes))
+        .add_service(KeyServiceServer::new(keys).max_decoding_message_size(message_bytes))
         .prepare()
 }
 
@@ -469,31 +473,4 @@ fn supplier(
         tls::client(web)?,
         Arc::clone(shell),
     ))
-}
-
-/// A new certificate for the listeners, from the enclave CA.
-fn leaf(shell: &Shell) -> Result<CertifiedKey, RunError> {
-    let enclave = &shell.enclave;
-    let hosts = &enclave.config().hosts;
-    let rng = &**enclave.rng();
-    let leaf = enclave
-        .keys()
-        .authority()
-        .issue(hosts, &shell.clock.now(), rng)?;
-    let key = rustls::crypto::ring::sign::any_ecdsa_type(&PrivateKeyDer::Pkcs8(leaf.key))
-        .map_err(|source| TlsError::Config { source })?;
-    Ok(CertifiedKey::new(leaf.chain, key))
-}
-
-async fn renew(shell: Arc<Shell>, certificate: Arc<ServerCertificate>) {
-    loop {
-        tokio::time::sleep(RENEWAL).await;
-        match leaf(&shell) {
-            Ok(next) => {
-                certificate.replace(next);
-                events::certificates_renewed();
-            }
-            Err(error) => events::certificates_not_renewed(&error),
-        }
-    }
 }

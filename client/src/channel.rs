@@ -7,6 +7,7 @@ use proto::v1;
 use proto::v1::attestation_service_client::AttestationServiceClient;
 use proto::v1::audit_service_client::AuditServiceClient;
 use proto::v1::grant_service_client::GrantServiceClient;
+use proto::v1::key_service_client::KeyServiceClient;
 use proto::v1::registry_service_client::RegistryServiceClient;
 use ring::rand::{SecureRandom as _, SystemRandom};
 
@@ -183,8 +184,8 @@ impl AttestedChannel {
             return Err(ConnectError::NotAccepted(Box::new(inspection)));
         };
         let origin = Origin::parse(&config.grpc_url)?;
-        let ca = &inspection.bundle().enclave_ca_der;
-        let tls = tls::pinned(ca, config.client_identity.as_ref())?;
+        let authorities: Vec<&[u8]> = inspection.bundle().authorities().collect();
+        let tls = tls::pinned(&authorities, config.client_identity.as_ref())?;
         let transport = Transport::proved(origin, tls, prover(&inspection))?;
         transport.connect().await?;
         Ok(Self {
@@ -229,8 +230,8 @@ impl AttestedChannel {
     /// A connection to another of the enclave's origins, held to the same CA and proved in the same way. No
     /// identity is shown there.
     pub(crate) fn transport_to(&self, origin: Origin) -> Result<Transport, ConnectError> {
-        let ca = &self.bundle().enclave_ca_der;
-        let tls = tls::pinned(ca, None)?;
+        let authorities: Vec<&[u8]> = self.bundle().authorities().collect();
+        let tls = tls::pinned(&authorities, None)?;
         Ok(Transport::proved(
             origin,
             tls,
@@ -252,6 +253,13 @@ impl AttestedChannel {
             .max_decoding_message_size(MAX_REPLY_BYTES)
     }
 
+    /// The generated client of `KeyService`. Wait for its calls with [`rpc_error::answer`].
+    #[must_use]
+    pub fn keys(&self) -> KeyServiceClient<Transport> {
+        KeyServiceClient::with_origin(self.inner.transport.clone(), uri(&self.inner.transport))
+            .max_decoding_message_size(MAX_REPLY_BYTES)
+    }
+
     /// The generated client of `RegistryService`. Wait for its calls with [`rpc_error::answer`].
     #[must_use]
     pub fn registry(&self) -> RegistryServiceClient<Transport> {
@@ -263,7 +271,7 @@ impl AttestedChannel {
     ///
     /// # Errors
     /// [`ConnectError::NotAccepted`] unless that evidence is accepted too, [`ConnectError::KeysChanged`] if
-    /// it binds other keys than those of this channel.
+    /// it is that of another instance than this channel's.
     pub async fn deposit_recipient(&self) -> Result<DepositRecipient, ConnectError> {
         let Inner {
             transport,
@@ -278,7 +286,9 @@ impl AttestedChannel {
         let Some(accepted) = found.accepted() else {
             return Err(ConnectError::NotAccepted(Box::new(found)));
         };
-        if found.bundle_digest() != inspection.bundle_digest() {
+        // A key may have been rotated since; another boot has another instance key.
+        let (new, old) = (found.bundle(), inspection.bundle());
+        if new.instance_key != old.instance_key || new.boot_identity != old.boot_identity {
             return Err(ConnectError::KeysChanged);
         }
         Ok(DepositRecipient::new(

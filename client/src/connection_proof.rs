@@ -78,7 +78,10 @@ impl Prover {
         };
         let mut client = AttestationServiceClient::with_origin(connection, origin.uri())
             .max_decoding_message_size(MAX_REPLY_BYTES);
-        let reply = rpc_error::answer(client.prove_connection(ProveConnectionRequest {}))
+        let request = ProveConnectionRequest {
+            key_bundle_sha256: self.bundle_digest.to_vec(),
+        };
+        let reply = rpc_error::answer(client.prove_connection(request))
             .await
             .map_err(ProofError::Refused)?
             .into_inner();

@@ -42,6 +42,7 @@ impl TestEnclave {
         let deposit_key = DepositPrivateKey::generate(&SystemRandom::new()).unwrap();
         let bundle = KeyBundle {
             enclave_ca_der: ca.der().to_vec(),
+            next_ca_ders: Vec::new(),
             instance_key,
             token_keys: vec![TokenKey {
                 kid: "emulated-1".to_owned(),
@@ -49,6 +50,7 @@ impl TestEnclave {
             }],
             hpke_public: *deposit_key.public(),
             log_key_spki: vec![6; 44],
+            earlier_log_keys: Vec::new(),
             manifest_digest: [7; 32],
             manifest_signer: SIGNER,
             boot_identity: [9; 32],

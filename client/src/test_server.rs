@@ -83,7 +83,7 @@ impl TestServer {
 
     /// A transport to it that trusts one CA.
     pub(crate) fn transport(&self, ca_der: &[u8]) -> Transport {
-        let tls = tls::pinned(ca_der, None).unwrap();
+        let tls = tls::pinned(&[ca_der], None).unwrap();
         Transport::new(Origin::parse(&self.origin).unwrap(), tls).unwrap()
     }
 

@@ -130,14 +130,14 @@ pub(crate) fn danger_accept_any_server() -> Result<(ClientConfig, ShownChain), T
     Ok((finish(config), shown))
 }
 
-/// TLS to the enclave: its CA is the one trust anchor, names and dates are checked.
+/// TLS to the enclave: its CAs are the only trust anchors, names and dates are checked.
 pub(crate) fn pinned(
-    enclave_ca_der: &[u8],
+    authorities: &[&[u8]],
     identity: Option<&ClientIdentity>,
 ) -> Result<ClientConfig, TlsError> {
     let builder = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])?
-        .with_root_certificates(anchors(enclave_ca_der)?);
+        .with_root_certificates(anchors(authorities)?);
     let config = match identity {
         Some(ClientIdentity { certificates, key }) => {
             builder.with_client_auth_cert(certificates.clone(), key.clone_key())?
@@ -147,20 +147,19 @@ pub(crate) fn pinned(
     Ok(finish(config))
 }
 
-/// Checks that `chain` was issued by the enclave's CA for `name` and is valid at `at`.
+/// Checks that `chain` was issued by a CA of the enclave for `name` and is valid at `at`.
 ///
 /// # Errors
 /// [`TlsError`].
 pub(crate) fn check_issued(
-    enclave_ca_der: &[u8],
+    authorities: &[&[u8]],
     chain: &[CertificateDer<'_>],
     name: &ServerName<'_>,
     at: UnixTime,
 ) -> Result<(), TlsError> {
-    let verifier =
-        WebPkiServerVerifier::builder_with_provider(anchors(enclave_ca_der)?, provider())
-            .build()
-            .map_err(TlsError::Verifier)?;
+    let verifier = WebPkiServerVerifier::builder_with_provider(anchors(authorities)?, provider())
+        .build()
+        .map_err(TlsError::Verifier)?;
     let (own, issuers) = chain
         .split_first()
         .ok_or(rustls::Error::NoCertificatesPresented)?;
@@ -168,11 +167,13 @@ pub(crate) fn check_issued(
     Ok(())
 }
 
-fn anchors(enclave_ca_der: &[u8]) -> Result<Arc<RootCertStore>, TlsError> {
+fn anchors(authorities: &[&[u8]]) -> Result<Arc<RootCertStore>, TlsError> {
     let mut anchors = RootCertStore::empty();
-    anchors
-        .add(CertificateDer::from(enclave_ca_der))
-        .map_err(TlsError::EnclaveCa)?;
+    for ca in authorities {
+        anchors
+            .add(CertificateDer::from(*ca))
+            .map_err(TlsError::EnclaveCa)?;
+    }
     Ok(Arc::new(anchors))
 }
 

@@ -291,8 +291,9 @@ fn certificate_binding(
     at_s: u64,
 ) -> Binding {
     let at = UnixTime::since_unix_epoch(std::time::Duration::from_secs(at_s));
+    let authorities: Vec<&[u8]> = bundle.authorities().collect();
     let problem = match origin.server_name() {
-        Some(name) => tls::check_issued(&bundle.enclave_ca_der, chain, &name, at)
+        Some(name) => tls::check_issued(&authorities, chain, &name, at)
             .err()
             .map(|error| with_cause(&error)),
         None => Some("the host is no server name".to_owned()),

@@ -290,8 +290,8 @@ impl Filler {
         };
         let mut token = hex::encode(token);
         token.truncate(self.token_bytes);
-        let public = enclave.keys().hpke_public();
-        let sealed = DepositEnvelope::seal(public, &context, token.as_bytes(), &self.rng)?;
+        let public = *enclave.keys().hpke_public();
+        let sealed = DepositEnvelope::seal(&public, &context, token.as_bytes(), &self.rng)?;
         let sealed = [sealed.encapsulated_key(), sealed.ciphertext()].concat();
         let grant = Grant {
             id: GrantId::parse(&id)?,

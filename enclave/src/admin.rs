@@ -6,6 +6,7 @@ mod grants;
 mod leaves;
 mod list;
 mod register;
+mod rotate;
 
 use thiserror::Error;
 

@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use crate::gateway::CallEnd;
 use crate::ids::{ClientId, GrantId, TenantId};
+use crate::keys::KeyChange;
 use crate::log::{Anchor, Booted};
 use crate::mint::Confirmation;
 use crate::seal::{SealError, SealingKey, length_prefixed};
@@ -114,6 +115,19 @@ pub(crate) enum Event<'a> {
         id: &'a ClientId,
         by: &'a str,
     },
+    KeyRotated {
+        #[serde(flatten)]
+        change: &'a KeyChange,
+        by: &'a str,
+    },
+    KeyRetired {
+        #[serde(flatten)]
+        change: &'a KeyChange,
+    },
+    TenantKeyRotated {
+        number: u32,
+        by: &'a str,
+    },
     Booted(&'a Booted),
 }
 
@@ -136,6 +150,9 @@ impl Event<'_> {
             Self::Unused => "unused",
             Self::Registered { .. } => "registered",
             Self::ClientChanged { .. } => "client_changed",
+            Self::KeyRotated { .. } => "key_rotated",
+            Self::KeyRetired { .. } => "key_retired",
+            Self::TenantKeyRotated { .. } => "tenant_key_rotated",
             Self::Booted(_) => "booted",
         }
     }
@@ -158,6 +175,9 @@ impl Event<'_> {
             | Self::Unused
             | Self::Registered { .. }
             | Self::ClientChanged { .. }
+            | Self::KeyRotated { .. }
+            | Self::KeyRetired { .. }
+            | Self::TenantKeyRotated { .. }
             | Self::Booted(_) => Log::Control,
         }
     }
@@ -167,6 +187,9 @@ impl Event<'_> {
         match self {
             Self::Booted(booted) => Some(Shown::Booted(booted)),
             Self::Alive(issuance) => issuance.map(|issuance| Shown::Alive { issuance }),
+            Self::KeyRotated { change, by: _ } | Self::KeyRetired { change } => {
+                Some(Shown::Key(change))
+            }
             Self::TokenIssued { .. }
             | Self::GatewayCall { .. }
             | Self::GatewayCompleted { .. }
@@ -181,6 +204,7 @@ impl Event<'_> {
             | Self::GrantDeleted { .. }
             | Self::Unused
             | Self::Registered { .. }
+            | Self::TenantKeyRotated { .. }
             | Self::ClientChanged { .. } => None,
         }
     }
@@ -192,6 +216,7 @@ impl Event<'_> {
 enum Shown<'a> {
     Booted(&'a Booted),
     Alive { issuance: &'a Anchor },
+    Key(&'a KeyChange),
 }
 
 #[derive(Serialize)]
@@ -259,9 +284,10 @@ pub(crate) fn private_place(boot: &str, kind: &str, seq: u64) -> Vec<u8> {
     length_prefixed(&[boot.as_bytes(), kind.as_bytes(), &seq.to_be_bytes()])
 }
 
-/// How leaves name a tenant: an HMAC of its id under its own key.
+/// How leaves name a tenant: an HMAC of its id under its own first key, so that its name stays when the key is
+/// replaced.
 pub(crate) fn tag(tenant: &TenantId, key: &SealingKey) -> String {
-    let key = hmac::Key::new(hmac::HMAC_SHA256, key.expose());
+    let key = hmac::Key::new(hmac::HMAC_SHA256, key.expose_first());
     let data = length_prefixed(&[TAG_LABEL, tenant.as_str().as_bytes()]);
     Base64UrlUnpadded::encode_string(hmac::sign(&key, &data).as_ref())
 }

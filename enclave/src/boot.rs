@@ -3,14 +3,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use attestation::P256PublicKey;
-use attestation::{KeyBundle, TokenKey as BundledTokenKey};
 use parking_lot::{Mutex, RwLock};
-use ring::digest::{SHA256, digest};
 use ring::rand::SecureRandom;
 use thiserror::Error;
-use zeroize::Zeroizing;
 
+use crate::Enclave;
 use crate::audit::sequence::Sequences;
 use crate::audit::{self, Scribe};
 use crate::authenticate::SpentAssertions;
@@ -18,7 +15,9 @@ use crate::config::Config;
 use crate::custody::{self, Custody};
 use crate::freshness::Freshness;
 use crate::ids::TenantId;
-use crate::keys::keyring::{Keyring, KeyringError, STORED, StoredKey};
+use crate::keys::Speaking;
+use crate::keys::keyring::{Keyring, KeyringError, StoredKey};
+use crate::keys::ring::{KeyKind, RING, Ring};
 use crate::keys::root::{RootKey, Unlocked};
 use crate::log::{BootId, LogError, Logs, Recovery};
 use crate::nonce::Nonces;
@@ -30,7 +29,6 @@ use crate::seal::{SealError, SealingKey};
 use crate::store::{Batch, Key, Log, Record};
 use crate::time::Now;
 use crate::view::{Effect, Held, HeldSealed, TenantKey, View};
-use crate::{Bundle, Enclave};
 
 /// A source of random bytes that may be shared between threads.
 pub type Randomness = Box<dyn SecureRandom + Send + Sync>;
@@ -97,6 +95,7 @@ pub struct Boot {
     manifest: Option<Held<SeenManifest>>,
     view: View,
     stored_keys: Vec<StoredKey>,
+    ring: Option<Held<Ring>>,
     began_s: u64,
     began_ms: u64,
     /// A record of a tenant was taken in.
@@ -119,6 +118,7 @@ pub struct Opened(Content);
 
 enum Content {
     Key(StoredKey),
+    Ring(Held<Ring>),
     Manifest(Held<SeenManifest>),
     System(Effect),
     Tenants(Effect),
@@ -152,6 +152,7 @@ impl Boot {
             manifest: None,
             view: View::default(),
             stored_keys: Vec::new(),
+            ring: None,
             // Until it is known, no assertion is new enough.
             began_s: u64::MAX,
             began_ms: 0,
@@ -194,6 +195,7 @@ impl Boot {
     pub fn take_in(&mut self, opened: Opened) {
         match opened.0 {
             Content::Key(key) => self.stored_keys.push(key),
+            Content::Ring(ring) => self.ring = Some(ring),
             Content::Manifest(seen) => self.manifest = Some(seen),
             Content::System(effect) => self.view.apply(effect),
             Content::Tenants(effect) => {
@@ -224,11 +226,13 @@ impl Boot {
                 return Ok(Content::Manifest(Held::new(generation, json(&body)?)));
             }
             Table::Keys => {
-                let name = STORED
-                    .into_iter()
-                    .find(|name| *name == place.name)
-                    .ok_or(RecordError::Schema)?;
-                return Ok(Content::Key((name, body)));
+                if place.name == RING {
+                    return Ok(Content::Ring(Held::new(generation, json(&body)?)));
+                }
+                if !KeyKind::is_record(&place.name) {
+                    return Err(RecordError::Schema);
+                }
+                return Ok(Content::Key((place.name.clone(), body)));
             }
             Table::Tenants => Effect::Tenant(Held::new(generation, json(&body)?)),
             Table::Vendors => Effect::Vendor(Held::new(generation, json(&body)?)),
@@ -265,14 +269,10 @@ impl Boot {
             (Err(_), Some(retiring)) => (open(retiring)?, retiring),
             (Err(error), None) => return Err(error),
         };
-        let mut key = Zeroizing::new([0; 32]);
-        if body.len() != key.len() {
-            return Err(RecordError::Schema);
-        }
-        key.copy_from_slice(&body);
+        let key = SealingKey::of_all(&body).ok_or(RecordError::Schema)?;
         let held = TenantKey {
             generation,
-            key: Arc::new(SealingKey::new(key)),
+            key: Arc::new(key),
             under: Arc::clone(under),
         };
         Ok(Effect::TenantKey(name(&place.name)?, held))
@@ -397,6 +397,14 @@ impl Boot {
                 .seal(&*self.rng, &self.system_key, &place, 0, bytes)?;
             batch.writes.push(write);
         }
+        let ring = Ring::first(now.lo_s);
+        let body = serde_json::to_vec(&ring).map_err(|_| RecordError::Schema)?;
+        let place = Place::system(Table::Keys, RING);
+        let write = self
+            .cabinet
+            .seal(&*self.rng, &self.system_key, &place, 0, &body)?;
+        batch.writes.push(write);
+        self.ring = Some(Held::new(1, ring));
         self.stored_keys = keys;
         Ok(Some(batch))
     }
@@ -407,18 +415,21 @@ impl Boot {
     /// # Errors
     /// [`BootError`].
     pub fn finish(mut self) -> Result<Enclave, BootError> {
-        let keys = Keyring::open(&self.stored_keys, self.config.emulated, &*self.rng)?;
+        // A state from before keys could be replaced has the first of each kind.
+        let ring = self.ring.take();
+        let ring = ring.unwrap_or_else(|| Held::new(0, Ring::first(0)));
+        let keys = Keyring::open(&self.stored_keys, ring, self.config.emulated, &*self.rng)?;
         let mut boot_identity = [0; 32];
         self.rng
             .fill(&mut boot_identity)
             .map_err(|_| SealError::Failed)?;
-        let bundle = bundle(&self.config, &keys, boot_identity)?;
+        let speaking = Speaking::new(&self.config, keys, boot_identity)?;
         let boot = boot_identity
             .iter()
             .fold(String::new(), |text, b| text + &format!("{b:02x}"));
         let sequences = sequences(&self.view, &mut self.recovery);
         let boot_id = BootId::from_bytes(boot_identity);
-        let logs = Logs::new(&self.config.issuer, &keys, boot_id, self.recovery)?;
+        let logs = Logs::new(&self.config.issuer, &speaking.keys, boot_id, self.recovery)?;
         Ok(Enclave {
             nonces: Nonces::new(&*self.rng)?,
             replays: ReplayCache::new(self.config.replay_capacity),
@@ -430,7 +441,7 @@ impl Boot {
             freshness: Freshness::new(self.config.witnesses.clone()),
             config: self.config,
             rng: self.rng,
-            keys,
+            speaking: RwLock::new(speaking),
             cabinet: self.cabinet,
             system_key: self.system_key,
             wrap_key: RwLock::new(self.wrap_key),
@@ -440,7 +451,6 @@ impl Boot {
             pace: Pace::new(self.began_ms),
             upstream: Mutex::new(HashMap::new()),
             view: RwLock::new(self.view),
-            bundle,
         })
     }
 }
@@ -466,49 +476,4 @@ fn json<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, RecordError> {
 
 fn name<T: TryFrom<String>>(name: &str) -> Result<T, RecordError> {
     name.to_owned().try_into().map_err(|_| RecordError::Schema)
-}
-
-fn bundle(config: &Config, keys: &Keyring, boot_identity: [u8; 32]) -> Result<Bundle, BootError> {
-    let damaged = |name| move |_| BootError::Keyring(KeyringError::Damaged(name));
-    let p256 = |key: &jose::PublicKey| P256PublicKey::from_point(key.as_bytes());
-    let token_key = BundledTokenKey {
-        kid: keys.token().kid().to_owned(),
-        key: p256(keys.token().public_key()).map_err(damaged("token"))?,
-    };
-    let bundle = KeyBundle {
-        enclave_ca_der: keys.authority().certificate().to_vec(),
-        instance_key: p256(keys.instance().public_key()).map_err(damaged("instance"))?,
-        token_keys: vec![token_key],
-        hpke_public: *keys.hpke_public(),
-        log_key_spki: ed25519_spki(keys.log_public().as_bytes()),
-        manifest_digest: config.manifest_digest,
-        manifest_signer: config.manifest_signer,
-        boot_identity,
-        issuer: config.issuer.clone(),
-        grpc_origin: config.grpc_origin.clone(),
-        public_origin: config.public_origin.clone(),
-        gateway_origin: config.gateway_origin.clone(),
-    };
-    let bytes = bundle
-        .encode()
-        .map_err(|error| BootError::Bundle(error.to_string()))?;
-    let mut digest_bytes = [0; 32];
-    for (to, from) in digest_bytes
-        .iter_mut()
-        .zip(digest(&SHA256, &bytes).as_ref())
-    {
-        *to = *from;
-    }
-    Ok(Bundle {
-        bytes,
-        digest: digest_bytes,
-    })
-}
-
-/// DER of a SubjectPublicKeyInfo for Ed25519 [RFC 8410 §4].
-fn ed25519_spki(key: &[u8]) -> Vec<u8> {
-    const PREFIX: [u8; 12] = [
-        0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00,
-    ];
-    [&PREFIX[..], key].concat()
 }

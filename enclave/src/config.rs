@@ -30,6 +30,8 @@ pub struct Config {
     pub token_lifetime_s: u64,
     /// What a new signing key of tokens signs with.
     pub token_alg: Alg,
+    /// After how many days a signing key is replaced without being told to.
+    pub signing_key_days: Option<u64>,
     /// When what endorses the platform's evidence expires, Unix time in seconds, if
     /// the platform tells: no token outlives it.
     pub endorsed_until_s: Option<u64>,

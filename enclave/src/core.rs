@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use attestation::EXPORTER_BYTES;
 use parking_lot::{Mutex, RwLock};
 
 use crate::audit::sequence::{Numbered, Sequences};
@@ -14,7 +15,9 @@ use crate::custody::{self, Custody, Head};
 use crate::freeze::Touched;
 use crate::freshness::Freshness;
 use crate::ids::{ClientId, GrantId, TenantId};
+use crate::keys::instance::NoRandomness;
 use crate::keys::keyring::Keyring;
+use crate::keys::{Bundle, Speaking};
 use crate::log::Logs;
 use crate::nonce::{Nonces, Role};
 use crate::pending::Durable;
@@ -33,20 +36,11 @@ use crate::view::{Effect, Held, View};
 /// How many upstream access tokens are kept for one grant: one a set of scopes.
 pub const MAX_UPSTREAM_TOKENS_PER_GRANT: usize = 8;
 
-/// The key bundle of this boot.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Bundle {
-    /// Its canonical encoding.
-    pub bytes: Vec<u8>,
-    /// SHA-256 of that.
-    pub digest: [u8; 32],
-}
-
 /// The trusted core.
 pub struct Enclave {
     pub(crate) config: Config,
     pub(crate) rng: Randomness,
-    pub(crate) keys: Keyring,
+    pub(crate) speaking: RwLock<Speaking>,
     pub(crate) cabinet: Cabinet,
     pub(crate) system_key: SealingKey,
     /// What tenants' keys are wrapped under: it hangs from the root.
@@ -66,7 +60,6 @@ pub struct Enclave {
     pub(crate) pace: Pace,
     pub(crate) upstream: Mutex<HashMap<GrantId, HashMap<Scopes, Arc<UpstreamAccess>>>>,
     pub(crate) view: RwLock<View>,
-    pub(crate) bundle: Bundle,
 }
 
 impl std::fmt::Debug for Enclave {
@@ -84,8 +77,31 @@ impl Enclave {
 
     /// The keys, for what the shell needs of them: certificates and JWKS.
     #[must_use]
-    pub fn keys(&self) -> &Keyring {
-        &self.keys
+    pub fn keys(&self) -> Arc<Keyring> {
+        Arc::clone(&self.speaking.read().keys)
+    }
+
+    pub(crate) fn speaking(&self) -> Speaking {
+        self.speaking.read().clone()
+    }
+
+    /// Proves that the connection with this exporter value ends here, to whoever verified this boot's key bundle with
+    /// the digest `wanted`: one that was replaced since is as good. Any other digest is answered by the bundle of now.
+    ///
+    /// # Errors
+    /// [`NoRandomness`].
+    pub fn prove_connection(
+        &self,
+        wanted: Option<&[u8; 32]>,
+        exporter: &[u8; EXPORTER_BYTES],
+    ) -> Result<Vec<u8>, NoRandomness> {
+        let speaking = self.speaking();
+        let wanted = wanted.filter(|digest| speaking.is_own(digest));
+        let digest = wanted.unwrap_or(&speaking.bundle.digest);
+        speaking
+            .keys
+            .instance()
+            .prove_connection(digest, exporter, &*self.rng)
     }
 
     /// The source of random bytes.
@@ -96,8 +112,8 @@ impl Enclave {
 
     /// The key bundle of this boot.
     #[must_use]
-    pub fn bundle(&self) -> &Bundle {
-        &self.bundle
+    pub fn bundle(&self) -> Arc<Bundle> {
+        Arc::clone(&self.speaking.read().bundle)
     }
 
     /// The logs.
@@ -133,6 +149,11 @@ impl Enclave {
         }
         let mut view = self.view.write();
         for effect in effects {
+            if let Effect::Speaking(next) = effect {
+                self.logs.set_keys(next.keys.log_keys());
+                *self.speaking.write() = *next;
+                continue;
+            }
             if let Effect::Custody(grant, _) = &effect {
                 // Another refresh token means another consent, or none.
                 self.upstream.lock().remove(grant);

@@ -210,7 +210,7 @@ impl Enclave {
             grant: grant.value.id.clone(),
             tier: self.config.tier.clone(),
         };
-        let access_token = mint::mint(self.keys.token(), &claims, &*self.rng)?;
+        let access_token = mint::mint(self.keys().token(), &claims, &*self.rng)?;
 
         // Write down; the token leaves when its leaf is durable.
         let event = Event::TokenIssued {

@@ -47,4 +47,5 @@ mod testing;
 pub mod time;
 mod view;
 
-pub use core::{Bundle, Enclave, MAX_UPSTREAM_TOKENS_PER_GRANT};
+pub use core::{Enclave, MAX_UPSTREAM_TOKENS_PER_GRANT};
+pub use keys::Bundle;

@@ -72,9 +72,9 @@ impl Enclave {
                 under: _,
             } = held;
             let place = Place::system(Table::TenantKeys, tenant.as_str());
-            let write = self
-                .cabinet
-                .seal(&*self.rng, &under, &place, *generation, key.expose())?;
+            let write =
+                self.cabinet
+                    .seal(&*self.rng, &under, &place, *generation, &key.expose_all())?;
             batch.writes.push(write);
             let held = TenantKey {
                 generation: generation.saturating_add(1),

@@ -28,8 +28,13 @@ pub enum SealError {
     Failed,
 }
 
-/// A key of 32 bytes from which one-use keys are derived.
-pub struct SealingKey(Zeroizing<[u8; 32]>);
+/// A key of 32 bytes from which one-use keys are derived. It may have succeeded others: it seals, and what they sealed
+/// opens as well.
+pub struct SealingKey {
+    current: Zeroizing<[u8; 32]>,
+    /// Newest first.
+    earlier: Vec<Zeroizing<[u8; 32]>>,
+}
 
 impl std::fmt::Debug for SealingKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -75,17 +80,58 @@ impl SealingKey {
     /// Takes a key.
     #[must_use]
     pub fn new(key: Zeroizing<[u8; 32]>) -> Self {
-        Self(key)
+        Self {
+            current: key,
+            earlier: Vec::new(),
+        }
     }
 
-    /// The key's bytes, to be wrapped under another key.
+    /// Takes what [`expose_all`](Self::expose_all) gave.
     #[must_use]
-    pub fn expose(&self) -> &[u8; 32] {
-        &self.0
+    pub fn of_all(bytes: &[u8]) -> Option<Self> {
+        let (keys, rest) = bytes.as_chunks::<32>();
+        let mut keys = keys.iter().map(|key| Zeroizing::new(*key));
+        let current = keys.next().filter(|_| rest.is_empty())?;
+        Some(Self {
+            current,
+            earlier: keys.collect(),
+        })
     }
 
-    fn one_use(&self, salt: &[u8], label: &[u8]) -> Result<LessSafeKey, SealError> {
-        let key = derive(self.0.as_ref(), salt, label)?;
+    /// Its successor.
+    #[must_use]
+    pub fn succeeded_by(&self, next: &Self) -> Self {
+        let before = std::iter::once(&self.current).chain(&self.earlier);
+        Self {
+            current: next.current.clone(),
+            earlier: before.cloned().collect(),
+        }
+    }
+
+    /// As many keys it is.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.earlier.len().saturating_add(1)
+    }
+
+    /// The key's bytes and those before it, newest first, to be wrapped under another key.
+    #[must_use]
+    pub fn expose_all(&self) -> Zeroizing<Vec<u8>> {
+        let mut all = Zeroizing::new(Vec::with_capacity(self.count().saturating_mul(32)));
+        for key in std::iter::once(&self.current).chain(&self.earlier) {
+            all.extend_from_slice(key.as_ref());
+        }
+        all
+    }
+
+    /// The bytes of the first key of the line: it names things, whatever succeeded it.
+    #[must_use]
+    pub fn expose_first(&self) -> &[u8; 32] {
+        self.earlier.last().unwrap_or(&self.current)
+    }
+
+    fn one_use(key: &[u8; 32], salt: &[u8], label: &[u8]) -> Result<LessSafeKey, SealError> {
+        let key = derive(key, salt, label)?;
         let key = UnboundKey::new(&AES_256_GCM, key.as_ref()).map_err(|_| SealError::Failed)?;
         Ok(LessSafeKey::new(key))
     }
@@ -103,7 +149,7 @@ impl SealingKey {
     ) -> Result<Vec<u8>, SealError> {
         let mut salt = [0; SALT_BYTES];
         rng.fill(&mut salt).map_err(|_| SealError::Failed)?;
-        let key = self.one_use(&salt, label)?;
+        let key = Self::one_use(&self.current, &salt, label)?;
         let mut body = Vec::with_capacity(plain.len().saturating_add(SALT_BYTES + TAG_BYTES));
         body.extend_from_slice(plain);
         // The key is used once, so the nonce is fixed.
@@ -128,14 +174,16 @@ impl SealingKey {
         let (salt, body) = sealed
             .split_at_checked(SALT_BYTES)
             .ok_or(SealError::NotAuthentic)?;
-        let key = self.one_use(salt, label)?;
-        let mut body = Zeroizing::new(body.to_vec());
-        let plain_len = key
-            .open_in_place(zero_nonce(), Aad::from(place), &mut body)
-            .map_err(|_| SealError::NotAuthentic)?
-            .len();
-        body.truncate(plain_len);
-        Ok(body)
+        for key in std::iter::once(&self.current).chain(&self.earlier) {
+            let key = Self::one_use(key, salt, label)?;
+            let mut body = Zeroizing::new(body.to_vec());
+            let plain = key.open_in_place(zero_nonce(), Aad::from(place), &mut body);
+            if let Ok(plain_len) = plain.map(|plain| plain.len()) {
+                body.truncate(plain_len);
+                return Ok(body);
+            }
+        }
+        Err(SealError::NotAuthentic)
     }
 }
 
@@ -180,6 +228,33 @@ mod tests {
                 refused,
                 "cut {at}"
             );
+        }
+    }
+
+    #[test]
+    fn a_successor_seals_by_itself_and_opens_what_those_before_it_sealed() {
+        let rng = SystemRandom::new();
+        let first = key(1);
+        let second = first.succeeded_by(&key(2));
+        let third = second.succeeded_by(&key(3));
+        let seal = |by: &SealingKey| by.seal(&rng, b"label", b"place", b"plain").unwrap();
+        let open = |by: &SealingKey, sealed: &[u8]| {
+            let opened = by.open(b"label", b"place", sealed);
+            opened.map(|plain| plain.to_vec())
+        };
+        let plain = Ok(b"plain".to_vec());
+        for sealed in [seal(&first), seal(&second), seal(&third)] {
+            assert_eq!(open(&third, &sealed), plain);
+        }
+        let refused = Err(SealError::NotAuthentic);
+        assert_eq!(open(&first, &seal(&second)), refused);
+        assert_eq!(open(&second, &seal(&third)), refused);
+        assert_eq!(open(&key(3), &seal(&third)), plain);
+        assert_eq!(third.expose_first(), &[1; 32]);
+        let again = SealingKey::of_all(&third.expose_all()).unwrap();
+        assert_eq!(again.expose_all(), third.expose_all());
+        for bad in [0, 31, 33, 95] {
+            assert!(SealingKey::of_all(&vec![1; bad]).is_none(), "{bad}");
         }
     }
 

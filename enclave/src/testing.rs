@@ -167,6 +167,7 @@ pub(crate) fn config() -> Config {
         }],
         token_lifetime_s: 300,
         token_alg: Alg::Es256,
+        signing_key_days: None,
         endorsed_until_s: None,
         emulated: true,
         tier: "emulated".into(),
@@ -404,9 +405,9 @@ impl World {
             kind,
             bundle_digest: &self.enclave.bundle().digest,
         };
-        let public = self.enclave.keys().hpke_public();
+        let public = *self.enclave.keys().hpke_public();
         let envelope =
-            DepositEnvelope::seal(public, &context, secret.as_bytes(), &SystemRandom::new())
+            DepositEnvelope::seal(&public, &context, secret.as_bytes(), &SystemRandom::new())
                 .unwrap();
         [envelope.encapsulated_key(), envelope.ciphertext()].concat()
     }

@@ -55,6 +55,8 @@ pub(crate) struct TenantKey {
 /// A change to the view, applied when its batch is durable.
 #[derive(Debug)]
 pub(crate) enum Effect {
+    /// Other keys that the enclave speaks with: the enclave's own, not the view's.
+    Speaking(Box<crate::keys::Speaking>),
     TenantKey(TenantId, TenantKey),
     Tenant(Held<Tenant>),
     Vendor(Held<Vendor>),
@@ -112,6 +114,7 @@ pub(crate) struct View {
 impl View {
     pub(crate) fn apply(&mut self, effect: Effect) {
         match effect {
+            Effect::Speaking(_) => {}
             Effect::TenantKey(id, key) => {
                 self.tenant_keys.insert(id, key);
             }

@@ -135,6 +135,7 @@ fn config() -> Config {
         trust_domains: Vec::new(),
         token_lifetime_s: 300,
         token_alg: Alg::Es256,
+        signing_key_days: None,
         endorsed_until_s: None,
         emulated: true,
         tier: "emulated".to_owned(),
@@ -266,8 +267,8 @@ impl Core {
             kind: "refresh-token",
             bundle_digest: &e.bundle().digest,
         };
-        let public = e.keys().hpke_public();
-        let sealed = DepositEnvelope::seal(public, &context, b"refresh", &SystemRandom::new());
+        let public = *e.keys().hpke_public();
+        let sealed = DepositEnvelope::seal(&public, &context, b"refresh", &SystemRandom::new());
         let sealed = sealed.expect("a deposit");
         let sealed = [sealed.encapsulated_key(), sealed.ciphertext()].concat();
         let request = DepositRequest {

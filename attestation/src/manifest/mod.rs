@@ -34,6 +34,11 @@ pub const MAX_TOKEN_LIFETIME_S: u64 = 3_600;
 /// The life of a token unless the manifest says otherwise, in seconds.
 pub const DEFAULT_TOKEN_LIFETIME_S: u64 = 300;
 
+/// After how many days a signing key is replaced unless the manifest says otherwise.
+pub const DEFAULT_ROTATE_AFTER_DAYS: u64 = 90;
+/// The most that a manifest may say.
+pub const MAX_ROTATE_AFTER_DAYS: u64 = 3_650;
+
 /// What kind of enclave is to serve by a manifest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum EnclaveKind {
@@ -123,6 +128,8 @@ pub struct TokenLimits {
     pub max_lifetime_s: u64,
     /// What a new signing key signs with.
     pub alg: TokenAlg,
+    /// After how many days a signing key is replaced by itself; never if none.
+    pub rotate_after_days: Option<u64>,
 }
 
 /// An algorithm of access tokens.

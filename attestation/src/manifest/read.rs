@@ -10,9 +10,10 @@ use super::keyholders::{images, keyholders, recovery};
 use super::spiffe::{self, TrustDomain};
 use super::witnesses::witnesses;
 use super::{
-    Administrator, DEFAULT_TOKEN_LIFETIME_S, EnclaveKind, MAX_MANIFEST_BYTES, MAX_RATE_PER_S,
-    MAX_TOKEN_LIFETIME_S, Manifest, Origin, Origins, Rates, Role, TlsRoots, TokenAlg, TokenLimits,
-    Upstream, is_id, manifest_digest,
+    Administrator, DEFAULT_ROTATE_AFTER_DAYS, DEFAULT_TOKEN_LIFETIME_S, EnclaveKind,
+    MAX_MANIFEST_BYTES, MAX_RATE_PER_S, MAX_ROTATE_AFTER_DAYS, MAX_TOKEN_LIFETIME_S, Manifest,
+    Origin, Origins, Rates, Role, TlsRoots, TokenAlg, TokenLimits, Upstream, is_id,
+    manifest_digest,
 };
 use crate::fields::{Faults, FieldFault, Fields, FromField, Hex, document};
 
@@ -84,6 +85,7 @@ pub(super) fn manifest(
             token: token.unwrap_or(TokenLimits {
                 max_lifetime_s: DEFAULT_TOKEN_LIFETIME_S,
                 alg: TokenAlg::default(),
+                rotate_after_days: Some(DEFAULT_ROTATE_AFTER_DAYS),
             }),
             trust_domains,
             rates: rates.unwrap_or_default(),
@@ -236,10 +238,20 @@ fn token(mut fields: Fields, faults: &mut Faults) -> TokenLimits {
             TokenAlg::default()
         }
     };
+    let days = fields
+        .optional("rotate_after_days", faults)
+        .unwrap_or(DEFAULT_ROTATE_AFTER_DAYS);
+    if days > MAX_ROTATE_AFTER_DAYS {
+        faults.invalid(
+            fields.path("rotate_after_days"),
+            "must be 1 to 3650, or 0 for never",
+        );
+    }
     fields.finish(faults);
     TokenLimits {
         max_lifetime_s,
         alg,
+        rotate_after_days: (days > 0).then_some(days),
     }
 }
 

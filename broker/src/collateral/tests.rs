@@ -126,7 +126,16 @@ async fn outcome(platform: &Arc<Bare>, supply: Supply) -> (Vec<&'static str>, Ev
     let attester: Arc<dyn attestation::Attester> = Arc::<Bare>::clone(platform);
     let bundle = [9; 32];
     let nonce: Nonce = [7; 32];
-    let desk = EvidenceDesk::start(attester, bundle, supply);
+    let desk = EvidenceDesk::start(
+        attester,
+        move || {
+            Arc::new(enclave::Bundle {
+                bytes: Vec::new(),
+                digest: bundle,
+            })
+        },
+        supply,
+    );
     let answer = desk.evidence(nonce, Purpose::Server).await.unwrap();
     let expected = report_data(Purpose::Server, &answer.path.root(&nonce), &bundle);
     let appraisal = assess(

@@ -20,8 +20,6 @@ pub struct Attestation {
     pub shell: Arc<Shell>,
     /// Who gives evidence.
     pub desk: EvidenceDesk,
-    /// The key bundle's encoding.
-    pub key_bundle: Arc<[u8]>,
     /// The manifest and its signature, byte for byte.
     pub manifest: Arc<(Vec<u8>, Vec<u8>)>,
 }
@@ -49,7 +47,7 @@ impl AttestationService for Attestation {
         let siblings = answer.path.siblings().iter().map(|hash| hash.to_vec());
         Ok(Response::new(v1::GetEvidenceResponse {
             evidence: Some(evidence(&answer.evidence)),
-            key_bundle: self.key_bundle.to_vec(),
+            key_bundle: answer.bundle.bytes.clone(),
             nonce_path: Some(v1::NoncePath {
                 index: answer.path.index(),
                 size: answer.path.tree_size(),
@@ -77,12 +75,12 @@ impl AttestationService for Attestation {
         // Only the accept loop makes these facts: what is signed is never a caller's choice.
         let connection = request.extensions().get::<Connection>();
         let exporter = *connection.ok_or_else(Refusal::internal)?.channel_binding();
-        let enclave = &self.shell.enclave;
-        let signature = enclave
-            .keys()
-            .instance()
-            .prove_connection(&enclave.bundle().digest, &exporter, &**enclave.rng())
-            .map_err(|_| Refusal::internal())?;
+        let wanted = request.get_ref().key_bundle_sha256.as_slice().try_into();
+        let proof = self
+            .shell
+            .enclave
+            .prove_connection(wanted.ok().as_ref(), &exporter);
+        let signature = proof.map_err(|_| Refusal::internal())?;
         Ok(Response::new(v1::ProveConnectionResponse { signature }))
     }
 }

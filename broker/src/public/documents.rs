@@ -8,40 +8,31 @@ use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use enclave::Enclave;
+use enclave::keys::keyring::EarlierTokenKey;
 use serde_json::json;
 
 use super::{INTROSPECTION_PATH, REVOCATION_PATH};
+use crate::shell::Shell;
 
 /// Seconds that others may keep the keys: as long as a token lives.
 const MAX_AGE: &str = "public, max-age=300";
 
-/// The documents, made once a boot.
-#[derive(Debug)]
-struct Documents {
-    metadata: Vec<u8>,
-    jwks: Vec<u8>,
-}
-
 /// The documents' routes.
-pub(super) fn router(enclave: &Enclave) -> Router {
-    let documents = Arc::new(Documents {
-        metadata: metadata(enclave),
-        jwks: jwks(enclave),
-    });
+pub(super) fn router(shell: &Arc<Shell>) -> Router {
     Router::new()
         .route(
             "/.well-known/oauth-authorization-server",
-            get(|State(documents): State<Arc<Documents>>| async move {
-                document("application/json", documents.metadata.clone())
+            get(|State(shell): State<Arc<Shell>>| async move {
+                document("application/json", metadata(&shell.enclave))
             }),
         )
         .route(
             "/jwks.json",
-            get(|State(documents): State<Arc<Documents>>| async move {
-                document("application/jwk-set+json", documents.jwks.clone())
+            get(|State(shell): State<Arc<Shell>>| async move {
+                document("application/jwk-set+json", jwks(&shell.enclave))
             }),
         )
-        .with_state(documents)
+        .with_state(Arc::clone(shell))
 }
 
 fn document(kind: &'static str, body: Vec<u8>) -> Response {
@@ -85,8 +76,14 @@ fn metadata(enclave: &Enclave) -> Vec<u8> {
     metadata.to_string().into_bytes()
 }
 
+/// The key that signs, and those before it whose tokens may still be good.
 fn jwks(enclave: &Enclave) -> Vec<u8> {
-    let key = enclave.keys().token();
-    let jwk = key.public_key().to_json_with_kid(key.kid());
-    format!("{{\"keys\":[{jwk}]}}").into_bytes()
+    let keys = enclave.keys();
+    let earlier = |key: &EarlierTokenKey| key.public_key().to_json_with_kid(key.kid());
+    let current = keys.token().public_key();
+    let current = current.to_json_with_kid(keys.token().kid());
+    let all: Vec<String> = std::iter::once(current)
+        .chain(keys.earlier_tokens().iter().map(earlier))
+        .collect();
+    format!("{{\"keys\":[{}]}}", all.join(",")).into_bytes()
 }

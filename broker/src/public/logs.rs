@@ -171,7 +171,8 @@ mod tests {
         assert_eq!(answer.status, StatusCode::OK);
         assert_eq!(kept(&answer), (TEXT, "public, max-age=1"));
         let origin = logs.origin(name).unwrap();
-        let public = door.shell.enclave.keys().log_public().as_bytes();
+        let keys = door.shell.enclave.keys();
+        let public = keys.log_public().as_bytes();
         let key = VerifierKey::new(origin.as_str().parse().unwrap(), public.try_into().unwrap());
         VerifiedCheckpoint::open(&answer.body, &origin, &[key]).unwrap()
     }

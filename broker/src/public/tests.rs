@@ -110,6 +110,7 @@ pub(crate) fn config() -> Config {
         trust_domains: Vec::new(),
         token_lifetime_s: 300,
         token_alg: Alg::Es256,
+        signing_key_days: None,
         endorsed_until_s: None,
         emulated: true,
         tier: "emulated".into(),
@@ -248,8 +249,8 @@ impl Door {
             kind: "refresh-token",
             bundle_digest: &e.bundle().digest,
         };
-        let public = e.keys().hpke_public();
-        let sealed = DepositEnvelope::seal(public, &context, b"rt", &SystemRandom::new()).unwrap();
+        let public = *e.keys().hpke_public();
+        let sealed = DepositEnvelope::seal(&public, &context, b"rt", &SystemRandom::new()).unwrap();
         let sealed = [sealed.encapsulated_key(), sealed.ciphertext()].concat();
         let request = DepositRequest {
             grant: Grant {
@@ -826,6 +827,7 @@ async fn the_metadata_names_what_there_is() {
     assert_eq!(told["tls_client_certificate_bound_access_tokens"], true);
     let jwks = door.ask(get("/jwks.json")).await;
     assert_eq!(jwks.headers["cache-control"], "public, max-age=300");
-    let kid = door.shell.enclave.keys().token().kid();
+    let keys = door.shell.enclave.keys();
+    let kid = keys.token().kid();
     assert_eq!(jwks.json()["keys"][0]["kid"], kid);
 }

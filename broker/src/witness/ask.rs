@@ -95,7 +95,9 @@ pub enum Fault {
     #[error(transparent)]
     NoAnswer(#[from] NoAnswer),
     /// It does not know the log.
-    #[error("it does not know the log: tell it `tokenkeep witness add-log DIR '{log_key}'`")]
+    #[error(
+        "it does not know the log, or not the key that signs it now: tell it `tokenkeep witness add-log DIR '{log_key}'`"
+    )]
     UnknownLog {
         /// The log's verifier key.
         log_key: String,
@@ -128,8 +130,8 @@ pub struct Cosigned {
 pub struct Question {
     /// The log.
     pub origin: Origin,
-    /// Its key.
-    pub log_key: VerifierKey,
+    /// Its keys, the current one first.
+    pub log_keys: Vec<VerifierKey>,
     /// The head to be cosigned.
     pub checkpoint: VerifiedCheckpoint,
     /// How witnesses are reached by TLS.
@@ -173,8 +175,10 @@ impl Question {
                 StatusCode::UNPROCESSABLE_ENTITY => {
                     return Err(self.proof(shell, witness, last).await);
                 }
-                StatusCode::NOT_FOUND => {
-                    let log_key = self.log_key.to_string();
+                // It knows no log of this name, or none of the keys that signed [C2SP tlog-witness].
+                StatusCode::NOT_FOUND | StatusCode::FORBIDDEN => {
+                    let log_key = self.log_keys.first().map(ToString::to_string);
+                    let log_key = log_key.unwrap_or_default();
                     return Err(Fault::UnknownLog { log_key });
                 }
                 _ => return Err(Fault::Status { status: last }),
@@ -223,8 +227,7 @@ impl Question {
             Ok(answer) if answer.status() == StatusCode::OK => answer.into_body(),
             Ok(_) | Err(_) => return unproved,
         };
-        let keys = [self.log_key.clone()];
-        let Ok(seen) = VerifiedCheckpoint::open(&note, &self.origin, &keys) else {
+        let Ok(seen) = VerifiedCheckpoint::open(&note, &self.origin, &self.log_keys) else {
             return unproved;
         };
         let Ok(cosigned) = seen.cosignature(&witness.key) else {

@@ -49,7 +49,7 @@ pub struct Keeper {
     witnessing: Arc<Witnessing>,
     witnesses: Vec<Known>,
     origin: Origin,
-    log_key: VerifierKey,
+    name: KeyName,
     tls: Arc<ClientConfig>,
     lease_ms: u64,
     quorum: usize,
@@ -71,13 +71,11 @@ impl Keeper {
         };
         let origin = shell.enclave.logs().origin(LogName::Control)?;
         let name: KeyName = origin.as_str().parse().map_err(|_| LogError::Origin)?;
-        let public = shell.enclave.keys().log_public();
-        let public = public.as_bytes().try_into().map_err(|_| LogError::Key)?;
         Ok(Some(Self {
             shell: Arc::clone(shell),
             witnessing: Arc::clone(witnessing),
             witnesses,
-            log_key: VerifierKey::new(name, public),
+            name,
             origin,
             tls,
             lease_ms: policy.lease_ms,
@@ -91,7 +89,9 @@ impl Keeper {
     /// # Errors
     /// [`Superseded`].
     pub async fn gate(&self, stop: &mut ShutdownSignal) -> Result<bool, Box<Superseded>> {
-        events::witnesses_awaited(&self.log_key.to_string(), self.witnesses.len(), self.quorum);
+        let log_key = self.log_keys().first().map(ToString::to_string);
+        let log_key = log_key.unwrap_or_default();
+        events::witnesses_awaited(&log_key, self.witnesses.len(), self.quorum);
         loop {
             let round = tokio::select! {
                 biased;
@@ -141,6 +141,16 @@ impl Keeper {
         }
     }
 
+    /// By which keys checkpoints of the log are signed now, the current one first: a rotation changes them.
+    fn log_keys(&self) -> Vec<VerifierKey> {
+        let keys = self.shell.enclave.keys();
+        let publics = keys.log_publics();
+        let publics = publics.filter_map(|public| public.as_bytes().try_into().ok());
+        publics
+            .map(|public| VerifierKey::new(self.name.clone(), public))
+            .collect()
+    }
+
     /// The `n`th part of the lease.
     fn part(&self, n: u64) -> Duration {
         Duration::from_millis(self.lease_ms.checked_div(n).unwrap_or(0))
@@ -168,7 +178,7 @@ impl Keeper {
         let at_least = current.map_err(|_| no_leaf.clone())?.size;
         let signed = self.shell.checkpoint(LogName::Control, at_least).await;
         let signed = signed.map_err(|_| no_leaf.clone())?;
-        let keys = [self.log_key.clone()];
+        let keys = self.log_keys();
         let note = signed.note().to_string();
         let checkpoint = VerifiedCheckpoint::open(note.as_bytes(), &self.origin, &keys)
             .map_err(|_| no_leaf.clone())?;
@@ -177,7 +187,7 @@ impl Keeper {
             .map_err(|_| no_leaf)?;
         let question = Question {
             origin: self.origin.clone(),
-            log_key: self.log_key.clone(),
+            log_keys: keys,
             checkpoint,
             tls: Arc::clone(&self.tls),
             deadline: DEADLINE.min(self.part(2)),

@@ -183,7 +183,7 @@ async fn a_connection_that_does_not_end_in_the_enclave_carries_nothing() {
     let behind = scene(Proof::Honest).await;
     let socket_origin = Origin::parse(&behind.config.grpc_url).unwrap();
     let ca = behind.enclave.lock().ca.der().to_vec();
-    let to_enclave = Transport::new(socket_origin, tls::pinned(&ca, None).unwrap()).unwrap();
+    let to_enclave = Transport::new(socket_origin, tls::pinned(&[&ca], None).unwrap()).unwrap();
 
     let rows = [
         (Proof::Relayed(to_enclave), "not this connection"),

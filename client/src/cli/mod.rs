@@ -9,6 +9,7 @@ mod failure;
 mod freeze;
 mod grant;
 mod key;
+mod key_rotation;
 mod keyholder;
 mod measure;
 mod output;
@@ -37,7 +38,7 @@ pub(crate) use output::Output;
 /// Verify a Tokenkeep enclave, deposit refresh tokens into it, and use the tokens it issues
 ///
 /// Nothing is deposited or asked for before the enclave's evidence was accepted: `verify` shows the evidence
-/// and every check, all other commands but `key` check the same first and refuse anything but `accept`.
+/// and every check, all other commands that ask it check the same first and refuse anything but `accept`.
 #[derive(Debug, Parser)]
 #[command(name = "tokenkeep", version, max_term_width = 100, after_long_help = manual!("  tokenkeep verify --server https://keep.example:8443 --policy policy.toml\n  tokenkeep key new dpop.key\n  tokenkeep token --grant acme-crm --resource https://api.example --dpop-key dpop.key"))]
 pub(crate) struct Cli {
@@ -73,7 +74,7 @@ enum Command {
     /// Keys that sign access tokens
     #[command(subcommand)]
     Jwks(trust::JwksCommand),
-    /// DPoP keys, to which tokens are bound
+    /// Keys: make a DPoP key, list and replace those of the enclave
     #[command(subcommand)]
     Key(key::KeyCommand),
     /// A tenant's grants: deposit, list, show, revoke, delete
@@ -172,7 +173,7 @@ impl Cli {
             Command::Policy(policy::PolicyCommand::Attestation(
                 policy::AttestationPolicyCommand::Init,
             )) => policy::init(&global.inspect().await?, output)?,
-            Command::Key(command) => key::run(&command, output)?,
+            Command::Key(command) => key::run(command, &global, output).await?,
             Command::Trust => trust::trust(&global.channel().await?, output)?,
             Command::Jwks(trust::JwksCommand::Export(_)) => {
                 trust::jwks(&global.channel().await?, output)?;

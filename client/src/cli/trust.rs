@@ -28,12 +28,15 @@ pub(crate) struct ExportArgs {
     verified: bool,
 }
 
-/// Prints the enclave's CA certificate.
+/// Prints the certificates of the enclave's CA, and of one that is to take its place.
 pub(crate) fn trust(channel: &AttestedChannel, output: Output) -> Result<(), Failure> {
-    let ca = &channel.bundle().enclave_ca_der;
-    let pem = certificate_pem(ca);
+    let bundle = channel.bundle();
+    // One that is to take over is trusted from now on, so that nothing breaks when it does.
+    let pem: String = bundle.authorities().map(certificate_pem).collect();
     if output.is_json() {
-        return output.json(&json!({"ca_pem": pem, "sha256": fingerprint(ca)}));
+        let sha256: Vec<_> = bundle.authorities().map(fingerprint).collect();
+        return output
+            .json(&json!({"ca_pem": pem, "sha256": sha256.first(), "all_sha256": sha256}));
     }
     output.bytes(pem.as_bytes()).map(|_open| ())
 }

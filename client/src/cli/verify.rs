@@ -362,10 +362,12 @@ fn check_lines(row: &Row<'_>) -> Vec<String> {
 fn bundle_lines(bundle: &KeyBundle, bundle_digest: &[u8; 32]) -> Vec<String> {
     let KeyBundle {
         enclave_ca_der,
+        next_ca_ders,
         instance_key,
         token_keys,
         hpke_public,
         log_key_spki,
+        earlier_log_keys,
         manifest_digest,
         manifest_signer,
         boot_identity,
@@ -381,11 +383,13 @@ fn bundle_lines(bundle: &KeyBundle, bundle_digest: &[u8; 32]) -> Vec<String> {
             &format!("SHA-256 {}", hex::encode(bundle_digest)),
         ),
         entry("enclave CA", &sha256(enclave_ca_der)),
-        entry(
-            "instance key",
-            &format!("ES256, SPKI {}", sha256(&instance_key.spki_der())),
-        ),
     ];
+    let next = next_ca_ders.iter();
+    lines.extend(next.map(|ca| entry("next CA", &sha256(ca))));
+    lines.push(entry(
+        "instance key",
+        &format!("ES256, SPKI {}", sha256(&instance_key.spki_der())),
+    ));
     lines.extend(token_keys.iter().map(|TokenKey { kid, key }| {
         entry(
             "token key",
@@ -398,6 +402,10 @@ fn bundle_lines(bundle: &KeyBundle, bundle_digest: &[u8; 32]) -> Vec<String> {
             &format!("HPKE X25519 {}", hex::encode(hpke_public)),
         ),
         entry("log key", &format!("SPKI {}", sha256(log_key_spki))),
+    ]);
+    let earlier = earlier_log_keys.iter();
+    lines.extend(earlier.map(|key| entry("earlier log key", &format!("SPKI {}", sha256(key)))));
+    lines.extend([
         entry(
             "manifest",
             &format!("SHA-256 {}", hex::encode(manifest_digest)),
@@ -418,10 +426,12 @@ fn bundle_lines(bundle: &KeyBundle, bundle_digest: &[u8; 32]) -> Vec<String> {
 fn bundle_json(bundle: &KeyBundle, bundle_digest: &[u8; 32]) -> Value {
     let KeyBundle {
         enclave_ca_der,
+        next_ca_ders,
         instance_key,
         token_keys,
         hpke_public,
         log_key_spki,
+        earlier_log_keys,
         manifest_digest,
         manifest_signer,
         boot_identity,
@@ -443,10 +453,12 @@ fn bundle_json(bundle: &KeyBundle, bundle_digest: &[u8; 32]) -> Value {
     json!({
         "sha256": hex::encode(bundle_digest),
         "enclave_ca_sha256": fingerprint(enclave_ca_der),
+        "next_ca_sha256": next_ca_ders.iter().map(|ca| fingerprint(ca)).collect::<Vec<_>>(),
         "instance_key_spki_sha256": fingerprint(&instance_key.spki_der()),
         "token_keys": token_keys,
         "hpke_public": hex::encode(hpke_public),
         "log_key_spki_sha256": fingerprint(log_key_spki),
+        "earlier_log_key_spki_sha256": earlier_log_keys.iter().map(|key| fingerprint(key)).collect::<Vec<_>>(),
         "manifest_sha256": hex::encode(manifest_digest),
         "manifest_signer": hex::encode(manifest_signer),
         "boot_identity": hex::encode(boot_identity),

@@ -403,7 +403,7 @@ async fn a_server_that_is_not_the_enclaves_gets_nothing() {
     let other_ca = TestCa::new();
     let transport = Transport::new(
         bench.tokens.issuer.transport.origin().clone(),
-        tls::pinned(other_ca.der(), None).unwrap(),
+        tls::pinned(&[other_ca.der()], None).unwrap(),
     )
     .unwrap();
     let error = transport.connect().await.unwrap_err();

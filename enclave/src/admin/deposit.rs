@@ -11,6 +11,7 @@ use crate::audit::Event;
 use crate::custody::{Head, Phase};
 use crate::freeze::Touched;
 use crate::ids::OperationId;
+use crate::keys::keyring::open_deposit;
 use crate::pending::Pending;
 use crate::record::{Place, Table};
 use crate::registry::{Api, App, Grant, Target};
@@ -47,7 +48,7 @@ impl Enclave {
         forbid_unless(by.acts_for_tenant(&grant.tenant))?;
         let view = self.view.read();
         self.check_grant(&view, &grant, now)?;
-        let token = self.open_grant_deposit(&grant, request.sealed_refresh_token)?;
+        let token = self.open_grant_deposit(&grant, request.sealed_refresh_token, now)?;
 
         let held = view.grants.get(&grant.id);
         grant.created_at_s = held.map_or(now.lo_s, |held| held.value.created_at_s);
@@ -176,15 +177,15 @@ impl Enclave {
         Ok(())
     }
 
-    fn open_grant_deposit(&self, grant: &Grant, sealed: &[u8]) -> Result<RefreshToken, AdminError> {
-        let context = DepositContext {
-            tenant: grant.tenant.as_str(),
-            app: grant.app.as_str(),
-            grant: grant.id.as_str(),
-            kind: "refresh-token",
-            bundle_digest: &self.bundle.digest,
-        };
-        let plain = self.open_deposit(&context, sealed)?;
+    fn open_grant_deposit(
+        &self,
+        grant: &Grant,
+        sealed: &[u8],
+        now: &Now,
+    ) -> Result<RefreshToken, AdminError> {
+        let (tenant, app, id) = (&grant.tenant, &grant.app, &grant.id);
+        let context = [tenant.as_str(), app.as_str(), id.as_str(), "refresh-token"];
+        let plain = self.open_deposit(context, sealed, now)?;
         // It goes into a form field: visible ASCII only [RFC 6749 A.17].
         if !plain.iter().all(|b| (0x20..0x7f).contains(b)) {
             return Err(AdminError::Field {
@@ -199,26 +200,38 @@ impl Enclave {
         &self,
         app: &App,
         sealed: &[u8],
+        now: &Now,
     ) -> Result<Zeroizing<Vec<u8>>, AdminError> {
         // An app has no tenant and no grant: its vendor and provider stand there.
-        let context = DepositContext {
-            tenant: app.vendor.as_str(),
-            app: app.id.as_str(),
-            grant: app.provider.as_str(),
-            kind: "client-secret",
-            bundle_digest: &self.bundle.digest,
-        };
-        self.open_deposit(&context, sealed)
+        let (vendor, id, provider) = (&app.vendor, &app.id, &app.provider);
+        let context = [
+            vendor.as_str(),
+            id.as_str(),
+            provider.as_str(),
+            "client-secret",
+        ];
+        self.open_deposit(context, sealed, now)
     }
 
+    /// Opens what was sealed under the bundle of now, or under one that was replaced a moment ago.
     fn open_deposit(
         &self,
-        context: &DepositContext<'_>,
+        [tenant, app, grant, kind]: [&str; 4],
         sealed: &[u8],
+        now: &Now,
     ) -> Result<Zeroizing<Vec<u8>>, AdminError> {
-        self.keys
-            .open_deposit(context, sealed)
-            .ok_or(AdminError::Deposit)
+        let speaking = self.speaking();
+        let opened = speaking.deposit_keys(now).find_map(|(bundle_digest, key)| {
+            let context = DepositContext {
+                tenant,
+                app,
+                grant,
+                kind,
+                bundle_digest,
+            };
+            open_deposit(key, &context, sealed)
+        });
+        opened.ok_or(AdminError::Deposit)
     }
 }
 

@@ -63,7 +63,7 @@ impl Enclave {
         let under = self.wrap_key();
         let key_write = self
             .cabinet
-            .seal(&*self.rng, &under, &key_place, 0, key.expose())?;
+            .seal(&*self.rng, &under, &key_place, 0, &key.expose_all())?;
         let held = TenantKey {
             generation: 1,
             key: Arc::new(key),
@@ -233,7 +233,7 @@ impl Enclave {
         let mut change = self.record(Table::Apps, app.id.as_str(), &app)?;
         let mut effects = vec![Effect::App(Held::new(1, app.clone()))];
         if app.auth_method.takes_secret() {
-            let secret = self.open_app_deposit(&app, new.sealed_client_secret)?;
+            let secret = self.open_app_deposit(&app, new.sealed_client_secret, now)?;
             let (write, held) = self.secret_record(&app, &secret)?;
             change.writes.push(write);
             effects.push(Effect::AppSecret(app.id.clone(), held));
@@ -312,7 +312,7 @@ impl Enclave {
         Ok(())
     }
 
-    fn new_tenant_key(&self) -> Result<SealingKey, AdminError> {
+    pub(super) fn new_tenant_key(&self) -> Result<SealingKey, AdminError> {
         let mut key = Zeroizing::new([0; 32]);
         self.rng
             .fill(key.as_mut())

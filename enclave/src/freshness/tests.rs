@@ -50,7 +50,7 @@ fn checkpoint(world: &World) -> VerifiedCheckpoint {
     let signed = logs.checkpoint(LogName::Control, size, &world.now).unwrap();
     let public = world
         .enclave
-        .keys
+        .keys()
         .log_public()
         .as_bytes()
         .try_into()

@@ -68,11 +68,10 @@ impl Enclave {
         if !matches!(jws.typ(), Some("at+jwt" | "application/at+jwt")) {
             return Err(TokenError::Type);
         }
-        let key = self.keys.token();
-        if jws.kid() != Some(key.kid()) {
-            return Err(TokenError::UnknownKey);
-        }
-        let verified = jws.verify(key.public_key(), &[Alg::Es256, Alg::EdDsa])?;
+        let keys = self.keys();
+        let key = jws.kid().and_then(|kid| keys.token_public(kid));
+        let key = key.ok_or(TokenError::UnknownKey)?;
+        let verified = jws.verify(key, &[Alg::Es256, Alg::EdDsa])?;
         let claims: Claims =
             serde_json::from_slice(verified.payload()).map_err(|_| TokenError::Claims)?;
         if claims.iss != self.config.issuer {

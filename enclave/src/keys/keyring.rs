@@ -1,7 +1,10 @@
 //! The keys that the enclave speaks with: token signing, CA, HPKE, log, and the
-//! instance key of this boot.
+//! instance key of this boot. A keyring does not change: a rotation makes another.
+
+use std::sync::Arc;
 
 use attestation::{DepositContext, DepositEnvelope, DepositPrivateKey};
+use jose::jwk::Jwk;
 use jose::jws::{self, HeaderMember};
 use jose::{Alg, PublicKey, SigningKey};
 use ring::rand::SecureRandom;
@@ -10,11 +13,12 @@ use zeroize::Zeroizing;
 
 use super::authority::{Authority, AuthorityError, HostName};
 use super::instance::InstanceKey;
-use super::log_key::LOG;
 pub(crate) use super::log_key::LogKey;
+use super::ring::{Earlier, KeyKind, Ring};
 use crate::record::RecordError;
 use crate::seal::{SealError, length_prefixed};
 use crate::time::Now;
+use crate::view::Held;
 
 /// Why the keys could not be made or opened.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -36,15 +40,8 @@ pub enum KeyringError {
     Randomness,
 }
 
-/// The names under which the long-lived keys are stored.
-pub(crate) const STORED: [&str; 4] = [TOKEN, AUTHORITY, HPKE, LOG];
-
-const TOKEN: &str = "token";
-const AUTHORITY: &str = "authority";
-const HPKE: &str = "hpke";
-
 /// A stored key: its name and the bytes to seal.
-pub(crate) type StoredKey = (&'static str, Zeroizing<Vec<u8>>);
+pub(crate) type StoredKey = (String, Zeroizing<Vec<u8>>);
 
 /// The key that signs tokens.
 #[derive(Debug)]
@@ -74,6 +71,26 @@ impl TokenKey {
         &self.pkcs8
     }
 
+    pub(super) fn open(
+        pkcs8: &Zeroizing<Vec<u8>>,
+        emulated: bool,
+        rng: &dyn SecureRandom,
+    ) -> Result<Self, KeyringError> {
+        let key = SigningKey::from_pkcs8(pkcs8, rng).map_err(|_| damaged(KeyKind::Signing))?;
+        let thumbprint = key.public_key().thumbprint();
+        let kid = if emulated {
+            format!("emulated-{thumbprint}")
+        } else {
+            thumbprint.to_string()
+        };
+        Ok(Self {
+            kid,
+            key,
+            #[cfg(test)]
+            pkcs8: pkcs8.clone(),
+        })
+    }
+
     pub(crate) fn sign(
         &self,
         typ: &str,
@@ -85,15 +102,87 @@ impl TokenKey {
     }
 }
 
+/// A key that signed tokens before: they are good until they expire.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EarlierTokenKey {
+    kid: String,
+    key: PublicKey,
+}
+
+impl EarlierTokenKey {
+    /// The key's id.
+    #[must_use]
+    pub fn kid(&self) -> &str {
+        &self.kid
+    }
+
+    /// The public half; the private one is gone.
+    #[must_use]
+    pub const fn public_key(&self) -> &PublicKey {
+        &self.key
+    }
+
+    pub(super) fn open(earlier: &Earlier) -> Result<Self, KeyringError> {
+        let damaged = damaged(KeyKind::Signing);
+        let jwk = earlier.jwk.as_deref().ok_or_else(|| damaged.clone())?;
+        let jwk = Jwk::from_json(jwk).map_err(|_| damaged.clone())?;
+        Ok(Self {
+            kid: jwk.kid.ok_or(damaged)?,
+            key: jwk.key,
+        })
+    }
+}
+
 /// The keys.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Keyring {
-    token: TokenKey,
-    authority: Authority,
-    hpke: DepositPrivateKey,
-    log: SigningKey,
-    log_key: LogKey,
-    instance: InstanceKey,
+    pub(super) token: Arc<TokenKey>,
+    pub(super) earlier_tokens: Vec<EarlierTokenKey>,
+    pub(super) authority: Arc<Authority>,
+    pub(super) next_authority: Option<Arc<Authority>>,
+    pub(super) hpke: Arc<DepositPrivateKey>,
+    pub(super) log: LogKey,
+    pub(super) earlier_logs: Vec<LogKey>,
+    pub(super) instance: Arc<InstanceKey>,
+    pub(super) ring: Held<Ring>,
+}
+
+const fn damaged(kind: KeyKind) -> KeyringError {
+    KeyringError::Damaged(kind.as_str())
+}
+
+/// A new key of a kind, as it is stored.
+pub(super) fn generate(
+    kind: KeyKind,
+    hosts: &[HostName],
+    token_alg: Alg,
+    now: &Now,
+    rng: &dyn SecureRandom,
+) -> Result<Zeroizing<Vec<u8>>, KeyringError> {
+    let signing = |alg| SigningKey::generate(alg, rng).map_err(|_| KeyringError::Randomness);
+    match kind {
+        KeyKind::Signing => signing(token_alg),
+        KeyKind::Ca => {
+            let (certificate, pkcs8) = Authority::create(hosts, now, rng)?;
+            Ok(Zeroizing::new(length_prefixed(&[&certificate, &pkcs8])))
+        }
+        KeyKind::Deposit => {
+            let hpke = DepositPrivateKey::generate(rng).map_err(|_| KeyringError::Randomness)?;
+            Ok(Zeroizing::new(hpke.expose_secret().to_vec()))
+        }
+        KeyKind::Log => signing(Alg::EdDsa),
+    }
+}
+
+pub(super) fn open_authority(stored: &[u8]) -> Result<Authority, KeyringError> {
+    let (certificate, pkcs8) = split_authority(stored).ok_or(damaged(KeyKind::Ca))?;
+    Ok(Authority::open(certificate, pkcs8)?)
+}
+
+pub(super) fn open_deposit_key(stored: &[u8]) -> Result<DepositPrivateKey, KeyringError> {
+    let damaged = damaged(KeyKind::Deposit);
+    let bytes = <[u8; 32]>::try_from(stored).map_err(|_| damaged.clone())?;
+    DepositPrivateKey::from_bytes(&Zeroizing::new(bytes)).map_err(|_| damaged)
 }
 
 impl Keyring {
@@ -104,62 +193,49 @@ impl Keyring {
         now: &Now,
         rng: &dyn SecureRandom,
     ) -> Result<Vec<StoredKey>, KeyringError> {
-        let generate = |alg| SigningKey::generate(alg, rng).map_err(|_| KeyringError::Randomness);
-        let (certificate, pkcs8) = Authority::create(hosts, now, rng)?;
-        let hpke = DepositPrivateKey::generate(rng).map_err(|_| KeyringError::Randomness)?;
-        Ok(vec![
-            (TOKEN, generate(token_alg)?),
-            (
-                AUTHORITY,
-                Zeroizing::new(length_prefixed(&[&certificate, &pkcs8])),
-            ),
-            (HPKE, Zeroizing::new(hpke.expose_secret().to_vec())),
-            (LOG, generate(Alg::EdDsa)?),
-        ])
+        let made = KeyKind::ALL.into_iter().map(|kind| {
+            let key = generate(kind, hosts, token_alg, now, rng)?;
+            Ok((kind.record(1), key))
+        });
+        made.collect()
     }
 
-    /// Opens the long-lived keys, given by name, and makes the instance key.
+    /// Opens the long-lived keys, given by the names of their records, and makes the instance key.
     pub(crate) fn open(
         stored: &[StoredKey],
+        ring: Held<Ring>,
         emulated: bool,
         rng: &dyn SecureRandom,
     ) -> Result<Self, KeyringError> {
-        let find = |name: &'static str| {
-            stored
-                .iter()
-                .find(|(of, _)| *of == name)
+        let find = |kind: KeyKind, number| {
+            let name = kind.record(number);
+            let found = stored.iter().find(|(of, _)| *of == name);
+            found
                 .map(|(_, bytes)| bytes)
-                .ok_or(KeyringError::Absent(name))
+                .ok_or(KeyringError::Absent(kind.as_str()))
         };
-        let signing = |name| {
-            SigningKey::from_pkcs8(find(name)?, rng).map_err(|_| KeyringError::Damaged(name))
-        };
-        let key = signing(TOKEN)?;
-        let thumbprint = key.public_key().thumbprint();
-        let kid = if emulated {
-            format!("emulated-{thumbprint}")
-        } else {
-            thumbprint.to_string()
-        };
-        let (certificate, pkcs8) =
-            split_authority(find(AUTHORITY)?).ok_or(KeyringError::Damaged(AUTHORITY))?;
-        let hpke = find(HPKE)?;
-        let hpke = Zeroizing::new(
-            <[u8; 32]>::try_from(hpke.as_slice()).map_err(|_| KeyringError::Damaged(HPKE))?,
-        );
+        let current = |kind| find(kind, ring.value.slot(kind).number);
+        let earlier = |kind| ring.value.slot(kind).earlier.iter();
+        let next = ring.value.slot(KeyKind::Ca).next.as_ref();
+        let next_authority = next.map(|next| {
+            let stored = find(KeyKind::Ca, next.number)?;
+            open_authority(stored).map(Arc::new)
+        });
+        let earlier_logs = earlier(KeyKind::Log)
+            .map(|earlier| LogKey::open(find(KeyKind::Log, earlier.number)?.clone(), rng));
         let instance = InstanceKey::generate(rng).map_err(|_| KeyringError::Randomness)?;
         Ok(Self {
-            token: TokenKey {
-                kid,
-                key,
-                #[cfg(test)]
-                pkcs8: find(TOKEN)?.clone(),
-            },
-            authority: Authority::open(certificate, pkcs8)?,
-            hpke: DepositPrivateKey::from_bytes(&hpke).map_err(|_| KeyringError::Damaged(HPKE))?,
-            log: signing(LOG)?,
-            log_key: LogKey::new(find(LOG)?.clone()),
-            instance,
+            token: Arc::new(TokenKey::open(current(KeyKind::Signing)?, emulated, rng)?),
+            earlier_tokens: earlier(KeyKind::Signing)
+                .map(EarlierTokenKey::open)
+                .collect::<Result<_, _>>()?,
+            authority: Arc::new(open_authority(current(KeyKind::Ca)?)?),
+            next_authority: next_authority.transpose()?,
+            hpke: Arc::new(open_deposit_key(current(KeyKind::Deposit)?)?),
+            log: LogKey::open(current(KeyKind::Log)?.clone(), rng)?,
+            earlier_logs: earlier_logs.collect::<Result<_, _>>()?,
+            instance: Arc::new(instance),
+            ring,
         })
     }
 
@@ -169,10 +245,33 @@ impl Keyring {
         &self.token
     }
 
+    /// The keys that signed tokens which may still be good, newest first.
+    #[must_use]
+    pub fn earlier_tokens(&self) -> &[EarlierTokenKey] {
+        &self.earlier_tokens
+    }
+
+    /// The public key that tokens of this `kid` are verified by.
+    #[must_use]
+    pub fn token_public(&self, kid: &str) -> Option<&PublicKey> {
+        if self.token.kid() == kid {
+            return Some(self.token.public_key());
+        }
+        let earlier = self.earlier_tokens.iter();
+        let mut found = earlier.filter(|earlier| earlier.kid == kid);
+        found.next().map(EarlierTokenKey::public_key)
+    }
+
     /// The enclave CA.
     #[must_use]
     pub fn authority(&self) -> &Authority {
         &self.authority
+    }
+
+    /// The CA that is to take its place.
+    #[must_use]
+    pub fn next_authority(&self) -> Option<&Authority> {
+        self.next_authority.as_deref()
     }
 
     /// The public key that deposits are sealed to.
@@ -184,12 +283,22 @@ impl Keyring {
     /// The public half of the key that signs checkpoints of the logs.
     #[must_use]
     pub fn log_public(&self) -> &PublicKey {
-        self.log.public_key()
+        self.log.public()
     }
 
-    /// The key that signs checkpoints of the logs.
-    pub(crate) fn log_key(&self) -> LogKey {
-        self.log_key.clone()
+    /// The public halves of all keys that sign checkpoints, the current one first.
+    pub fn log_publics(&self) -> impl Iterator<Item = &PublicKey> {
+        std::iter::once(&self.log)
+            .chain(&self.earlier_logs)
+            .map(LogKey::public)
+    }
+
+    /// The keys that sign checkpoints of the logs, the current one first.
+    pub(crate) fn log_keys(&self) -> Vec<LogKey> {
+        std::iter::once(&self.log)
+            .chain(&self.earlier_logs)
+            .cloned()
+            .collect()
     }
 
     /// The key of this boot, which proves connections.
@@ -198,17 +307,21 @@ impl Keyring {
         &self.instance
     }
 
-    /// Opens a deposit: encapsulated key, then ciphertext.
-    pub(crate) fn open_deposit(
-        &self,
-        context: &DepositContext<'_>,
-        sealed: &[u8],
-    ) -> Option<Zeroizing<Vec<u8>>> {
-        let (encapsulated, ciphertext) = sealed.split_first_chunk::<32>()?;
-        let envelope = DepositEnvelope::from_parts(encapsulated, ciphertext.to_vec()).ok()?;
-        let secret = envelope.open(&self.hpke, context).ok()?;
-        Some(Zeroizing::new(secret.expose_secret().to_vec()))
+    pub(crate) fn hpke(&self) -> &Arc<DepositPrivateKey> {
+        &self.hpke
     }
+}
+
+/// Opens a deposit: encapsulated key, then ciphertext.
+pub(crate) fn open_deposit(
+    key: &DepositPrivateKey,
+    context: &DepositContext<'_>,
+    sealed: &[u8],
+) -> Option<Zeroizing<Vec<u8>>> {
+    let (encapsulated, ciphertext) = sealed.split_first_chunk::<32>()?;
+    let envelope = DepositEnvelope::from_parts(encapsulated, ciphertext.to_vec()).ok()?;
+    let secret = envelope.open(key, context).ok()?;
+    Some(Zeroizing::new(secret.expose_secret().to_vec()))
 }
 
 fn split_authority(bytes: &[u8]) -> Option<(&[u8], &[u8])> {

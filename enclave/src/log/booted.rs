@@ -75,7 +75,7 @@ impl Enclave {
             measurement: image.measurement.clone(),
             manifest_sha256: hex(&self.config.manifest_digest),
             manifest_sequence: self.config.manifest_sequence,
-            key_bundle_sha256: hex(&self.bundle.digest),
+            key_bundle_sha256: hex(&self.bundle().digest),
             previous: anchor(&self.logs),
         };
         let view = self.view.read();

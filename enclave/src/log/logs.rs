@@ -5,15 +5,15 @@ use parking_lot::{Mutex, RwLock};
 use std::collections::HashMap;
 use thiserror::Error;
 use tlog::{
-    BundleId, Checkpoint, ConsistencyProof, HashTile, InclusionProof, NodeId, Note, NoteSigner,
-    Origin, TileId, TileSet, TreeHead, leaf_hash,
+    BundleId, Checkpoint, ConsistencyProof, HashTile, InclusionProof, KeyName, NodeId, Note,
+    NoteSigner, Origin, TileId, TileSet, TreeHead, leaf_hash,
 };
 
 use super::Recovery;
 use super::name::{BootId, LogName};
 use super::reading::{Reading, Wanted};
 use super::tree::Tree;
-use crate::keys::keyring::{Keyring, KeyringError};
+use crate::keys::keyring::{Keyring, KeyringError, LogKey};
 use crate::store::Log;
 use crate::time::Now;
 
@@ -163,13 +163,14 @@ pub struct Logs {
     boot: BootId,
     trees: RwLock<Trees>,
     signers: Mutex<HashMap<LogName, Signer>>,
-    key: crate::keys::keyring::LogKey,
+    /// The current one first; all sign.
+    keys: RwLock<Vec<LogKey>>,
 }
 
 #[derive(Debug)]
 struct Signer {
     origin: Origin,
-    signer: NoteSigner,
+    signers: Vec<NoteSigner>,
     last: Option<(SignedCheckpoint, u64)>,
 }
 
@@ -196,7 +197,7 @@ impl Logs {
             boot,
             trees: RwLock::new(Trees { control, shards }),
             signers: Mutex::new(HashMap::new()),
-            key: keys.log_key(),
+            keys: RwLock::new(keys.log_keys()),
         };
         // What can't be named or signed is found at boot.
         for name in [LogName::Control, LogName::Issuance(boot)] {
@@ -208,12 +209,21 @@ impl Logs {
 
     fn signer(&self, name: LogName) -> Result<Signer, LogError> {
         let origin = self.origin(name)?;
-        let key_name = origin.as_str().parse().map_err(|_| LogError::Origin)?;
+        let key_name: KeyName = origin.as_str().parse().map_err(|_| LogError::Origin)?;
+        let keys = self.keys.read();
+        let signers = keys.iter().map(|key| key.note_signer(key_name.clone()));
         Ok(Signer {
             origin,
-            signer: self.key.note_signer(key_name)?,
+            signers: signers.collect::<Result<_, _>>()?,
             last: None,
         })
+    }
+
+    /// By which keys checkpoints are signed from now on, the current one first.
+    pub(crate) fn set_keys(&self, keys: Vec<LogKey>) {
+        let mut signers = self.signers.lock();
+        *self.keys.write() = keys;
+        signers.clear();
     }
 
     /// The identity of this boot.
@@ -355,7 +365,11 @@ impl Logs {
         }
         let checkpoint =
             Checkpoint::new(signer.origin.clone(), head).map_err(|_| LogError::Read)?;
-        let note = checkpoint.sign(&signer.signer).map_err(|_| LogError::Key)?;
+        let text = checkpoint.to_string();
+        let signatures = signer.signers.iter().map(|signer| signer.sign(&text));
+        let signatures = signatures.collect::<Result<_, _>>();
+        let note = Note::new(text.clone(), signatures.map_err(|_| LogError::Key)?);
+        let note = note.map_err(|_| LogError::Key)?;
         let signed = SignedCheckpoint { head, note };
         signer.last = Some((signed.clone(), now.mono_ms));
         Ok(signed)

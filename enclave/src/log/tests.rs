@@ -65,7 +65,8 @@ fn checkpoints_are_signed_for_their_log_and_proofs_hold() {
         assert_eq!(signed.head().size, size);
         let origin = logs.origin(name).unwrap();
         assert_eq!(origin.as_str(), format!("127.0.0.1:7444/{}", name.path()));
-        let public = world.enclave.keys().log_public().as_bytes();
+        let keys = world.enclave.keys();
+        let public = keys.log_public().as_bytes();
         let key = VerifierKey::new(origin.as_str().parse().unwrap(), public.try_into().unwrap());
         let note = signed.note().to_string();
         VerifiedCheckpoint::open(note.as_bytes(), &origin, &[key]).unwrap();

@@ -384,10 +384,12 @@ fn bundle_seeds() -> Vec<Vec<u8>> {
     };
     let bundle = KeyBundle {
         enclave_ca_der: vec![0x30; 300],
+        next_ca_ders: vec![vec![0x30; 200]],
         instance_key: key,
         token_keys: vec![token_key("k-1"), token_key("k-2")],
         hpke_public: [3; 32],
         log_key_spki: vec![0x30; 44],
+        earlier_log_keys: vec![vec![0x30; 43]],
         manifest_digest: [4; 32],
         manifest_signer: [5; 32],
         boot_identity: [6; 32],

@@ -9,6 +9,7 @@ mod doors;
 mod drain;
 mod judge;
 mod keyholders;
+mod keys;
 mod kills;
 mod many_grants;
 mod oauth_client;

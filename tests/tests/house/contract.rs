@@ -105,6 +105,8 @@ const MAY_BE_TOLD: &[(&str, &str)] = &[
     ),
     ("IssueTokenResponse.scopes", "scopes within the grant"),
     ("IssueTokenResponse.token_type", "the word DPoP or Bearer"),
+    ("Key.id", "what names a public key, or nothing"),
+    ("Key.state", "a word of ours"),
     (
         "Leaf.entry",
         "a leaf as everybody reads it: what is private in it is sealed",
@@ -195,6 +197,8 @@ const HARMLESS: &[(&str, &str)] = &[
         "a token that the enclave minted, bound to the caller's key",
     ),
     ("IssueTokenResponse.token_type", "the word DPoP"),
+    ("Key.id", "what names a public key, or nothing"),
+    ("Key.state", "a word of ours"),
     (
         "ListAppsResponse.next_page_token",
         "the last id of the page",

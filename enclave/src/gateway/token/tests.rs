@@ -41,7 +41,8 @@ fn text(value: &str) -> String {
 
 impl Forge {
     fn new(world: &World) -> Self {
-        let key = world.enclave.keys().token();
+        let keys = world.enclave.keys();
+        let key = keys.token();
         let pair = |name: &str, value: String| (name.to_owned(), value);
         let now_s = world.now.lo_s;
         let jkt = world.dpop.public_key().thumbprint();
