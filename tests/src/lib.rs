@@ -1,5 +1,6 @@
 //! End-to-end tests, and what they share.
 
+pub mod audit_logs;
 pub mod bars;
 pub mod binary;
 pub mod caller;

@@ -102,6 +102,7 @@ each![
     broker_snapshot,
     broker_store,
     enclave_assertion,
+    client_audit,
     client_keyholder,
     client_recovery,
     enclave_envelope,

@@ -13,6 +13,7 @@
 )]
 
 mod attestation;
+mod audit;
 mod broker;
 mod enclave;
 mod jose;
@@ -41,7 +42,7 @@ impl std::fmt::Debug for Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 37] = [
+pub const TARGETS: [Target; 38] = [
     attestation::BUNDLE,
     attestation::CERTIFICATE_TABLE,
     attestation::COLLATERAL,
@@ -62,6 +63,7 @@ pub const TARGETS: [Target; 37] = [
     broker::SNAPSHOT,
     broker::STORE,
     oauth::ASSERTION,
+    audit::AUDIT,
     keyholder::KEYHOLDER,
     keyholder::RECOVERY,
     enclave::ENVELOPE,

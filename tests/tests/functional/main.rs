@@ -1,5 +1,7 @@
 //! What Tokenkeep is for, through its real doors: real processes, TLS, files and providers.
 
+mod audit;
+mod audit_rate;
 mod certificates;
 mod command_line;
 mod configuration;

@@ -8,6 +8,7 @@ mod gateway_operations;
 mod gateway_refusals;
 mod grpc_refusals;
 mod hygiene;
+mod log_mutations;
 mod replays;
 mod row_swaps;
 mod state_files;
