@@ -2,6 +2,7 @@
 
 use crate::canonical::{CanonicalError, Reader, Writer, sha256};
 use crate::p256::{NotP256, P256PublicKey};
+use crate::token_public_key::TokenPublicKey;
 
 /// The name and version of the encoding.
 const DOMAIN: &str = "tokenkeep/key-bundle/v2";
@@ -30,7 +31,7 @@ pub struct KeyBundle {
     pub next_ca_ders: Vec<Vec<u8>>,
     /// The key that signs TLS exporters: see [`crate::exporter_message`].
     pub instance_key: P256PublicKey,
-    /// The keys that sign access tokens (ES256), the current one first.
+    /// The keys that sign access tokens, the current one first.
     pub token_keys: Vec<TokenKey>,
     /// The X25519 public key to which deposits are sealed.
     pub hpke_public: [u8; 32],
@@ -60,7 +61,7 @@ pub struct TokenKey {
     /// Its id in JWKS and token headers.
     pub kid: String,
     /// The key.
-    pub key: P256PublicKey,
+    pub key: TokenPublicKey,
 }
 
 /// Why bytes are no key bundle, or a value cannot be one.
@@ -106,6 +107,9 @@ pub enum BundleError {
         /// Which field.
         field: &'static str,
     },
+    /// A token key is of neither kind.
+    #[error("a token key is neither of P-256 nor of Ed25519")]
+    TokenKey,
     /// No token key, or too many.
     #[error("{found} token keys, not 1 to {MAX_TOKEN_KEYS}")]
     TokenKeys {
@@ -132,8 +136,7 @@ impl TokenKey {
     /// The key as a JSON Web Key, with its members in alphabetical order [RFC 7517 §4].
     #[must_use]
     pub fn jwk(&self) -> serde_json::Value {
-        let (x, y) = self.key.jwk_coordinates();
-        serde_json::json!({"alg": "ES256", "crv": "P-256", "kid": self.kid, "kty": "EC", "use": "sig", "x": x, "y": y})
+        self.key.jwk(&self.kid)
     }
 }
 
@@ -164,7 +167,7 @@ impl KeyBundle {
         writer.part(enclave_ca_der).part(instance_key.point());
         writer.number(u64::try_from(token_keys.len()).unwrap_or(u64::MAX));
         for TokenKey { kid, key } in token_keys {
-            writer.part(kid.as_bytes()).part(key.point());
+            writer.part(kid.as_bytes()).part(key.as_bytes());
         }
         writer
             .part(hpke_public)
@@ -307,6 +310,11 @@ impl Fields<'_> {
         (0..count).map(|_| self.bytes(field, max_bytes)).collect()
     }
 
+    fn token_key(&mut self) -> Result<TokenPublicKey, BundleError> {
+        let bytes = self.bytes("token_key", TokenPublicKey::MAX_BYTES)?;
+        TokenPublicKey::from_bytes(&bytes).map_err(|_| BundleError::TokenKey)
+    }
+
     fn token_keys(&mut self) -> Result<Vec<TokenKey>, BundleError> {
         let found = self.reader.number().map_err(in_field("token_keys"))?;
         let count = usize::try_from(found).unwrap_or(usize::MAX);
@@ -317,7 +325,7 @@ impl Fields<'_> {
             .map(|_| {
                 Ok(TokenKey {
                     kid: self.text("kid", MAX_KID_BYTES)?,
-                    key: self.key("token_key")?,
+                    key: self.token_key()?,
                 })
             })
             .collect()
@@ -379,11 +387,11 @@ mod tests {
             token_keys: vec![
                 TokenKey {
                     kid: "a".to_owned(),
-                    key: key(3),
+                    key: key(3).into(),
                 },
                 TokenKey {
                     kid: "b".to_owned(),
-                    key: key(4),
+                    key: TokenPublicKey::Ed25519([4; 32]),
                 },
             ],
             hpke_public: [5; 32],
@@ -538,6 +546,20 @@ mod tests {
                 found_bytes: MAX_BUNDLE_BYTES + 1
             })
         );
+    }
+
+    #[test]
+    fn a_token_key_of_neither_kind_is_refused() {
+        let bytes = sample().encode().unwrap();
+        let at = bytes
+            .windows(32)
+            .position(|window| window == [4; 32])
+            .unwrap();
+        // One byte less, by its length and by itself.
+        let mut shorter = bytes.clone();
+        shorter.remove(at);
+        shorter[at - 1] -= 1;
+        assert_eq!(KeyBundle::decode(&shorter), Err(BundleError::TokenKey));
     }
 
     #[test]

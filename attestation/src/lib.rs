@@ -24,6 +24,7 @@ pub mod secret_sharing;
 pub mod snp;
 pub mod tdx;
 mod time;
+mod token_public_key;
 
 pub use appraisal::{
     Accepted, Appraisal, Appraised, Check, CheckName, Expected, Outcome, Tier, UnknownTier,
@@ -51,3 +52,4 @@ pub use policy::{Policy, PolicyError};
 pub use report_data::{Purpose, report_data};
 pub use snp::{RevocationError, Roots, RootsError, VerifyFault};
 pub use time::UnixTime;
+pub use token_public_key::{NotTokenKey, TokenPublicKey};

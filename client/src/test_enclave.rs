@@ -46,7 +46,7 @@ impl TestEnclave {
             instance_key,
             token_keys: vec![TokenKey {
                 kid: "emulated-1".to_owned(),
-                key: key(),
+                key: key().into(),
             }],
             hpke_public: *deposit_key.public(),
             log_key_spki: vec![6; 44],

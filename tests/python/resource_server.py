@@ -15,6 +15,8 @@ from joserfc import jws, jwt
 from joserfc.jwk import KeySet, import_key
 
 ALGORITHMS = ["ES256", "EdDSA"]
+# authlib names no algorithms, so joserfc takes those that it recommends, and EdDSA is none of them.
+jws.JWSRegistry.recommended = [*jws.JWSRegistry.recommended, "EdDSA"]
 PROOF_WINDOW_S = 300
 
 

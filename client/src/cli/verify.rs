@@ -393,7 +393,7 @@ fn bundle_lines(bundle: &KeyBundle, bundle_digest: &[u8; 32]) -> Vec<String> {
     lines.extend(token_keys.iter().map(|TokenKey { kid, key }| {
         entry(
             "token key",
-            &format!("ES256, kid {kid}, SPKI {}", sha256(&key.spki_der())),
+            &format!("{}, kid {kid}, SPKI {}", key.alg(), sha256(&key.spki_der())),
         )
     }));
     lines.extend([

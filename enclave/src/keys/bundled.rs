@@ -3,7 +3,9 @@
 
 use std::sync::Arc;
 
-use attestation::{DepositPrivateKey, KeyBundle, P256PublicKey, TokenKey as BundledTokenKey};
+use attestation::{
+    DepositPrivateKey, KeyBundle, P256PublicKey, TokenKey as BundledTokenKey, TokenPublicKey,
+};
 use jose::PublicKey;
 use ring::digest::{SHA256, digest};
 
@@ -129,10 +131,10 @@ impl Speaking {
 fn bundle(config: &Config, keys: &Keyring, boot_identity: [u8; 32]) -> Result<Bundle, BootError> {
     let damaged = |name| move |_| BootError::Keyring(KeyringError::Damaged(name));
     let token_key = |kid: &str, key: &PublicKey| {
-        let key = P256PublicKey::from_point(key.as_bytes());
+        let key = TokenPublicKey::from_bytes(key.as_bytes());
         Ok::<_, BootError>(BundledTokenKey {
             kid: kid.to_owned(),
-            key: key.map_err(damaged("signing"))?,
+            key: key.map_err(|_| BootError::Keyring(KeyringError::Damaged("signing")))?,
         })
     };
     let current = token_key(keys.token().kid(), keys.token().public_key());

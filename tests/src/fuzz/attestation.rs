@@ -12,8 +12,8 @@ use ::attestation::snp::Report;
 use ::attestation::tdx::{Answer, Answers, PlatformModel, Quote};
 use ::attestation::{
     DepositContext, DepositEnvelope, DepositPrivateKey, Endorsements, Evidence, Expected,
-    KeyBundle, Manifest, NoncePath, NonceTree, P256PublicKey, Policy, Roots, TokenKey, UnixTime,
-    Verdict, appraise, verify,
+    KeyBundle, Manifest, NoncePath, NonceTree, P256PublicKey, Policy, Roots, TokenKey,
+    TokenPublicKey, UnixTime, Verdict, appraise, verify,
 };
 use ring::rand::SystemRandom;
 
@@ -378,7 +378,7 @@ fn bundle_seeds() -> Vec<Vec<u8>> {
         .map(|at| u8::from_str_radix(&POINT[2 * at..2 * at + 2], 16).unwrap())
         .collect();
     let key = P256PublicKey::from_point(&point).unwrap();
-    let token_key = |kid: &str| TokenKey {
+    let token_key = |kid: &str, key| TokenKey {
         kid: kid.to_owned(),
         key,
     };
@@ -386,7 +386,10 @@ fn bundle_seeds() -> Vec<Vec<u8>> {
         enclave_ca_der: vec![0x30; 300],
         next_ca_ders: vec![vec![0x30; 200]],
         instance_key: key,
-        token_keys: vec![token_key("k-1"), token_key("k-2")],
+        token_keys: vec![
+            token_key("k-1", key.into()),
+            token_key("k-2", TokenPublicKey::Ed25519([7; 32])),
+        ],
         hpke_public: [3; 32],
         log_key_spki: vec![0x30; 44],
         earlier_log_keys: vec![vec![0x30; 43]],

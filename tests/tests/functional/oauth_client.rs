@@ -12,16 +12,34 @@ use dev::{lab, names};
 use jose::signing_key::to_pkcs8_pem;
 use jose::{Alg, SigningKey};
 use proto::v1;
-use ring::rand::SystemRandom;
+use ring::rand::{SecureRandom as _, SystemRandom};
 use serde_json::{Value, json};
 use testkit::node::NodeEnv;
 use tests::stack::{Blueprint, Stack};
 use tokenkeep::rpc_error::answer;
 
+/// PKCS#8 of version 1 before an Ed25519 seed [RFC 8410 §7].
+const ED25519_PKCS8: [u8; 16] = [
+    0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20,
+];
+
+/// A new key as other tools write it: ring's own version 2 for Ed25519 is read by none of them.
+fn new_key(alg: Alg) -> Vec<u8> {
+    let rng = SystemRandom::new();
+    match alg {
+        Alg::Es256 => SigningKey::generate(alg, &rng).unwrap().to_vec(),
+        Alg::EdDsa => {
+            let mut seed = [0; 32];
+            rng.fill(&mut seed).unwrap();
+            [&ED25519_PKCS8[..], &seed].concat()
+        }
+    }
+}
+
 /// Registers a key for `private_key_jwt` beside what the client has; its PKCS#8 in PEM.
 async fn add_key(stack: &Stack, kid: &str, alg: Alg) -> String {
     let rng = SystemRandom::new();
-    let pkcs8 = SigningKey::generate(alg, &rng).unwrap();
+    let pkcs8 = new_key(alg);
     let key = SigningKey::from_pkcs8(&pkcs8, &rng).unwrap();
     let admin = stack.admin().await;
     let id = names::CLIENT.to_owned();
