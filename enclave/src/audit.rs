@@ -102,7 +102,10 @@ pub(crate) enum Event<'a> {
     },
     /// The enclave asks witnesses for their word, and has them see where this
     /// boot's issuance log stands.
-    Alive(Option<&'a Anchor>),
+    Alive {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        issuance: Option<&'a Anchor>,
+    },
     /// A number that was taken for a leaf which never became durable, because the
     /// service ended before: nothing happened under it.
     Unused,
@@ -146,7 +149,7 @@ impl Event<'_> {
             Self::TokenRevoked { .. } => "token_revoked",
             Self::Frozen { .. } => "frozen",
             Self::Thawed { .. } => "thawed",
-            Self::Alive(_) => "alive",
+            Self::Alive { .. } => "alive",
             Self::Unused => "unused",
             Self::Registered { .. } => "registered",
             Self::ClientChanged { .. } => "client_changed",
@@ -171,7 +174,7 @@ impl Event<'_> {
             | Self::TokenRevoked { .. }
             | Self::Frozen { .. }
             | Self::Thawed { .. }
-            | Self::Alive(_)
+            | Self::Alive { .. }
             | Self::Unused
             | Self::Registered { .. }
             | Self::ClientChanged { .. }
@@ -186,7 +189,7 @@ impl Event<'_> {
     fn public(&self) -> Option<Shown<'_>> {
         match self {
             Self::Booted(booted) => Some(Shown::Booted(booted)),
-            Self::Alive(issuance) => issuance.map(|issuance| Shown::Alive { issuance }),
+            Self::Alive { issuance } => issuance.map(|issuance| Shown::Alive { issuance }),
             Self::KeyRotated { change, by: _ } | Self::KeyRetired { change } => {
                 Some(Shown::Key(change))
             }

@@ -134,7 +134,9 @@ impl Enclave {
     /// [`SealError`].
     pub fn begin_round(&self, now: &Now) -> Result<Pending<Begun>, SealError> {
         let issuance = Anchor::current(&self.logs);
-        let event = Event::Alive(issuance.as_ref());
+        let event = Event::Alive {
+            issuance: issuance.as_ref(),
+        };
         let leaf = self.leaf(&self.view.read(), None, &event, now)?;
         let batch = Batch {
             writes: Vec::new(),

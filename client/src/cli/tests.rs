@@ -64,6 +64,10 @@ fn every_command_documents_exit_codes_and_examples_that_parse() {
             .collect();
         assert!(!lines.is_empty(), "{name}");
         for line in lines {
+            // What an example does with another program is that program's to parse.
+            if !line.starts_with("tokenkeep ") {
+                continue;
+            }
             let parsed = Cli::try_parse_from(shell_words(line));
             assert!(parsed.is_ok(), "{line}: {}", parsed.unwrap_err());
             assert!(line.contains(&name), "{name}: {line}");
