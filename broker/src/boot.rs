@@ -167,8 +167,11 @@ async fn load_records(boot: &mut Boot, store: &EmbeddedStore) -> Result<(), Star
         for (record, reading) in records.iter().zip(opened) {
             match reading? {
                 Reading::Opened(opened) => boot.take_in(opened),
-                Reading::NeedsFirst(key) => {
-                    let first = store.get(&key).await?;
+                Reading::NeedsFirst(key, erasure) => {
+                    let first = match store.get(&key).await? {
+                        Some(first) => Some(first),
+                        None => store.get(&erasure).await?,
+                    };
                     take_in(boot, &first.ok_or(NO_REALM_KEY)?)?;
                     take_in(boot, record)?;
                 }
@@ -185,7 +188,7 @@ fn take_in(boot: &mut Boot, record: &Record) -> Result<(), BootError> {
             boot.take_in(opened);
             Ok(())
         }
-        Reading::NeedsFirst(_) => Err(NO_REALM_KEY),
+        Reading::NeedsFirst(..) => Err(NO_REALM_KEY),
     }
 }
 

@@ -89,6 +89,16 @@ pub fn share_destroyed(keyholder: &str) {
     info!(event = "share_destroyed", keyholder);
 }
 
+/// An erasure is done: nothing opens what older copies of the disk hold of the tenant.
+pub fn erased() {
+    warn!(event = "erased");
+}
+
+/// An administrator erased a tenant; it is done when `erased` is told.
+pub fn erasure_begun(by: &str) {
+    warn!(event = "erasure_begun", by);
+}
+
 /// So much that could open an earlier root is not yet known to be destroyed.
 pub fn destruction_pending(count: usize) {
     info!(event = "destruction_pending", count);

@@ -43,6 +43,7 @@ use crate::listener::{self, ListenError, Name, Shutdown, ShutdownSignal, shutdow
 use crate::public;
 use crate::refresher::Refresher;
 use crate::root::Ground;
+use crate::root::erase::Eraser;
 use crate::root::keeper::RotateError;
 use crate::shell::Shell;
 use crate::svid::TrustDomains;
@@ -179,10 +180,11 @@ pub async fn run(
         return Ok(());
     };
     let keys = root.keys();
-    let opened = (&*keys, root.retiring());
+    let retiring = root.retiring();
+    let opened = (&*keys, retiring.as_deref());
     let Booted { enclave, store } = boot(told, &host, opened, &*attester, &now).await?;
     // A root that is replaced must not stay in memory.
-    drop(keys);
+    drop((keys, retiring));
     let root = Arc::new(root);
 
     let shell = Arc::new(Shell {
@@ -220,7 +222,8 @@ pub async fn run(
             kept
         })
     });
-    let destroying = tokio::spawn(Box::pin(root.keep_destroying(stop.clone())));
+    let eraser = Eraser::new(Arc::clone(&shell), root);
+    let destroying = tokio::spawn(Box::pin(eraser.keep(stop.clone())));
     let egress = egress(&manifest, &host)?;
     let refresher = Refresher::new(Arc::clone(&shell), egress.clone());
     refresher.resume().await;

@@ -117,7 +117,8 @@ pub async fn fill(dir: &Path, amount: Amount) -> Result<(), FillError> {
     let root = root.ok_or(FillError::Stopped)?;
     let keys = root.keys();
     let now = clock.now();
-    let opened = (&*keys, root.retiring());
+    let retiring = root.retiring();
+    let opened = (&*keys, retiring.as_deref());
     let booted = boot(config, &parts.host, opened, &*attester, &now);
     let Booted { enclave, store } = Box::pin(booted).await?;
     let shell = Arc::new(Shell {

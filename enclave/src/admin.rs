@@ -1,6 +1,7 @@
 //! Administration: who may change what, and the changes themselves.
 
 mod deposit;
+mod erase;
 mod freezes;
 mod grants;
 mod leaves;
@@ -20,6 +21,7 @@ use crate::scope::ScopeError;
 use crate::seal::SealError;
 
 pub use deposit::DepositRequest;
+pub use erase::{Erasure, ErasurePhase};
 pub use freezes::FreezeRequest;
 pub use leaves::{LeafReader, ReadLeaf};
 pub use list::{GrantView, Page, PageRequest};

@@ -131,6 +131,13 @@ pub(crate) enum Event<'a> {
         number: u32,
         by: &'a str,
     },
+    TenantErased {
+        tenant: &'a TenantId,
+        by: &'a str,
+    },
+    TenantErasureDone {
+        tenant: &'a TenantId,
+    },
     Booted(&'a Booted),
 }
 
@@ -156,6 +163,8 @@ impl Event<'_> {
             Self::KeyRotated { .. } => "key_rotated",
             Self::KeyRetired { .. } => "key_retired",
             Self::TenantKeyRotated { .. } => "tenant_key_rotated",
+            Self::TenantErased { .. } => "tenant_erased",
+            Self::TenantErasureDone { .. } => "tenant_erasure_done",
             Self::Booted(_) => "booted",
         }
     }
@@ -181,6 +190,8 @@ impl Event<'_> {
             | Self::KeyRotated { .. }
             | Self::KeyRetired { .. }
             | Self::TenantKeyRotated { .. }
+            | Self::TenantErased { .. }
+            | Self::TenantErasureDone { .. }
             | Self::Booted(_) => Log::Control,
         }
     }
@@ -208,6 +219,8 @@ impl Event<'_> {
             | Self::Unused
             | Self::Registered { .. }
             | Self::TenantKeyRotated { .. }
+            | Self::TenantErased { .. }
+            | Self::TenantErasureDone { .. }
             | Self::ClientChanged { .. } => None,
         }
     }

@@ -109,8 +109,9 @@ pub enum Reading {
     /// It is opened and can be [taken in](Boot::take_in).
     Opened(Opened),
     /// It belongs to a tenant whose key was not taken in: that is the record
-    /// under this key of the store. Then open this one again.
-    NeedsFirst(Key),
+    /// under the first key of the store, or, if the tenant was erased, under the
+    /// second. Then open this one again.
+    NeedsFirst(Key, Key),
 }
 
 /// A record that was authenticated and opened.
@@ -122,6 +123,8 @@ enum Content {
     Manifest(Held<SeenManifest>),
     System(Effect),
     Tenants(Effect),
+    /// What is left of a tenant that was erased: nobody can read it.
+    Erased,
 }
 
 impl std::fmt::Debug for Opened {
@@ -182,9 +185,13 @@ impl Boot {
                 Some(held) => {
                     Content::Tenants(self.open_tenants(&held.key, tenant, &place, record)?)
                 }
+                None if self.view.erasures.contains_key(tenant) => Content::Erased,
                 None => {
-                    let place = Place::system(Table::TenantKeys, tenant.as_str());
-                    return Ok(Reading::NeedsFirst(self.cabinet.key(&place)));
+                    let at = |table| self.cabinet.key(&Place::system(table, tenant.as_str()));
+                    return Ok(Reading::NeedsFirst(
+                        at(Table::TenantKeys),
+                        at(Table::Erasures),
+                    ));
                 }
             },
         };
@@ -197,6 +204,7 @@ impl Boot {
             Content::Key(key) => self.stored_keys.push(key),
             Content::Ring(ring) => self.ring = Some(ring),
             Content::Manifest(seen) => self.manifest = Some(seen),
+            Content::Erased => self.of_tenants = true,
             Content::System(effect) => self.view.apply(effect),
             Content::Tenants(effect) => {
                 self.of_tenants = true;
@@ -248,6 +256,7 @@ impl Boot {
             }
             Table::Freezes => Effect::Freeze(Held::new(generation, json(&body)?)),
             Table::RevokedTokens => Effect::Revoked(Held::new(generation, json(&body)?)),
+            Table::Erasures => Effect::Erasure(Held::new(generation, json(&body)?)),
             Table::TenantKeys
             | Table::Grants
             | Table::Custody
@@ -333,6 +342,7 @@ impl Boot {
             | Table::Apps
             | Table::AppSecrets
             | Table::Freezes
+            | Table::Erasures
             | Table::RevokedTokens => return Err(RecordError::Schema),
         };
         Ok(effect)

@@ -154,6 +154,14 @@ impl Enclave {
                 *self.speaking.write() = *next;
                 continue;
             }
+            if let Effect::Erasure(held) = &effect {
+                let tenant = &held.value.tenant;
+                let grants = view.grants.values();
+                for grant in grants.filter(|held| held.value.tenant == *tenant) {
+                    self.upstream.lock().remove(&grant.value.id);
+                    self.pace.forget(&grant.value.id);
+                }
+            }
             if let Effect::Custody(grant, _) = &effect {
                 // Another refresh token means another consent, or none.
                 self.upstream.lock().remove(grant);

@@ -59,6 +59,8 @@ pub enum Table {
     Freezes,
     /// Tokens that were revoked before they expired.
     RevokedTokens,
+    /// Erased tenants, and how far their erasure is.
+    Erasures,
 }
 
 impl Table {
@@ -80,6 +82,7 @@ impl Table {
             Self::Revocations => "revocations",
             Self::Freezes => "freezes",
             Self::RevokedTokens => "revoked_tokens",
+            Self::Erasures => "erasures",
         }
     }
 }

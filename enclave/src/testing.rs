@@ -221,8 +221,9 @@ fn take_in(
             boot.take_in(opened);
             Ok(())
         }
-        Reading::NeedsFirst(key) => {
-            take_in(boot, records, &records[&key])?;
+        Reading::NeedsFirst(key, erasure) => {
+            let first = records.get(&key).unwrap_or_else(|| &records[&erasure]);
+            take_in(boot, records, first)?;
             take_in(boot, records, record)
         }
     }

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use crate::admin::Erasure;
 use crate::custody::{Cause, Custody, Phase};
 use crate::freeze::{Freeze, FreezeName, Subject, Touched};
 use crate::ids::{AppId, ClientId, GrantId, ProviderId, TenantId, VendorId};
@@ -78,6 +79,8 @@ pub(crate) enum Effect {
     Thaw(FreezeName),
     Revoked(Held<RevokedToken>),
     RevocationGone(String),
+    /// A tenant is erased, or its erasure is further.
+    Erasure(Held<Erasure>),
 }
 
 /// The view.
@@ -104,6 +107,7 @@ pub(crate) struct View {
     /// The tokens that were revoked, by their ids.
     pub(crate) revoked: HashMap<String, Held<RevokedToken>>,
     pub(crate) revoked_by_expiry: BTreeSet<(u64, String)>,
+    pub(crate) erasures: BTreeMap<TenantId, Held<Erasure>>,
     /// Rises with each freeze and thaw of this boot.
     pub(crate) freeze_epoch: u64,
     /// What many grants have in common.
@@ -115,6 +119,15 @@ impl View {
     pub(crate) fn apply(&mut self, effect: Effect) {
         match effect {
             Effect::Speaking(_) => {}
+            Effect::Erasure(held) => {
+                self.forget(&held.value.tenant);
+                self.erasures.insert(held.value.tenant.clone(), held);
+            }
+            // What was on its way when its tenant was erased.
+            Effect::TenantKey(id, _) if self.erasures.contains_key(&id) => {}
+            Effect::Tenant(held) if self.erasures.contains_key(&held.value.id) => {}
+            Effect::Grant(held) if self.erasures.contains_key(&held.value.tenant) => {}
+            Effect::Custody(_, held) if self.erasures.contains_key(&held.value.tenant) => {}
             Effect::TenantKey(id, key) => {
                 self.tenant_keys.insert(id, key);
             }
@@ -224,6 +237,20 @@ impl View {
                 self.freeze_epoch = self.freeze_epoch.saturating_add(1);
             }
         }
+    }
+
+    /// Drops all that is a tenant's.
+    fn forget(&mut self, tenant: &TenantId) {
+        self.tenant_keys.remove(tenant);
+        self.tenants.remove(tenant);
+        let grants = self.grants.values();
+        let grants = grants.filter(|held| held.value.tenant == *tenant);
+        let grants: BTreeSet<GrantId> = grants.map(|held| held.value.id.clone()).collect();
+        for id in &grants {
+            self.apply(Effect::GrantGone(id.clone()));
+        }
+        self.custody.retain(|_, held| held.value.tenant != *tenant);
+        self.orphans.retain(|(grant, _), _| !grants.contains(grant));
     }
 
     /// Lets a grant hold what others hold too.

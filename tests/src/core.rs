@@ -153,8 +153,9 @@ fn config() -> Config {
 fn take_in(boot: &mut Boot, records: &BTreeMap<Key, Record>, record: &Record) {
     match boot.open(record).expect("a record of ours") {
         Reading::Opened(opened) => boot.take_in(opened),
-        Reading::NeedsFirst(key) => {
-            take_in(boot, records, records.get(&key).expect("the tenant's key"));
+        Reading::NeedsFirst(key, erasure) => {
+            let first = records.get(&key).or_else(|| records.get(&erasure));
+            take_in(boot, records, first.expect("the tenant's key"));
             take_in(boot, records, record);
         }
     }

@@ -1,11 +1,12 @@
 //! Between the contract's messages and the enclave's types.
 
-use enclave::admin::{AdminError, GrantView, PageRequest};
+use enclave::admin::{AdminError, Erasure, ErasurePhase, GrantView, PageRequest};
 use enclave::freeze::{Freeze, Subject};
 use enclave::http_url::HttpUrl;
 use enclave::ids::{
     AppId, ClientId, GrantId, OperationId, ProviderId, TargetName, TenantId, VendorId,
 };
+use enclave::keys::envelope::Retired;
 use enclave::operation::{Operation, OperationName, PathTemplate};
 use enclave::profile::Profile;
 use enclave::registry::{
@@ -15,6 +16,8 @@ use enclave::registry::{
 use enclave::scope::Scopes;
 use enclave::spiffe::SpiffeId;
 use proto::v1;
+
+use crate::root::erase::waits_for;
 
 macro_rules! id {
     ($name:ident, $type:ident) => {
@@ -89,6 +92,29 @@ pub fn tenant_message(tenant: Tenant) -> v1::Tenant {
     v1::Tenant {
         id: tenant.id.into(),
         display_name: tenant.display_name,
+    }
+}
+
+/// The message for an erasure, with what of its wait is still pending.
+#[must_use]
+pub fn erasure_message(erasure: Erasure, pending: &[Retired]) -> v1::Erasure {
+    let waits_for = waits_for(&erasure, pending);
+    let done_at_s = match erasure.phase {
+        ErasurePhase::Done { at_s } => Some(at_s),
+        ErasurePhase::Begun {} | ErasurePhase::Waiting { .. } => None,
+    };
+    v1::Erasure {
+        tenant: erasure.tenant.into(),
+        state: if done_at_s.is_some() {
+            "done"
+        } else {
+            "pending"
+        }
+        .to_owned(),
+        waits_for,
+        begun_at_s: erasure.begun_at_s,
+        done_at_s: done_at_s.unwrap_or_default(),
+        by: erasure.by,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use enclave::admin::NewApp;
+use enclave::admin::{Erasure, NewApp};
 use proto::v1;
 use proto::v1::registry_service_server::RegistryService;
 use tonic::{Request, Response, Status};
@@ -17,6 +17,16 @@ use crate::shell::Shell;
 pub struct Registry {
     /// The enclave and what it needs.
     pub shell: Arc<Shell>,
+}
+
+impl Registry {
+    fn erasure(&self, erasure: Erasure) -> v1::Erasure {
+        let pending = match &self.shell.root {
+            Some(root) => root.pending(),
+            None => Vec::new(),
+        };
+        convert::erasure_message(erasure, &pending)
+    }
 }
 
 #[tonic::async_trait]
@@ -55,6 +65,45 @@ impl RegistryService for Registry {
             tenants: tenants.collect(),
             next_page_token: page.next,
         }))
+    }
+
+    async fn get_tenant(
+        &self,
+        request: Request<v1::GetTenantRequest>,
+    ) -> Result<Response<v1::GetTenantResponse>, Status> {
+        let by = caller(&self.shell, &request)?;
+        let id = convert::tenant_id("id", &request.get_ref().id).map_err(refuse)?;
+        let erasure = self.shell.enclave.erasure(by, &id).map_err(refuse)?;
+        let (tenant, erasure) = match erasure {
+            Some(erasure) => (None, Some(self.erasure(erasure))),
+            None => {
+                let tenant = self.shell.enclave.tenant(by, &id).map_err(refuse)?;
+                (Some(convert::tenant_message(tenant)), None)
+            }
+        };
+        Ok(Response::new(v1::GetTenantResponse { tenant, erasure }))
+    }
+
+    async fn erase_tenant(
+        &self,
+        request: Request<v1::EraseTenantRequest>,
+    ) -> Result<Response<v1::EraseTenantResponse>, Status> {
+        let by = caller(&self.shell, &request)?;
+        let id = convert::tenant_id("id", &request.get_ref().id).map_err(refuse)?;
+        let pending = self
+            .shell
+            .enclave
+            .erase_tenant(by, &id, &self.shell.clock.now())
+            .map_err(refuse)?;
+        let settled = self.shell.settle(pending).await;
+        // Durable or not, whatever is open is looked at.
+        if let Some(root) = &self.shell.root {
+            root.wake();
+        }
+        let erasure = settled?;
+        events::erasure_begun(&by.name);
+        let erasure = Some(self.erasure(erasure));
+        Ok(Response::new(v1::EraseTenantResponse { erasure }))
     }
 
     async fn create_vendor(

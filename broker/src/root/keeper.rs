@@ -19,6 +19,7 @@ use enclave::store::StoreError;
 use parking_lot::Mutex;
 use ring::rand::SystemRandom;
 use thiserror::Error;
+use tokio::sync::Notify;
 
 use super::enrol::EnrolError;
 use super::open::shares_of;
@@ -26,14 +27,11 @@ use super::{ENVELOPE_NAME, Ground, NEXT_ENVELOPE_NAME};
 use crate::boot::StartError;
 use crate::events;
 use crate::files::FileError;
-use crate::listener::ShutdownSignal;
 use crate::shell::Shell;
 use crate::store::sync_dir;
 
 /// Between looks at whether the old root is still needed.
 const LOOK: Duration = Duration::from_millis(10);
-/// Between attempts to have the old shares destroyed.
-const AGAIN: Duration = Duration::from_secs(30);
 
 /// The root in use, and who can open it.
 pub(super) struct Current {
@@ -82,7 +80,10 @@ pub struct RootKeeper {
     current: Mutex<Arc<Unlocked>>,
     /// One change at a time.
     turn: tokio::sync::Mutex<Turn>,
-    retiring: Option<RootKey>,
+    retiring: Mutex<Option<Arc<RootKey>>>,
+    wanted: Notify,
+    /// What the current envelope says is to be destroyed, for whoever asks while it is being done.
+    pending: Mutex<Vec<Retired>>,
 }
 
 struct Turn {
@@ -99,6 +100,7 @@ impl std::fmt::Debug for RootKeeper {
 impl RootKeeper {
     pub(super) fn new(ground: Ground, current: Current, retiring: Option<RootKey>) -> Self {
         let keys = Mutex::new(Arc::clone(&current.keys));
+        let pending = Mutex::new(current.retired.clone());
         Self {
             ground,
             current: keys,
@@ -106,8 +108,20 @@ impl RootKeeper {
                 current,
                 begun: None,
             }),
-            retiring,
+            retiring: Mutex::new(retiring.map(Arc::new)),
+            wanted: Notify::new(),
+            pending,
         }
+    }
+
+    /// Something is to be destroyed now.
+    pub fn wake(&self) {
+        self.wanted.notify_one();
+    }
+
+    /// Waits for [`wake`](Self::wake).
+    pub(super) async fn woken(&self) {
+        self.wanted.notified().await;
     }
 
     /// The keys, to open the store with.
@@ -118,8 +132,8 @@ impl RootKeeper {
 
     /// The root that a start found half replaced.
     #[must_use]
-    pub const fn retiring(&self) -> Option<&RootKey> {
-        self.retiring.as_ref()
+    pub fn retiring(&self) -> Option<Arc<RootKey>> {
+        self.retiring.lock().clone()
     }
 
     /// Ends what a start found begun: wraps the rest anew, and drops the old envelope.
@@ -127,12 +141,14 @@ impl RootKeeper {
     /// # Errors
     /// [`RotateError`].
     pub async fn finish_begun(&self, shell: &Shell) -> Result<(), RotateError> {
-        if self.retiring.is_none() {
+        if self.retiring.lock().is_none() {
             return Ok(());
         }
         let _turn = self.turn.lock().await;
         rewrap(shell).await?;
         self.take_name()?;
+        // It must not stay in memory.
+        drop(self.retiring.lock().take());
         events::root_replaced();
         Ok(())
     }
@@ -140,40 +156,37 @@ impl RootKeeper {
     /// Replaces the root: new shares of all keyholders, all tenants' keys wrapped anew, and the old shares destroyed.
     /// What was deleted before this call can be read by nobody once nothing is [`pending`](Self::pending).
     ///
-    /// Gives what is not yet destroyed. It is asked for again and again until it is.
+    /// Gives what is to be destroyed then: [`destroy`](Self::destroy) asks for it.
     ///
     /// # Errors
     /// [`RotateError`]. Call it again: what was begun is finished first.
-    pub async fn rotate(&self, shell: &Shell) -> Result<Vec<Retired>, RotateError> {
-        {
-            let mut turn = self.turn.lock().await;
-            self.finish(&mut turn, shell).await?;
-            let state = turn.current.state;
-            let (custody, quorum) = Box::pin(self.ground.enrol(state)).await?;
-            let keys = turn.current.keys.under_new_root(&SystemRandom::new());
-            let keys = Arc::new(keys.map_err(|_| RotateError::Seal)?);
-            let mut retired = turn.current.retired.clone();
-            retired.extend(shares_of(&turn.current.custody));
-            if let Some(key) = self.ground.recovery_key() {
-                let set = Retired::Recovery {
-                    set: Hex(recovery_set(&key)),
-                };
-                if !retired.contains(&set) {
-                    retired.push(set);
-                }
+    pub async fn replace(&self, shell: &Shell) -> Result<Vec<Retired>, RotateError> {
+        let mut turn = self.turn.lock().await;
+        self.finish(&mut turn, shell).await?;
+        let state = turn.current.state;
+        let (custody, quorum) = Box::pin(self.ground.enrol(state)).await?;
+        let keys = turn.current.keys.under_new_root(&SystemRandom::new());
+        let keys = Arc::new(keys.map_err(|_| RotateError::Seal)?);
+        let mut retired = turn.current.retired.clone();
+        let recovery = self.ground.recovery_key().map(|key| Retired::Recovery {
+            set: Hex(recovery_set(&key)),
+        });
+        for one in shares_of(&turn.current.custody).into_iter().chain(recovery) {
+            if !retired.contains(&one) {
+                retired.push(one);
             }
-            let next = Current {
-                keys,
-                state,
-                custody,
-                quorum,
-                retired,
-            };
-            self.ground.write(NEXT_ENVELOPE_NAME, &next)?;
-            turn.begun = Some(Begun { next, old: None });
-            self.finish(&mut turn, shell).await?;
         }
-        self.destroy().await
+        let next = Current {
+            keys,
+            state,
+            custody,
+            quorum,
+            retired,
+        };
+        self.ground.write(NEXT_ENVELOPE_NAME, &next)?;
+        turn.begun = Some(Begun { next, old: None });
+        self.finish(&mut turn, shell).await?;
+        Ok(turn.current.retired.clone())
     }
 
     async fn finish(&self, turn: &mut Turn, shell: &Shell) -> Result<(), RotateError> {
@@ -196,14 +209,16 @@ impl RootKeeper {
         events::root_replaced();
         if let Some(begun) = turn.begun.take() {
             *self.current.lock() = Arc::clone(&begun.next.keys);
+            self.pending.lock().clone_from(&begun.next.retired);
             turn.current = begun.next;
         }
         Ok(())
     }
 
     /// What could open an earlier root and is not yet known to be destroyed. An erasure is complete when this is empty.
-    pub async fn pending(&self) -> Vec<Retired> {
-        self.turn.lock().await.current.retired.clone()
+    #[must_use]
+    pub fn pending(&self) -> Vec<Retired> {
+        self.pending.lock().clone()
     }
 
     /// Asks for the destruction of what is pending. Gives what still is.
@@ -213,6 +228,9 @@ impl RootKeeper {
     pub async fn destroy(&self) -> Result<Vec<Retired>, RotateError> {
         let mut turn = self.turn.lock().await;
         let before = turn.current.retired.clone();
+        if before.is_empty() {
+            return Ok(before);
+        }
         let mut rest = Vec::new();
         for retired in &before {
             if !self.is_destroyed(turn.current.state, retired).await {
@@ -222,6 +240,7 @@ impl RootKeeper {
         if rest.len() < before.len() {
             turn.current.retired.clone_from(&rest);
             self.ground.write(ENVELOPE_NAME, &turn.current)?;
+            self.pending.lock().clone_from(&rest);
         }
         events::destruction_pending(rest.len());
         Ok(rest)
@@ -257,27 +276,6 @@ impl RootKeeper {
                 .is_some_and(|recovery| recovery.destroyed.contains(&set.0)),
             // Nobody can confirm it; an emulated enclave protects nothing.
             Retired::ShareFile {} => false,
-        }
-    }
-
-    /// Has what is pending destroyed, until nothing is or the service stops.
-    pub async fn keep_destroying(self: Arc<Self>, mut stop: ShutdownSignal) {
-        loop {
-            let pending = self.pending().await;
-            let waits_for_keyholders = pending
-                .iter()
-                .any(|retired| matches!(retired, Retired::Share { .. }));
-            if !pending.is_empty() && (waits_for_keyholders || self.ground.recovery.is_some()) {
-                match Box::pin(self.destroy()).await {
-                    Ok(rest) if rest.is_empty() => {}
-                    Ok(_) => {}
-                    Err(error) => events::root_not_kept(&error),
-                }
-            }
-            tokio::select! {
-                () = stop.begun() => return,
-                () = tokio::time::sleep(AGAIN) => {}
-            }
         }
     }
 

@@ -5,6 +5,7 @@
 //! | --- | --- |
 //! | [`open`] | from the files in the state directory to the keys |
 //! | [`keeper`] | a new root while the service runs, and what of the old one is not yet destroyed |
+//! | [`erase`] | a tenant's erasure to its end |
 //! | [`ask`] | one request to one keyholder |
 //! | `enrol` | new shares of all keyholders |
 //! | `chip` | the key that the TEE derives |
@@ -12,6 +13,7 @@
 pub mod ask;
 mod chip;
 mod enrol;
+pub mod erase;
 pub mod keeper;
 pub mod open;
 

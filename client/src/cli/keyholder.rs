@@ -54,6 +54,22 @@ pub(crate) enum KeyholderCommand {
         /// The directory
         dir: PathBuf,
     },
+    /// Destroy a share that no service asks for any more, whatever it opened
+    ///
+    /// A service that is in use has its shares destroyed itself. This is for one that is gone, or that never used a
+    /// share it had made: `list` shows them. There is no way back.
+    #[command(after_long_help = manual!("  tokenkeep keyholder destroy /var/lib/keyholder https://tokens.example \\\n      0f1e…-8c9d… --yes-destroy"))]
+    Destroy {
+        /// The directory
+        dir: PathBuf,
+        /// The issuer of the deployment
+        issuer: String,
+        /// The share, as `list` names it: STATE-SHARE
+        share: String,
+        /// There is no way back
+        #[arg(long, required = true)]
+        yes_destroy: bool,
+    },
     /// Show the keyholder's key and the recovery sets that were combined here
     #[command(after_long_help = manual!("  tokenkeep keyholder show /var/lib/keyholder"))]
     Show {
@@ -112,6 +128,27 @@ pub(crate) async fn run(
             let deployments = deployments.map_err(|error| failed(&error))?;
             let rows: Result<Vec<Record>, StateError> = deployments.iter().map(row).collect();
             output.records("deployments", &rows.map_err(|error| failed(&error))?)
+        }
+        KeyholderCommand::Destroy {
+            dir,
+            issuer,
+            share,
+            yes_destroy: _,
+        } => {
+            let keyholder = open(&dir)?;
+            let unknown = |what: String| {
+                Failure::usage(what, "`tokenkeep keyholder list` shows what is there")
+            };
+            let deployment = keyholder.directory().deployment(&issuer);
+            let deployment = deployment
+                .map_err(|refusal| unknown(format!("{issuer}: {}", refusal.message())))?;
+            let known = deployment.shares().map_err(|error| failed(&error))?;
+            if !known.contains(&share) {
+                return Err(unknown(format!("there is no share {share}")));
+            }
+            let destroyed = deployment.destroy_named(&share);
+            destroyed.map_err(|refusal| unknown(refusal.message()))?;
+            output.record(&Record::new([("destroyed", json!(share))]))
         }
         KeyholderCommand::Show { dir } => {
             let keyholder = open(&dir)?;

@@ -427,14 +427,25 @@ impl Deployment {
     }
 
     pub(super) fn destroy(&self, state: &[u8; 16], share: &[u8; 16]) -> Result<(), Refusal> {
-        let name = share_name(state, share);
-        let path = self.path.join(SHARES).join(&name);
+        self.destroy_named(&share_name(state, share))
+    }
+
+    /// Destroys a share by the name that [`shares`](Self::shares) gives it.
+    ///
+    /// # Errors
+    /// [`Refusal::UnknownShare`] if it never was here.
+    pub fn destroy_named(&self, name: &str) -> Result<(), Refusal> {
+        let is_name = |name: &str| name.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
+        if !is_name(name) {
+            return Err(Refusal::UnknownShare);
+        }
+        let path = self.path.join(SHARES).join(name);
         let known = is_there(&path).map_err(StateError::from)?;
-        if !known && !self.is_destroyed(&name)? {
+        if !known && !self.is_destroyed(name)? {
             return Err(Refusal::UnknownShare);
         }
         // The mark first: after a crash in between the share is not released, and this is asked again.
-        let mark = self.path.join(DESTROYED).join(&name);
+        let mark = self.path.join(DESTROYED).join(name);
         replace_private(&mark, b"").map_err(StateError::from)?;
         wipe(&path).map_err(StateError::from)?;
         Ok(())

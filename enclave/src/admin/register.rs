@@ -58,6 +58,12 @@ impl Enclave {
         if view.tenants.contains_key(&tenant.id) {
             return Err(AdminError::Exists("tenant"));
         }
+        if view.erasures.contains_key(&tenant.id) {
+            return Err(AdminError::Field {
+                field: "tenant.id",
+                rule: "a tenant of this id was erased: choose another",
+            });
+        }
         let key = self.new_tenant_key()?;
         let key_place = Place::system(Table::TenantKeys, tenant.id.as_str());
         let under = self.wrap_key();

@@ -3,6 +3,7 @@
 
 #![allow(
     clippy::unwrap_used,
+    clippy::indexing_slicing,
     reason = "a file that is not there fails the test"
 )]
 
@@ -18,6 +19,7 @@ use tests::keyholders::Keyholders;
 use tests::process::Process;
 use tests::stack::{Blueprint, Stack, sign};
 use tests::wait::wait_for;
+use tests::witnesses::{copy, put_back};
 
 /// Signs the lab's manifest anew with a risen number and more at its end.
 fn raise(stack: &Stack, to: u64, more: &str) {
@@ -250,4 +252,111 @@ async fn an_export_opens_with_the_shares_of_those_who_hold_the_state() {
     assert!(imported.status.success(), "{said}");
     stack.restart().await;
     works(&stack).await;
+}
+
+/// How far the tenant's erasure is, as `tenant show` says it.
+async fn erasure(shell: &Shell) -> (String, Vec<String>) {
+    let arguments = ["--json", "tenant", "show", names::TENANT];
+    let shown = shell.run(&arguments).await.json();
+    let waits_for = shown["waits_for"].as_array().unwrap().iter();
+    (
+        shown["erasure"].as_str().unwrap().to_owned(),
+        waits_for
+            .map(|name| name.as_str().unwrap().to_owned())
+            .collect(),
+    )
+}
+
+#[tokio::test]
+async fn an_erased_tenant_opens_nowhere_once_all_keyholders_have_confirmed() {
+    let (mut stack, mut keyholders) = held(3, 2).await;
+    let shell = crate::keys::admin(&stack);
+    works(&stack).await;
+    let folder = tempfile::tempdir().unwrap();
+    let copied = |name: &str| folder.path().join(name);
+    copy(&stack.state(), &copied("before"));
+
+    // Nobody erases by a slip.
+    let slip = shell.run(&["tenant", "erase", names::TENANT]).await;
+    assert_eq!(slip.code, 2);
+    assert!(slip.stderr.contains("--yes-erase"), "{}", slip.stderr);
+    works(&stack).await;
+
+    // With a keyholder down there is no new root: nothing is served, and nothing is called done.
+    keyholders.stop(2).await;
+    let arguments = [
+        "--json",
+        "tenant",
+        "erase",
+        names::TENANT,
+        "--yes-erase",
+        names::TENANT,
+    ];
+    let begun = shell.run(&arguments).await.json();
+    assert_eq!(begun["erasure"], "pending", "{begun}");
+    assert!(!stack.try_issue().await);
+    let awaited = vec!["a new root key: every keyholder must make a new share".to_owned()];
+    assert_eq!(
+        erasure(&shell).await,
+        ("pending".to_owned(), awaited.clone())
+    );
+    // A crash and a start by the other two change nothing of that.
+    stack.kill().await;
+    stack.restart().await;
+    assert!(!stack.try_issue().await);
+    assert_eq!(erasure(&shell).await, ("pending".to_owned(), awaited));
+
+    // It is back: a new root, and all three destroy their shares of the old one.
+    keyholders.start_again(2).await;
+    wait_for("the erasure is done", async || {
+        let (state, waits_for) = erasure(&shell).await;
+        (state == "done" && waits_for.is_empty()).then_some(())
+    })
+    .await;
+    for number in 0..3 {
+        let (held, destroyed) = keyholders.shares(number);
+        assert_eq!(held, 1, "{number}");
+        assert!(destroyed >= 1, "{number}");
+    }
+    // The store has nothing of it any more, the id is not used again, and the newest state starts.
+    let again = ["--json", "tenant", "create", names::TENANT];
+    assert_eq!(shell.run(&again).await.refusal().1, "INVALID_REQUEST");
+    stack.kill().await;
+    stack.restart().await;
+    assert_eq!(erasure(&shell).await.0, "done");
+    assert!(!stack.try_issue().await);
+
+    // The copy of the disk from before the erasure opens nowhere: its shares are gone.
+    stack.kill().await;
+    copy(&stack.state(), &copied("newest"));
+    put_back(&copied("before"), &stack.state());
+    assert!(!image(&stack, names::IMAGE, "old-copy", "SHARE_DESTROYED").await);
+    put_back(&copied("newest"), &stack.state());
+    stack.restart().await;
+    assert_eq!(erasure(&shell).await.0, "done");
+}
+
+#[tokio::test]
+async fn a_share_that_nobody_asks_for_is_destroyed_by_hand() {
+    let (mut stack, keyholders) = held(1, 1).await;
+    stack.kill().await;
+    let shell = Shell::new(&stack.logs().join("shell.txt"), &[]);
+    let directory = keyholders.directory(0);
+    let directory = directory.to_str().unwrap();
+    let listed = shell.run(&["--json", "keyholder", "list", directory]).await;
+    let listed = listed.json();
+    let share = listed["deployments"][0]["shares"][0].as_str().unwrap();
+    let issuer = stack.url("issuer");
+    let destroy = async |issuer: &str, share: &str, more: &[&str]| {
+        let arguments = ["keyholder", "destroy", directory, issuer, share];
+        shell.run(&[&arguments, more].concat()).await
+    };
+    assert_eq!(destroy(issuer, share, &[]).await.code, 2);
+    let yes = ["--yes-destroy"];
+    assert_eq!(destroy(issuer, "00-11", &yes).await.code, 2);
+    assert_eq!(destroy("https://other.test", share, &yes).await.code, 2);
+    assert_eq!(keyholders.shares(0), (1, 0));
+    assert_eq!(destroy(issuer, share, &yes).await.code, 0);
+    assert_eq!(keyholders.shares(0), (0, 1));
+    assert!(!image(&stack, names::IMAGE, "destroyed", "SHARE_DESTROYED").await);
 }

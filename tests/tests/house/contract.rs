@@ -24,6 +24,13 @@ const MAY_BE_TOLD: &[(&str, &str)] = &[
     ("Client.spiffe_id", "the name of a workload"),
     ("Client.tls_spki_sha256", "the digest of a public key"),
     ("Client.vendor", "an id"),
+    ("Erasure.by", "the administrator's name in the manifest"),
+    ("Erasure.state", "a word of ours"),
+    ("Erasure.tenant", "an id"),
+    (
+        "Erasure.waits_for",
+        "names of keyholders, ids of shares and recovery sets",
+    ),
     (
         "Evidence.certificates",
         "public certificates of the platform",

@@ -2,7 +2,7 @@
 
 use clap::Subcommand;
 use proto::v1;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokenkeep::AttestedChannel;
 use tokenkeep::rpc_error::answer;
 
@@ -28,11 +28,24 @@ pub(crate) enum TenantCommand {
     /// List the tenants
     #[command(after_long_help = manual!("  tokenkeep tenant list"))]
     List,
-    /// Show a tenant
-    #[command(after_long_help = manual!("  tokenkeep tenant show acme"))]
+    /// Show a tenant, or how far its erasure is
+    #[command(after_long_help = manual!("  tokenkeep tenant show acme\n  tokenkeep --json tenant show acme"))]
     Show {
         /// The id
         id: String,
+    },
+    /// Erase a tenant for good: grants, refresh tokens, private parts of its leaves
+    ///
+    /// Nothing of it is served any more when this returns. Until `tenant show` says `done`, an older copy of the disk
+    /// could still be opened by those who are listed as not having confirmed. Providers are told nothing: revoke the
+    /// grants first. The id can't be used again.
+    #[command(after_long_help = manual!("  tokenkeep tenant erase acme --yes-erase acme"))]
+    Erase {
+        /// The id
+        id: String,
+        /// The id once more: there is no way back
+        #[arg(long, value_name = "ID")]
+        yes_erase: Option<String>,
     },
 }
 
@@ -83,9 +96,27 @@ pub(crate) async fn run_tenant(
             output.records("tenants", &records)
         }
         TenantCommand::Show { id } => {
-            let mut all = tenants(channel).await?.into_iter();
-            let found = all.find(|tenant| tenant.id == id);
-            output.record(&party(found.ok_or_else(|| not_found("tenant", &id))?))
+            let request = v1::GetTenantRequest { id };
+            let found = answer(channel.registry().get_tenant(request)).await?;
+            let found = found.into_inner();
+            match (found.tenant, found.erasure) {
+                (_, Some(erasure)) => output.record(&erasure_record(erasure)),
+                (Some(tenant), None) => output.record(&party(tenant)),
+                (None, None) => Err(missing("tenant")),
+            }
+        }
+        TenantCommand::Erase { id, yes_erase } => {
+            if yes_erase.as_deref() != Some(id.as_str()) {
+                let what = format!("erasing {id} destroys its grants and refresh tokens for good");
+                return Err(Failure::usage(
+                    what,
+                    format!("say so: `tokenkeep tenant erase {id} --yes-erase {id}`"),
+                ));
+            }
+            let request = v1::EraseTenantRequest { id };
+            let begun = answer(channel.registry().erase_tenant(request)).await?;
+            let erasure = begun.into_inner().erasure;
+            output.record(&erasure_record(erasure.ok_or_else(|| missing("erasure"))?))
         }
     }
 }
@@ -145,6 +176,30 @@ async fn vendors(channel: &AttestedChannel) -> Result<Vec<v1::Vendor>, Failure> 
         Ok((page.vendors, page.next_page_token))
     })
     .await
+}
+
+fn erasure_record(erasure: v1::Erasure) -> Record {
+    let v1::Erasure {
+        tenant,
+        state,
+        waits_for,
+        begun_at_s,
+        done_at_s,
+        by,
+    } = erasure;
+    let done = if done_at_s == 0 {
+        Value::Null
+    } else {
+        json!(done_at_s)
+    };
+    Record::new([
+        ("id", json!(tenant)),
+        ("erasure", json!(state)),
+        ("waits_for", json!(waits_for)),
+        ("begun_at_s", json!(begun_at_s)),
+        ("done_at_s", done),
+        ("by", json!(by)),
+    ])
 }
 
 fn record(id: String, display_name: String) -> Record {
