@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use broker::listener::shutdown;
 use broker::offline::{OfflineError, StoreCommand, run};
+use broker::telemetry::{self, TelemetryError};
 
 use crate::lab::{HOST, LabError, LabFiles, read_host};
 use crate::stop::StopSignals;
@@ -19,6 +20,9 @@ pub enum StoreCommandError {
     /// The state.
     #[error(transparent)]
     Offline(#[from] OfflineError),
+    /// Events can't be told.
+    #[error(transparent)]
+    Telemetry(#[from] TelemetryError),
     /// Signals can't be heard.
     #[error("signals can't be heard: {0}")]
     Signals(io::Error),
@@ -29,6 +33,7 @@ pub enum StoreCommandError {
 /// # Errors
 /// [`StoreCommandError`]
 pub async fn store(dir: &Path, command: &StoreCommand) -> Result<bool, StoreCommandError> {
+    telemetry::init(telemetry::OFFLINE)?;
     let files = LabFiles::of_directory(dir)?;
     let host = read_host(&files.path(HOST))?;
     let attester = Arc::new(files.attester()?);
