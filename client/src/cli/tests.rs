@@ -20,7 +20,7 @@ fn leaves(command: &clap::Command, words: &[String]) -> Vec<(Vec<String>, clap::
     }
 }
 
-/// Splits as a shell does for what examples use: spaces, single quotes, redirections at the end.
+/// Splits as a shell does for what examples use: spaces, single quotes, redirections and comments at the end.
 fn shell_words(line: &str) -> Vec<String> {
     let mut words = vec![String::new()];
     let mut quoted = false;
@@ -32,7 +32,9 @@ fn shell_words(line: &str) -> Vec<String> {
             other => words.last_mut().unwrap().push(other),
         }
     }
-    let redirection = words.iter().position(|word| word == "<" || word == ">");
+    let redirection = words
+        .iter()
+        .position(|word| matches!(word.as_str(), "<" | ">" | "#"));
     words.truncate(redirection.unwrap_or(words.len()));
     words
 }

@@ -204,8 +204,6 @@ const HARMLESS: &[(&str, &str)] = &[
         "a token that the enclave minted, bound to the caller's key",
     ),
     ("IssueTokenResponse.token_type", "the word DPoP"),
-    ("Key.id", "what names a public key, or nothing"),
-    ("Key.state", "a word of ours"),
     (
         "ListAppsResponse.next_page_token",
         "the last id of the page",
