@@ -239,6 +239,33 @@ mod tests {
     }
 
     #[test]
+    fn the_size_bounds_hold_exactly() {
+        let uri = |bytes: usize| format!("https://h/{}", "a".repeat(bytes - 10));
+        assert!(TargetUri::parse(&uri(MAX_TARGET_URI_BYTES)).is_ok());
+        assert!(TargetUri::parse(&uri(MAX_TARGET_URI_BYTES + 1)).is_err());
+        let base = TargetUri::parse("https://h").unwrap();
+        let path = |bytes: usize| format!("/{}", "a".repeat(bytes - 1));
+        assert!(base.with_path(&path(MAX_TARGET_URI_BYTES)).is_ok());
+        assert!(base.with_path(&path(MAX_TARGET_URI_BYTES + 1)).is_err());
+    }
+
+    /// [RFC 3986 §2.1, §6.2.2.2]
+    #[test]
+    fn an_escape_is_taken_where_nothing_else_can_carry_the_octet() {
+        let parse = |path: &str| TargetUri::parse(&format!("https://h{path}")).map(drop);
+        for path in ["/a%20b", "/%E2%82%AC", "/a%22", "/x/%c3%a9y/z", "/%20/"] {
+            assert_eq!(parse(path), Ok(()), "{path}");
+        }
+        // A letter, separators, a second decoding, control characters, no octet, and a character that needs an escape.
+        for path in [
+            "/%41", "/%2d", "/%2F", "/%5c", "/%25", "/%00", "/%7f", "/%", "/%2", "/%zz", "/%2z",
+            "/a%20\"", "/a%20b|c",
+        ] {
+            assert_eq!(parse(path), Err(NotTargetUri), "{path}");
+        }
+    }
+
+    #[test]
     fn each_part_counts() {
         let target = TargetUri::parse("https://api.example/a/B").unwrap();
         for other in [

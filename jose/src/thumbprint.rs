@@ -79,6 +79,15 @@ mod tests {
     }
 
     #[test]
+    fn the_hash_goes_by_the_bytes() {
+        use std::hash::{BuildHasher as _, RandomState};
+        let state = RandomState::new();
+        let hash = |byte| state.hash_one(Thumbprint::from_bytes([byte; 32]));
+        assert_eq!(hash(1), hash(1));
+        assert_ne!(hash(1), hash(2));
+    }
+
+    #[test]
     fn other_texts_are_refused() {
         let text = Thumbprint::from_bytes([0; 32]).to_string();
         let stray = format!("{}B", text.get(..42).unwrap());

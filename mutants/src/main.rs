@@ -63,10 +63,10 @@ fn main() -> Result<()> {
     for mutant in &unexplained {
         println!("not noticed: {}", mutant.place());
     }
-    let caught = mutants.len().saturating_sub(survivors.len());
+    let planted = mutants.iter().filter(|mutant| !mutant.dropped).count();
+    let caught = planted.saturating_sub(survivors.len());
     println!(
-        "mutants: {} planted, {caught} noticed, {} explained, {} neither",
-        mutants.len(),
+        "mutants: {planted} planted, {caught} noticed, {} explained, {} neither",
         survivors.len().saturating_sub(unexplained.len()),
         unexplained.len()
     );

@@ -9,6 +9,22 @@ fn parse(text: &str) -> Result<Object<'_>, JsonError> {
 }
 
 #[test]
+fn space_may_stand_between_any_two_parts_and_each_escape_is_read() {
+    assert_eq!(parse("{ }").unwrap().members().count(), 0);
+    let text = "{ \"a\" : [ ] , \"b\" : [ 1 , [ 2 ] , { } ] , \"c\" : { \"d\" : 3 } }";
+    let object = parse(text).unwrap();
+    for (name, count) in [("a", 0), ("b", 3)] {
+        let Some(Value::Array(array)) = object.member(name) else {
+            panic!("no array")
+        };
+        assert_eq!(elements(array).unwrap().len(), count, "{name}");
+    }
+    assert_eq!(object.member("c"), Some(&Value::Object("{ \"d\" : 3 }")));
+    let escapes = parse(r#"{"e":"\"\\\/\b\f\n\r\t\u00e9"}"#).unwrap();
+    assert_eq!(escapes.str("e"), Ok("\"\\/\u{8}\u{c}\n\r\t\u{e9}"));
+}
+
+#[test]
 fn every_kind_of_value_is_read() {
     let object = parse(
         " {\"s\":\"a\\u0062\\n\\ud83d\\ude00/\\/\", \"n\" : -1.5e+3,\"i\":18446744073709551615,\t\"t\":true,\"f\":false,\"z\":null,\"a\":[1,\"x\",{\"b\":[]}],\"o\":{\"k\":{}},\"e\":\"\"}\r\n",

@@ -21,6 +21,17 @@ fn the_example_of_rfc_7515_verifies() {
     assert_eq!(verified.typ(), None);
 }
 
+/// The example's header has no `typ`, and only the key's owner can sign another: the value is read as the header has it.
+#[test]
+fn the_type_is_the_headers() {
+    let payload = INPUT.split_once('.').unwrap().1;
+    let header = base64url::encode(br#"{"alg":"RS256","typ":"secevent+jwt"}"#);
+    let text = format!("{header}.{payload}.{SIGNATURE}");
+    let compact = Compact::parse(&text).unwrap();
+    let read = ForeignJws { compact: &compact };
+    assert_eq!(read.typ(), Some("secevent+jwt"));
+}
+
 #[test]
 fn each_change_has_its_error() {
     let key = RsaPublicKey::from_json(KEY).unwrap();

@@ -27,6 +27,19 @@ fn a_generated_key_survives_its_file() {
     }
 }
 
+#[test]
+fn the_size_bound_of_a_file_holds_exactly() {
+    let rng = SystemRandom::new();
+    let pem = to_pkcs8_pem(&SigningKey::generate(Alg::Es256, &rng).unwrap());
+    assert!(pem.ends_with("-----END PRIVATE KEY-----\n"));
+    let padded = |bytes: usize| format!("{}{}", *pem, "\n".repeat(bytes - pem.len()));
+    assert!(SigningKey::from_pkcs8_pem(&padded(MAX_PEM_BYTES), &rng).is_ok());
+    assert_eq!(
+        SigningKey::from_pkcs8_pem(&padded(MAX_PEM_BYTES + 1), &rng).err(),
+        Some(SigningKeyError::NotPem)
+    );
+}
+
 /// The private key of RFC 8410 §10.3, which has no public half: other tools write it so.
 #[test]
 fn an_ed25519_file_without_public_half_is_read() {
