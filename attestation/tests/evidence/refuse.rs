@@ -720,6 +720,8 @@ fn certificates_that_are_none_are_refused() {
     assert_eq!(with(large(), None, None), [too_large(Vek)]);
     assert_eq!(with(None, large(), None), [too_large(Ask)]);
     assert_eq!(with(None, None, large()), [too_large(Ark)]);
+    // The longest that is read at all.
+    assert_eq!(with(Some(vec![0x30; 8_192]), None, None), [der(Vek)]);
     assert_eq!(with(None, Some(vec![]), None), [der(Ask)]);
 }
 
