@@ -144,6 +144,18 @@ impl Stack {
         stack
     }
 
+    /// Starts the service anew on no state, with everything registered and the usual grant.
+    pub async fn begin_anew(&mut self) {
+        fs::remove_dir_all(self.state()).expect("the state, removed");
+        self.restart().await;
+        let admin = self.admin().await;
+        let url = self.provider.base_url();
+        Box::pin(registration::register(&admin, &self.files, url))
+            .await
+            .expect("a registration");
+        self.deposit().await;
+    }
+
     /// A stack with the usual grant.
     pub async fn with_grant(blueprint: Blueprint) -> Self {
         let stack = Self::start(blueprint).await;

@@ -25,10 +25,10 @@ pub(crate) enum AuditCommand {
     #[command(after_long_help = tiles::MANUAL)]
     Verify(tiles::VerifyArgs),
     /// Copy the logs to a folder, as tiles; take it up again where it was broken off
-    #[command(after_long_help = manual!("  tokenkeep audit export copy/ --server https://keep.example:8443 --policy policy.toml\n  tokenkeep audit export copy/ --tiles https://keep.example:8444 --log-key 'keep.example:8444/log/control+…' --ca ca.pem"))]
+    #[command(after_long_help = manual!("  tokenkeep audit export copy/ --server https://keep.example:8443 --policy policy.toml\n  tokenkeep audit export copy/ --tiles https://keep.example:8444 \\\n      --log-key 'keep.example:8444/log/control+…' --ca ca.pem"))]
     Export(tiles::ExportArgs),
     /// Prove that the leaf of a receipt stands in its log; or check such a proof, offline
-    #[command(after_long_help = manual!("  tokenkeep token … --receipt receipt.json\n  tokenkeep audit prove receipt.json --out receipt.tlog-proof --server https://keep.example:8443 --policy policy.toml\n  tokenkeep audit prove receipt.json --tiles copy/ --log-key 'keep.example:8444/log/control+…'\n  tokenkeep audit prove receipt.json --proof receipt.tlog-proof --log-key 'keep.example:8444/log/control+…'"))]
+    #[command(after_long_help = manual!("  tokenkeep audit prove receipt.json --out receipt.tlog-proof\n  tokenkeep audit prove receipt.json --tiles copy/ --log-key 'keep.example:8444/log/control+…'\n  tokenkeep audit prove receipt.json --proof receipt.tlog-proof \\\n      --log-key 'keep.example:8444/log/control+…'"))]
     Prove(prove::ProveArgs),
     /// List leaves; what is private in them is shown to those who may read it
     #[command(after_long_help = manual!("  tokenkeep audit list --tenant acme\n  tokenkeep audit list --issuance --from 1000 --limit 50\n  tokenkeep --json audit list --log keep.example:8444/log/issuance/0a…"))]

@@ -20,7 +20,7 @@ fn leaves(command: &clap::Command, words: &[String]) -> Vec<(Vec<String>, clap::
     }
 }
 
-/// Splits as a shell does for what examples use: spaces, single quotes, redirections and comments at the end.
+/// Splits as a shell does for what examples use: spaces, single quotes, redirections, pipes and comments at the end.
 fn shell_words(line: &str) -> Vec<String> {
     let mut words = vec![String::new()];
     let mut quoted = false;
@@ -34,7 +34,7 @@ fn shell_words(line: &str) -> Vec<String> {
     }
     let redirection = words
         .iter()
-        .position(|word| matches!(word.as_str(), "<" | ">" | "#"));
+        .position(|word| matches!(word.as_str(), "<" | ">" | "|" | "#"));
     words.truncate(redirection.unwrap_or(words.len()));
     words
 }

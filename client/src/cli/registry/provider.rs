@@ -18,7 +18,7 @@ use crate::cli::record::Record;
 #[derive(Debug, Subcommand)]
 pub(crate) enum ProviderCommand {
     /// Register a provider with its API hosts
-    #[command(after_long_help = manual!("  tokenkeep provider create crm-inc --token-endpoint https://login.crm.example/token \\\n      --gateway-target api=https://api.crm.example/v1\n  tokenkeep provider create own --token-endpoint https://login.own.example/token \\\n      --rotation never --direct-target api=https://api.own.example\n\n  operations.json: [{\"id\": \"contacts-get\", \"method\": \"GET\", \"path\": \"/contacts/{id:integer}\"},\n    {\"id\": \"contacts-list\", \"method\": \"GET\", \"path\": \"/contacts\", \"query\": [\"page\"]}]\n  tokenkeep provider create crm-inc --token-endpoint https://login.crm.example/token \\\n      --gateway-target api=https://my.crm.example/v1 --tenant-hosts api --operations api=operations.json"))]
+    #[command(after_long_help = manual!("  tokenkeep provider create crm-inc --token-endpoint https://login.crm.example/token \\\n      --gateway-target api=https://api.crm.example/v1\n  tokenkeep provider create own --token-endpoint https://login.own.example/token \\\n      --rotation never --direct-target api=https://api.own.example\n\n  operations.json: [{\"id\": \"contacts-get\", \"method\": \"GET\", \"path\": \"/contacts/{id:integer}\"},\n    {\"id\": \"contacts-list\", \"method\": \"GET\", \"path\": \"/contacts\", \"query\": [\"page\"]}]\n  tokenkeep provider create crm-inc --token-endpoint https://login.crm.example/token \\\n      --gateway-target api=https://my.crm.example/v1 --tenant-hosts api \\\n      --operations api=operations.json"))]
     Create {
         /// The id: 1 to 63 of a-z, 0-9 and single - inside
         id: String,
