@@ -1,5 +1,6 @@
 //! The manifest: what the enclave is configured to be, signed by the one whose digest was bound at launch.
 
+mod compare;
 mod keyholders;
 mod origin;
 mod read;
@@ -7,6 +8,7 @@ mod signature;
 mod spiffe;
 mod witnesses;
 
+pub use compare::{Change, Draft, Effect};
 pub use keyholders::{
     Images, Keyholder, Keyholders, MAX_KEYHOLDERS, Recovery, RunBy, recovery_set,
 };
@@ -38,6 +40,9 @@ pub const DEFAULT_TOKEN_LIFETIME_S: u64 = 300;
 pub const DEFAULT_ROTATE_AFTER_DAYS: u64 = 90;
 /// The most that a manifest may say.
 pub const MAX_ROTATE_AFTER_DAYS: u64 = 3_650;
+
+/// A manifest with comments, to begin with.
+pub const TEMPLATE: &str = include_str!("../../samples/manifest.toml");
 
 /// What kind of enclave is to serve by a manifest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -11,6 +11,7 @@ mod grant;
 mod key;
 mod key_rotation;
 mod keyholder;
+mod manifest;
 mod measure;
 mod output;
 mod pages;
@@ -132,6 +133,9 @@ enum Command {
     /// A keyholder of root keys: make one, say whom it serves, serve it, look at it
     #[command(subcommand)]
     Keyholder(keyholder::KeyholderCommand),
+    /// Manifests, for whoever signs them: begin one, sign, check, compare
+    #[command(subcommand)]
+    Manifest(manifest::ManifestCommand),
     /// Recovery shares: make them, put them together
     #[command(subcommand)]
     Recovery(recovery::RecoveryCommand),
@@ -200,6 +204,7 @@ impl Cli {
             Command::Audit(command) => return Box::pin(audit::run(command, &global, output)).await,
             Command::Witness(command) => witness::run(command, output).await?,
             Command::Keyholder(command) => keyholder::run(command, &global, output).await?,
+            Command::Manifest(command) => return manifest::run(&command, output),
             Command::Recovery(command) => recovery::run(&command, output)?,
             Command::App(command) => command.run(&global.channel().await?, output).await?,
         }

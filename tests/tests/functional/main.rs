@@ -13,6 +13,7 @@ mod judge;
 mod keyholders;
 mod keys;
 mod kills;
+mod manifests;
 mod many_grants;
 mod oauth_client;
 mod offline;
