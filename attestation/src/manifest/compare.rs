@@ -175,8 +175,16 @@ fn compare(before: &Manifest, after: &Manifest, changes: &mut Changes) {
     );
     compare_token(before.token, *token, changes);
     for (path, before, after) in [
-        ("rates.client_per_s", before.rates.client_per_s, rates.client_per_s),
-        ("rates.client_burst", before.rates.client_burst, rates.client_burst),
+        (
+            "rates.client_per_s",
+            before.rates.client_per_s,
+            rates.client_per_s,
+        ),
+        (
+            "rates.client_burst",
+            before.rates.client_burst,
+            rates.client_burst,
+        ),
         (
             "rates.grant_upstream_per_s",
             before.rates.grant_upstream_per_s,
@@ -264,11 +272,7 @@ fn both<'a, T>(
     None
 }
 
-fn compare_witnesses(
-    before: Option<&Witnesses>,
-    after: Option<&Witnesses>,
-    changes: &mut Changes,
-) {
+fn compare_witnesses(before: Option<&Witnesses>, after: Option<&Witnesses>, changes: &mut Changes) {
     let effects = (Effect::Tightens, Effect::Loosens);
     let Some((before, after)) = both("witnesses", (before, after), effects, changes) else {
         return;
@@ -278,7 +282,8 @@ fn compare_witnesses(
     changes.more("witnesses.lease_s", before.lease_s, after.lease_s);
     let keys = |witnesses: &Witnesses| -> Vec<String> {
         let each = witnesses.witnesses.iter();
-        each.map(|one| format!("{} ({})", one.name, one.key)).collect()
+        each.map(|one| format!("{} ({})", one.name, one.key))
+            .collect()
     };
     let (old, new) = (keys(before), keys(after));
     changes.set("witnesses.witness", &old, &new, Effect::Loosens);
@@ -314,9 +319,8 @@ fn compare_images(before: Option<&Images>, after: Option<&Images>, changes: &mut
     let Some((before, after)) = both("images", (before, after), effects, changes) else {
         return;
     };
-    let words = |images: &Images| -> Vec<String> {
-        images.measurements.iter().map(hex::encode).collect()
-    };
+    let words =
+        |images: &Images| -> Vec<String> { images.measurements.iter().map(hex::encode).collect() };
     let (old, new) = (words(before), words(after));
     changes.set("images.measurements", &old, &new, Effect::Tightens);
     changes.fewer(
@@ -408,11 +412,31 @@ key = "5555555555555555555555555555555555555555555555555555555555555555"
                 vec![("tls.webpki_roots", Tightens)],
             ),
             ("= 200", "= 300", vec![("token.max_lifetime_s", Loosens)]),
-            ("days = 30", "days = 0", vec![("token.rotate_after_days", Loosens)]),
-            ("days = 30", "days = 7", vec![("token.rotate_after_days", Tightens)]),
-            ("per_s = 50", "per_s = 51", vec![("rates.client_per_s", Loosens)]),
-            ("per_s = 50", "per_s = 49", vec![("rates.client_per_s", Tightens)]),
-            ("off_chip = false", "off_chip = true", vec![("keyholders.off_chip", Loosens)]),
+            (
+                "days = 30",
+                "days = 0",
+                vec![("token.rotate_after_days", Loosens)],
+            ),
+            (
+                "days = 30",
+                "days = 7",
+                vec![("token.rotate_after_days", Tightens)],
+            ),
+            (
+                "per_s = 50",
+                "per_s = 51",
+                vec![("rates.client_per_s", Loosens)],
+            ),
+            (
+                "per_s = 50",
+                "per_s = 49",
+                vec![("rates.client_per_s", Tightens)],
+            ),
+            (
+                "off_chip = false",
+                "off_chip = true",
+                vec![("keyholders.off_chip", Loosens)],
+            ),
             (
                 "run_by = \"tenant\"",
                 "run_by = \"operator\"",
@@ -421,15 +445,34 @@ key = "5555555555555555555555555555555555555555555555555555555555555555"
                     ("keyholders.keyholder", Loosens),
                 ],
             ),
-            ("[\"AA\"]", "[\"AA\", \"BB\"]", vec![("images.measurements", Loosens)]),
+            (
+                "[\"AA\"]",
+                "[\"AA\", \"BB\"]",
+                vec![("images.measurements", Loosens)],
+            ),
             (
                 "[\"AA\"]",
                 "[\"BB\"]",
-                vec![("images.measurements", Loosens), ("images.measurements", Tightens)],
+                vec![
+                    ("images.measurements", Loosens),
+                    ("images.measurements", Tightens),
+                ],
             ),
-            ("svn = 2", "svn = 1", vec![("images.min_guest_svn", Loosens)]),
-            ("svn = 2", "svn = 3", vec![("images.min_guest_svn", Tightens)]),
-            ("key = \"5555", "key = \"6666", vec![("recovery.key", Loosens)]),
+            (
+                "svn = 2",
+                "svn = 1",
+                vec![("images.min_guest_svn", Loosens)],
+            ),
+            (
+                "svn = 2",
+                "svn = 3",
+                vec![("images.min_guest_svn", Tightens)],
+            ),
+            (
+                "key = \"5555",
+                "key = \"6666",
+                vec![("recovery.key", Loosens)],
+            ),
         ];
         let before = draft(|text| text);
         for (from, to, expected) in rows {

@@ -274,8 +274,11 @@ impl RootKeeper {
                 .recovery
                 .as_ref()
                 .is_some_and(|recovery| recovery.destroyed.contains(&set.0)),
-            // Nobody can confirm it; an emulated enclave protects nothing.
-            Retired::ShareFile {} => false,
+            // Nobody can confirm more of it than that it is not where it was; an emulated enclave protects nothing.
+            Retired::ShareFile {} => {
+                let file = self.ground.share_file.as_ref();
+                file.is_none_or(|path| path.try_exists().is_ok_and(|there| !there))
+            }
         }
     }
 

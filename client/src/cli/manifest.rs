@@ -149,8 +149,15 @@ fn init(args: &InitArgs, output: Output) -> Result<Exit, Failure> {
         set(&mut text, "\nspki_sha256 = ", &format!("\"{spki}\""))?;
     }
     if !args.measurement.is_empty() {
-        let list: Vec<String> = args.measurement.iter().map(|one| format!("\"{one}\"")).collect();
-        let table = format!("\n[images]\nmeasurements = [{}]\nmin_guest_svn = 0\n", list.join(", "));
+        let list: Vec<String> = args
+            .measurement
+            .iter()
+            .map(|one| format!("\"{one}\""))
+            .collect();
+        let table = format!(
+            "\n[images]\nmeasurements = [{}]\nmin_guest_svn = 0\n",
+            list.join(", ")
+        );
         text.push_str(&table);
     }
     let emulated = args.issuer.as_ref().is_some_and(Origin::is_local);
@@ -165,7 +172,12 @@ fn init(args: &InitArgs, output: Output) -> Result<Exit, Failure> {
 
 /// Replaces the rest of the first line that begins so.
 fn set(text: &mut String, field: &str, value: &str) -> Result<(), Failure> {
-    let absent = || Failure::usage(format!("the template has no {}", field.trim()), "report this");
+    let absent = || {
+        Failure::usage(
+            format!("the template has no {}", field.trim()),
+            "report this",
+        )
+    };
     let at = text.find(field).ok_or_else(absent)?;
     let from = at.saturating_add(field.len());
     let line = text.get(from..).and_then(|rest| rest.find('\n'));
@@ -257,7 +269,9 @@ fn diff(old: &Path, new: &Path, kind: EnclaveKind, output: Output) -> Result<Exi
     };
     let (before, after) = (open(old)?, open(new)?);
     let changes = after.changes_since(&before);
-    let loosens = changes.iter().any(|change| change.effect == Effect::Loosens);
+    let loosens = changes
+        .iter()
+        .any(|change| change.effect == Effect::Loosens);
     if output.is_json() {
         let changes: Vec<Value> = changes
             .iter()
@@ -293,9 +307,8 @@ fn sequence(path: &Path, kind: EnclaveKind) -> Result<u64, Failure> {
 
 fn not_risen(draft: Option<&Draft>, previous: Option<u64>) -> Option<String> {
     let (found, previous) = (draft?.sequence(), previous?);
-    (found <= previous).then(|| {
-        format!("sequence: {found} does not rise: the manifest before has {previous}")
-    })
+    (found <= previous)
+        .then(|| format!("sequence: {found} does not rise: the manifest before has {previous}"))
 }
 
 fn digest(text: &str) -> Result<[u8; 32], Failure> {
@@ -308,13 +321,20 @@ fn digest(text: &str) -> Result<[u8; 32], Failure> {
 }
 
 fn faulty(faults: &[String]) -> Failure {
-    let what = format!("the manifest has {} fault(s): {}", faults.len(), faults.join("; "));
+    let what = format!(
+        "the manifest has {} fault(s): {}",
+        faults.len(),
+        faults.join("; ")
+    );
     Failure::new(Exit::Refused, what, "mend them all and try again")
 }
 
 fn unreadable(path: &Path, faults: &[String]) -> Failure {
     let what = format!("{} is no manifest: {}", path.display(), faults.join("; "));
-    Failure::usage(what, "`tokenkeep manifest check` says all that is wrong with it")
+    Failure::usage(
+        what,
+        "`tokenkeep manifest check` says all that is wrong with it",
+    )
 }
 
 fn no_key(path: &Path) -> Failure {

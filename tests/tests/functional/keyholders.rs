@@ -322,7 +322,8 @@ async fn an_erased_tenant_opens_nowhere_once_all_keyholders_have_confirmed() {
     .await;
     for number in 0..3 {
         let (held, destroyed) = keyholders.shares(number);
-        assert_eq!(held, 1, "{number}");
+        // The crash may have left one that was made and never used.
+        assert!((1..=2).contains(&held), "{number}");
         assert!(destroyed >= 1, "{number}");
     }
     // The store has nothing of it any more, the id is not used again, and the newest state starts.

@@ -27,15 +27,26 @@ async fn a_signer_begins_checks_compares_and_signs_manifests() {
         "https://gateway.keep.example",
     ];
     let first = shell.run(&arguments).await.ok();
-    assert!(first.contains("\nissuer = \"https://keep.example\"\n"), "{first}");
-    assert!(first.contains("\npublic = \"https://keep.example\"\n"), "{first}");
+    assert!(
+        first.contains("\nissuer = \"https://keep.example\"\n"),
+        "{first}"
+    );
+    assert!(
+        first.contains("\npublic = \"https://keep.example\"\n"),
+        "{first}"
+    );
     fs::write(path("one.toml"), &first).unwrap();
-    assert_eq!(shell.run(&["key", "new", &path("signer.key")]).await.code, 0);
+    assert_eq!(
+        shell.run(&["key", "new", &path("signer.key")]).await.code,
+        0
+    );
 
     // A risen number and a longer life of tokens.
-    let second = first
-        .replacen("sequence = 1", "sequence = 2", 1)
-        .replacen("client_per_s = 50", "client_per_s = 60", 1);
+    let second = first.replacen("sequence = 1", "sequence = 2", 1).replacen(
+        "client_per_s = 50",
+        "client_per_s = 60",
+        1,
+    );
     fs::write(path("two.toml"), &second).unwrap();
     let (one, two, key) = (path("one.toml"), path("two.toml"), path("signer.key"));
     let found = shell.run(&["--json", "manifest", "diff", &one, &two]).await;
@@ -43,7 +54,11 @@ async fn a_signer_begins_checks_compares_and_signs_manifests() {
     let found: serde_json::Value = serde_json::from_str(&found.stdout).unwrap();
     assert_eq!(found["changes"][0]["path"], "rates.client_per_s");
     assert_eq!(found["changes"][0]["effect"], "loosens");
-    assert_eq!(shell.run(&["manifest", "diff", &two, &two]).await.code, 1, "does not rise");
+    assert_eq!(
+        shell.run(&["manifest", "diff", &two, &two]).await.code,
+        1,
+        "does not rise"
+    );
 
     let sign = ["manifest", "sign", &two, "--key", &key, "--previous"];
     let same = shell.run(&[&sign[..], &[&two]].concat()).await;
@@ -52,15 +67,31 @@ async fn a_signer_begins_checks_compares_and_signs_manifests() {
     assert_eq!(same.stdout, "");
     let signature = shell.run(&[&sign[..], &[&one]].concat()).await.ok();
     fs::write(path("two.sig"), &signature).unwrap();
-    let check = ["--json", "manifest", "check", &two, "--signature", &path("two.sig")];
-    let held = shell.run(&[&check[..], &["--previous", &one]].concat()).await.json();
+    let check = [
+        "--json",
+        "manifest",
+        "check",
+        &two,
+        "--signature",
+        &path("two.sig"),
+    ];
+    let held = shell
+        .run(&[&check[..], &["--previous", &one]].concat())
+        .await
+        .json();
     assert_eq!(held["holds"], true, "{held}");
     let signer = held["signer"].as_str().unwrap().to_owned();
-    let held = shell.run(&[&check[..], &["--signer", &signer]].concat()).await;
+    let held = shell
+        .run(&[&check[..], &["--signer", &signer]].concat())
+        .await;
     assert_eq!(held.code, 0, "{}", held.stdout);
 
     // Everything that is wrong, not the first thing alone.
-    fs::write(path("bad.toml"), second.replace("sequence = 2", "sequence = 1") + "\nmore = 1\n[x]\n").unwrap();
+    fs::write(
+        path("bad.toml"),
+        second.replace("sequence = 2", "sequence = 1") + "\nmore = 1\n[x]\n",
+    )
+    .unwrap();
     let other = "00".repeat(32);
     let arguments = [
         "--json",
@@ -105,5 +136,12 @@ async fn a_service_starts_by_a_manifest_that_the_command_line_signed() {
     let signature = shell.run(&arguments).await.ok();
     fs::write(path(lab::SIGNATURE), signature).unwrap();
     stack.restart().await;
-    assert_eq!(tests::caller::Caller::of(&stack).await.contacts().await.status, 200);
+    assert_eq!(
+        tests::caller::Caller::of(&stack)
+            .await
+            .contacts()
+            .await
+            .status,
+        200
+    );
 }
