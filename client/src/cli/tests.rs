@@ -55,8 +55,14 @@ fn every_command_documents_exit_codes_and_examples_that_parse() {
             .split_once("Examples:\n")
             .unwrap_or_else(|| panic!("{name}: {help}"));
         let (examples, codes) = after.split_once("Exit codes:\n").unwrap();
-        for code in ["  0  ", "  1  ", "  2  ", "  3  ", "  4  "] {
-            assert!(codes.contains(code), "{name}: {code}");
+        // What never asks a service cannot fail to reach one.
+        let possible = if name.starts_with("manifest ") {
+            0..3
+        } else {
+            0..5
+        };
+        for code in possible {
+            assert!(codes.contains(&format!("  {code}  ")), "{name}: {code}");
         }
         let examples = examples.replace(" \\\n", " ");
         let lines: Vec<&str> = examples
