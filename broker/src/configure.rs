@@ -63,6 +63,7 @@ pub fn configure(
                 })
             })
             .collect::<Result<_, IdError>>()?,
+        profile_signers: manifest.profile_signers().to_vec(),
         token_lifetime_s: manifest.token().max_lifetime_s.min(MAX_LIFETIME_S),
         token_alg: match manifest.token().alg {
             TokenAlg::Es256 => Alg::Es256,

@@ -482,6 +482,7 @@ impl From<&AdminError> for Refusal {
             AdminError::Template { field, error } => Self::argument(field, error.to_string()),
             AdminError::Scopes(error) => Self::argument("scopes", error.to_string()),
             AdminError::Field { field, rule } => Self::argument(field, *rule),
+            AdminError::Profile(error) => Self::argument("profile_file", error.to_string()),
             AdminError::Deposit => Self::new(
                 Code::InvalidArgument,
                 "DEPOSIT_NOT_OPENED",

@@ -248,6 +248,7 @@ impl Filler {
             revocation_endpoint: None,
             rotation: Rotation::Strict,
             profile: Profile::default(),
+            made_from: None,
             targets: vec![Target {
                 name: TargetName::parse(names::TARGET)?,
                 api: Api::behind_gateway(base_url),

@@ -119,7 +119,9 @@ pub async fn register(
                 quiet_ms: Some(200),
                 ..v1::ProviderProfile::default()
             }),
+            made_from: None,
         }),
+        profile_file: None,
     };
     new_or_there(
         "provider",

@@ -6,6 +6,7 @@ mod freezes;
 mod grants;
 mod leaves;
 mod list;
+mod profile;
 mod register;
 mod rotate;
 
@@ -25,6 +26,7 @@ pub use erase::{Erasure, ErasurePhase};
 pub use freezes::FreezeRequest;
 pub use leaves::{LeafReader, ReadLeaf};
 pub use list::{GrantView, Page, PageRequest};
+pub use profile::{BesideProfile, ProfileFile, ProfileFileError, ProfileSource};
 pub use register::NewApp;
 
 /// What an administrator may do.
@@ -118,6 +120,9 @@ pub enum AdminError {
         /// The rule.
         rule: &'static str,
     },
+    /// The profile of a provider cannot be used.
+    #[error("profile: {0}")]
+    Profile(ProfileFileError),
     /// The sealed deposit does not open: made for another enclave, another
     /// place, or damaged.
     #[error("the deposit does not open: seal it anew to the key of fresh evidence")]

@@ -25,6 +25,9 @@ pub struct Config {
     pub administrators: Vec<Administrator>,
     /// The trust domains by whose SPIFFE IDs clients may be registered.
     pub trust_domains: Vec<TrustDomain>,
+    /// Whose profiles of providers are believed: SHA-256 of each signer's
+    /// SubjectPublicKeyInfo.
+    pub profile_signers: Vec<[u8; 32]>,
     /// How long tokens live, in seconds, at most
     /// [`MAX_LIFETIME_S`](crate::mint::MAX_LIFETIME_S).
     pub token_lifetime_s: u64,

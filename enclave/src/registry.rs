@@ -1,5 +1,7 @@
 //! What is registered: tenants, vendors, clients, providers, apps and grants.
 
+use std::collections::BTreeMap;
+
 use jose::PublicKey;
 use jose::jwk::{Jwk, JwkError};
 use serde::{Deserialize, Serialize};
@@ -117,6 +119,23 @@ pub struct Provider {
     /// How else its token endpoint behaves.
     #[serde(default)]
     pub profile: Profile,
+    /// The profile that it was registered by, if any.
+    #[serde(default)]
+    pub made_from: Option<ProfileOrigin>,
+}
+
+/// Which profile a provider was registered by.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProfileOrigin {
+    /// What the profile is called.
+    pub id: String,
+    /// SHA-256 of its file.
+    pub sha256: [u8; 32],
+    /// SHA-256 of the signer's SubjectPublicKeyInfo; `None` if the profile is part
+    /// of the image.
+    pub signer: Option<[u8; 32]>,
+    /// What was put in the places of its parameters.
+    pub parameters: BTreeMap<String, String>,
 }
 
 impl Provider {

@@ -165,6 +165,7 @@ pub(crate) fn config() -> Config {
             name: "workloads.test".into(),
             vendor: id("crm-sync"),
         }],
+        profile_signers: Vec::new(),
         token_lifetime_s: 300,
         token_alg: Alg::Es256,
         signing_key_days: None,
@@ -316,6 +317,7 @@ impl World {
             revocation_endpoint: HttpUrl::parse("http://127.0.0.1:1/revoke").ok(),
             rotation: self.rotation,
             profile: self.profile.clone(),
+            made_from: None,
             targets: vec![
                 target(
                     "api",

@@ -133,6 +133,7 @@ fn config() -> Config {
             ],
         }],
         trust_domains: Vec::new(),
+        profile_signers: Vec::new(),
         token_lifetime_s: 300,
         token_alg: Alg::Es256,
         signing_key_days: None,
@@ -242,6 +243,7 @@ impl Core {
             revocation_endpoint: None,
             rotation: Rotation::Strict,
             profile: Profile::default(),
+            made_from: None,
             targets: vec![Target {
                 name: id("api"),
                 api: Api::behind_gateway(url("http://127.0.0.1:1/api")),

@@ -39,6 +39,7 @@ pub async fn add(stack: &Stack, id: &str, target: v1::Target, operations: &[&str
             }),
             ..v1::Provider::default()
         }),
+        profile_file: None,
     };
     let made = answer(registry.create_provider(provider)).await;
     made.expect("a provider");

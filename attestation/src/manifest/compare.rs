@@ -140,6 +140,7 @@ fn compare(before: &Manifest, after: &Manifest, changes: &mut Changes) {
         images,
         recovery,
         trust_domains,
+        profile_signers,
     } = after;
     if *sequence <= before.sequence {
         let what = format!(
@@ -193,6 +194,9 @@ fn compare(before: &Manifest, after: &Manifest, changes: &mut Changes) {
     ] {
         changes.more(path, before.into(), after.into());
     }
+    let signers = |signers: &[[u8; 32]]| signers.iter().map(hex::encode).collect::<Vec<_>>();
+    let (old, new) = (signers(&before.profile_signers), signers(profile_signers));
+    changes.set("profiles.signers", &old, &new, Effect::Tightens);
     let domains = |manifest: &Manifest| -> Vec<String> {
         let each = manifest.trust_domains.iter();
         let named = each.map(|domain| format!("{} of {}", domain.name, domain.vendor));

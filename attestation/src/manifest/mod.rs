@@ -13,7 +13,9 @@ pub use keyholders::{
     Images, Keyholder, Keyholders, MAX_KEYHOLDERS, Recovery, RunBy, recovery_set,
 };
 pub use origin::{Origin, OriginError, Scheme};
-pub use signature::{ManifestSignature, SignManifestError, SignatureFault, sign_manifest};
+pub use signature::{
+    ManifestSignature, SignManifestError, SignatureFault, sign_manifest, sign_profile,
+};
 pub use spiffe::{MAX_TRUST_DOMAINS, TrustDomain};
 pub use witnesses::{MAX_LEASE_S, MAX_WITNESSES, Witness, Witnesses};
 
@@ -75,6 +77,7 @@ pub struct Manifest {
     images: Option<Images>,
     recovery: Option<Recovery>,
     trust_domains: Vec<TrustDomain>,
+    profile_signers: Vec<[u8; 32]>,
 }
 
 /// Where the three listeners are reached.
@@ -295,6 +298,13 @@ impl Manifest {
     #[must_use]
     pub fn trust_domains(&self) -> &[TrustDomain] {
         &self.trust_domains
+    }
+
+    /// Whose profiles of providers are believed, beside those that are part of the image: SHA-256 of each signer's
+    /// SubjectPublicKeyInfo.
+    #[must_use]
+    pub fn profile_signers(&self) -> &[[u8; 32]] {
+        &self.profile_signers
     }
 
     /// The rates.

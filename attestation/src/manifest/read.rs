@@ -19,6 +19,8 @@ use crate::fields::{Faults, FieldFault, Fields, FromField, Hex, document};
 
 /// The most administrators.
 const MAX_ADMINISTRATORS: usize = 256;
+/// The most signers of profiles.
+const MAX_PROFILE_SIGNERS: usize = 16;
 /// The most further roots.
 const MAX_ROOTS: usize = 64;
 
@@ -67,6 +69,9 @@ pub(super) fn manifest(
             .optional("trust_domains", &mut faults)
             .unwrap_or_default();
         spiffe::distinct(&trust_domains, &mut faults);
+        let profile_signers = top
+            .optional("profiles", &mut faults)
+            .map(|fields| profile_signers(fields, &mut faults));
         top.finish(&mut faults);
         Some(Manifest {
             digest: manifest_digest(toml),
@@ -88,6 +93,7 @@ pub(super) fn manifest(
                 rotate_after_days: Some(DEFAULT_ROTATE_AFTER_DAYS),
             }),
             trust_domains,
+            profile_signers: profile_signers.unwrap_or_default(),
             rates: rates.unwrap_or_default(),
             witnesses: whole(witnesses)?,
             keyholders: whole(keyholders)?,
@@ -104,6 +110,17 @@ fn whole<T>(table: Option<Option<T>>) -> Option<Option<T>> {
         None => Some(None),
         Some(read) => read.map(Some),
     }
+}
+
+/// The table of those whose profiles of providers are believed.
+fn profile_signers(mut fields: Fields, faults: &mut Faults) -> Vec<[u8; 32]> {
+    let signers: Vec<Hex<32>> = fields.required("signers", faults).unwrap_or_default();
+    let path = fields.path("signers");
+    fields.finish(faults);
+    if signers.is_empty() || signers.len() > MAX_PROFILE_SIGNERS {
+        faults.invalid(path, "must have 1 to 16 entries");
+    }
+    signers.into_iter().map(|Hex(bytes)| bytes).collect()
 }
 
 /// An origin that this kind of enclave may serve.

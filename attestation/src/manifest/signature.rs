@@ -1,4 +1,4 @@
-//! The detached signature of a manifest.
+//! The detached signature of a manifest, and of a provider's profile.
 
 use base64ct::{Base64UrlUnpadded, Encoding};
 use ring::rand::SecureRandom;
@@ -9,7 +9,9 @@ use super::{MAX_SIGNATURE_BYTES, manifest_digest};
 use crate::p256::P256PublicKey;
 
 /// What is signed begins with this; SHA-256 of the file follows.
-const DOMAIN: &[u8] = b"tokenkeep/manifest/v1";
+const MANIFEST: &[u8] = b"tokenkeep/manifest/v1";
+/// The same for a provider's profile.
+const PROFILE: &[u8] = b"tokenkeep/profile/v1";
 /// The one algorithm.
 const ALG: &str = "ES256";
 
@@ -111,14 +113,31 @@ impl ManifestSignature {
     /// # Errors
     /// [`SignatureFault::Signer`] or [`SignatureFault::Invalid`].
     pub fn verify(&self, toml: &[u8], expected_signer: &[u8; 32]) -> Result<(), SignatureFault> {
+        self.verify_by(MANIFEST, toml, std::slice::from_ref(expected_signer))
+    }
+
+    /// Verifies the signature over a provider's profile by one of the signers that the manifest names.
+    ///
+    /// # Errors
+    /// [`SignatureFault::Signer`] or [`SignatureFault::Invalid`].
+    pub fn verify_profile(&self, toml: &[u8], signers: &[[u8; 32]]) -> Result<(), SignatureFault> {
+        self.verify_by(PROFILE, toml, signers)
+    }
+
+    fn verify_by(
+        &self,
+        domain: &[u8],
+        toml: &[u8],
+        signers: &[[u8; 32]],
+    ) -> Result<(), SignatureFault> {
         let signer = self.signer();
-        if signer != *expected_signer {
+        if !signers.contains(&signer) {
             return Err(SignatureFault::Signer {
                 found: hex::encode(signer),
             });
         }
         self.public_key
-            .verify_es256(&message(toml), &self.signature)
+            .verify_es256(&message(domain, toml), &self.signature)
             .map_err(|_| SignatureFault::Invalid)
     }
 }
@@ -132,12 +151,33 @@ pub fn sign_manifest(
     pkcs8: &[u8],
     random: &dyn SecureRandom,
 ) -> Result<String, SignManifestError> {
+    sign(MANIFEST, toml, pkcs8, random)
+}
+
+/// Signs a provider's profile with a P-256 key in PKCS#8. Yields the signature file.
+///
+/// # Errors
+/// [`SignManifestError`].
+pub fn sign_profile(
+    toml: &[u8],
+    pkcs8: &[u8],
+    random: &dyn SecureRandom,
+) -> Result<String, SignManifestError> {
+    sign(PROFILE, toml, pkcs8, random)
+}
+
+fn sign(
+    domain: &[u8],
+    toml: &[u8],
+    pkcs8: &[u8],
+    random: &dyn SecureRandom,
+) -> Result<String, SignManifestError> {
     let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8, random)
         .map_err(|_| SignManifestError::Key)?;
     let public = P256PublicKey::from_point(pair.public_key().as_ref())
         .map_err(|_| SignManifestError::Key)?;
     let signature = pair
-        .sign(random, &message(toml))
+        .sign(random, &message(domain, toml))
         .map_err(|_| SignManifestError::Random)?;
     let file = serde_json::json!({
         "alg": ALG,
@@ -148,6 +188,6 @@ pub fn sign_manifest(
 }
 
 /// What is signed.
-fn message(toml: &[u8]) -> Vec<u8> {
-    [DOMAIN, manifest_digest(toml).as_slice()].concat()
+fn message(domain: &[u8], toml: &[u8]) -> Vec<u8> {
+    [domain, manifest_digest(toml).as_slice()].concat()
 }

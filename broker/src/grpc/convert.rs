@@ -1,5 +1,7 @@
 //! Between the contract's messages and the enclave's types.
 
+mod by_profile;
+
 use enclave::admin::{AdminError, Erasure, ErasurePhase, GrantView, PageRequest};
 use enclave::freeze::{Freeze, Subject};
 use enclave::http_url::HttpUrl;
@@ -18,6 +20,8 @@ use enclave::spiffe::SpiffeId;
 use proto::v1;
 
 use crate::root::erase::waits_for;
+
+pub use by_profile::{beside_profile, profile_file};
 
 macro_rules! id {
     ($name:ident, $type:ident) => {
@@ -202,17 +206,7 @@ pub fn client_message(client: Client) -> v1::Client {
 /// # Errors
 /// [`AdminError`].
 pub fn provider(message: v1::Provider) -> Result<Provider, AdminError> {
-    let rotation = match v1::RotationProfile::try_from(message.rotation) {
-        Ok(v1::RotationProfile::Unspecified | v1::RotationProfile::Strict) => Rotation::Strict,
-        Ok(v1::RotationProfile::Grace) => Rotation::Grace,
-        Ok(v1::RotationProfile::Never) => Rotation::Never,
-        Err(_) => {
-            return Err(AdminError::Field {
-                field: "provider.rotation",
-                rule: "unknown value",
-            });
-        }
-    };
+    let rotation = rotation(message.rotation)?.unwrap_or(Rotation::Strict);
     let targets = message.targets.into_iter().map(target);
     Ok(Provider {
         id: provider_id("provider.id", &message.id)?,
@@ -224,7 +218,22 @@ pub fn provider(message: v1::Provider) -> Result<Provider, AdminError> {
         rotation,
         targets: targets.collect::<Result<_, _>>()?,
         profile: message.profile.map(profile).unwrap_or_default(),
+        made_from: None,
     })
+}
+
+/// How refresh tokens behave; `None` if it is not said.
+fn rotation(number: i32) -> Result<Option<Rotation>, AdminError> {
+    match v1::RotationProfile::try_from(number) {
+        Ok(v1::RotationProfile::Unspecified) => Ok(None),
+        Ok(v1::RotationProfile::Strict) => Ok(Some(Rotation::Strict)),
+        Ok(v1::RotationProfile::Grace) => Ok(Some(Rotation::Grace)),
+        Ok(v1::RotationProfile::Never) => Ok(Some(Rotation::Never)),
+        Err(_) => Err(AdminError::Field {
+            field: "provider.rotation",
+            rule: "unknown value",
+        }),
+    }
 }
 
 /// What is not given is as it is by default; the bounds are the enclave's to check.
@@ -245,6 +254,7 @@ fn profile(message: v1::ProviderProfile) -> Profile {
         requests_per_s: requests_per_s.unwrap_or(default.requests_per_s),
         requests_burst: requests_burst.unwrap_or(default.requests_burst),
         dead_codes,
+        narrows_scope: default.narrows_scope,
     }
 }
 
@@ -256,6 +266,7 @@ fn profile_message(profile: Profile) -> v1::ProviderProfile {
         requests_per_s,
         requests_burst,
         dead_codes,
+        narrows_scope: _,
     } = profile;
     v1::ProviderProfile {
         quiet_ms: Some(quiet_ms),
@@ -379,6 +390,12 @@ pub fn provider_message(provider: Provider) -> v1::Provider {
             .revocation_endpoint
             .map(|url| url.as_str().to_owned())
             .unwrap_or_default(),
+        made_from: provider.made_from.map(|origin| v1::ProfileOrigin {
+            id: origin.id,
+            sha256: origin.sha256.to_vec(),
+            signer_sha256: origin.signer.map(Vec::from).unwrap_or_default(),
+            parameters: origin.parameters.into_iter().collect(),
+        }),
     }
 }
 

@@ -218,12 +218,18 @@ impl RegistryService for Registry {
     ) -> Result<Response<v1::CreateProviderResponse>, Status> {
         let by = caller(&self.shell, &request)?;
         let message = request.into_inner();
+        let enclave = &self.shell.enclave;
         let provider = convert::present("provider", message.provider)
-            .and_then(convert::provider)
+            .and_then(|provider| match &message.profile_file {
+                None => convert::provider(provider),
+                Some(file) => {
+                    let file = convert::profile_file(file)?;
+                    let (id, beside) = convert::beside_profile(provider)?;
+                    enclave.provider_by_profile(id, &file, beside)
+                }
+            })
             .map_err(refuse)?;
-        let pending = self
-            .shell
-            .enclave
+        let pending = enclave
             .create_provider(by, provider, &self.shell.clock.now())
             .map_err(refuse)?;
         let provider = self.shell.settle(pending).await?;

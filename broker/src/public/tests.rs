@@ -108,6 +108,7 @@ pub(crate) fn config() -> Config {
             roles,
         }],
         trust_domains: Vec::new(),
+        profile_signers: Vec::new(),
         token_lifetime_s: 300,
         token_alg: Alg::Es256,
         signing_key_days: None,
@@ -222,6 +223,7 @@ impl Door {
             rotation: Rotation::Strict,
             targets: vec![api, direct("direct", DIRECT), direct("shared", SHARED)],
             profile: Profile::default(),
+            made_from: None,
         };
         let pending = e.create_provider(by, provider, &now).unwrap();
         shell.settle(pending).await.unwrap();

@@ -200,7 +200,7 @@ impl Cli {
                 registry::run_vendor(command, &global.channel().await?, output).await?;
             }
             Command::Client(command) => command.run(&global.channel().await?, output).await?,
-            Command::Provider(command) => command.run(&global.channel().await?, output).await?,
+            Command::Provider(command) => Box::pin(command.run(&global, output)).await?,
             Command::Audit(command) => return Box::pin(audit::run(command, &global, output)).await,
             Command::Witness(command) => witness::run(command, output).await?,
             Command::Keyholder(command) => keyholder::run(command, &global, output).await?,

@@ -327,6 +327,7 @@ fn message_seeds() -> Vec<Vec<u8>> {
             dead_codes: vec!["bad_refresh_token".to_owned()],
             ..v1::ProviderProfile::default()
         }),
+        made_from: None,
     };
     let app = v1::App {
         id: id(),

@@ -17,6 +17,7 @@ mod manifests;
 mod many_grants;
 mod oauth_client;
 mod offline;
+mod profiles;
 mod providers;
 mod python;
 mod real_provider;

@@ -39,9 +39,11 @@ async fn register(stack: &Stack, oidc: &OidcProvider) {
         }],
         profile: None,
         revocation_endpoint: String::new(),
+        made_from: None,
     };
     let request = v1::CreateProviderRequest {
         provider: Some(provider),
+        profile_file: None,
     };
     answer(admin.registry().create_provider(request))
         .await

@@ -8,15 +8,21 @@ use serde_json::Value;
 use crate::tree::root;
 
 /// The packages of the house and the packages of the house that each may name.
-const ARROWS: [(&str, &[&str]); 11] = [
+const ARROWS: [(&str, &[&str]); 12] = [
     ("tokenkeep-proto", &[]),
     ("tokenkeep-attestation", &[]),
     ("tokenkeep-jose", &[]),
     ("tokenkeep-tlog", &[]),
+    ("tokenkeep-profiles", &[]),
     ("tokenkeep-testkit", &[]),
     (
         "tokenkeep-enclave",
-        &["tokenkeep-attestation", "tokenkeep-jose", "tokenkeep-tlog"],
+        &[
+            "tokenkeep-attestation",
+            "tokenkeep-jose",
+            "tokenkeep-profiles",
+            "tokenkeep-tlog",
+        ],
     ),
     (
         "tokenkeep-broker",
@@ -24,6 +30,7 @@ const ARROWS: [(&str, &[&str]); 11] = [
             "tokenkeep-attestation",
             "tokenkeep-enclave",
             "tokenkeep-jose",
+            "tokenkeep-profiles",
             "tokenkeep-proto",
             "tokenkeep-tlog",
         ],
@@ -33,6 +40,7 @@ const ARROWS: [(&str, &[&str]); 11] = [
         &[
             "tokenkeep-attestation",
             "tokenkeep-jose",
+            "tokenkeep-profiles",
             "tokenkeep-proto",
             "tokenkeep-tlog",
         ],
@@ -42,13 +50,14 @@ const ARROWS: [(&str, &[&str]); 11] = [
     ("tokenkeep-bench", &ALL),
 ];
 
-const ALL: [&str; 9] = [
+const ALL: [&str; 10] = [
     "tokenkeep",
     "tokenkeep-attestation",
     "tokenkeep-broker",
     "tokenkeep-dev",
     "tokenkeep-enclave",
     "tokenkeep-jose",
+    "tokenkeep-profiles",
     "tokenkeep-proto",
     "tokenkeep-testkit",
     "tokenkeep-tlog",

@@ -163,6 +163,17 @@ const MAY_BE_TOLD: &[(&str, &str)] = &[
     ("ProveInclusionResponse.checkpoint", "a signed tree head"),
     ("ProveInclusionResponse.hashes", "hashes of a log's nodes"),
     ("ProveInclusionResponse.leaf_hash", "the hash of a leaf"),
+    (
+        "ParametersEntry.key",
+        "the name of a parameter of a profile",
+    ),
+    (
+        "ParametersEntry.value",
+        "what the operator put in its place: a host or the like",
+    ),
+    ("ProfileOrigin.id", "what a profile is called"),
+    ("ProfileOrigin.sha256", "the digest of a profile"),
+    ("ProfileOrigin.signer_sha256", "the digest of a public key"),
     ("Provider.id", "an id that the operator chose"),
     ("Provider.revocation_endpoint", "a URL as registered"),
     ("Provider.token_endpoint", "a URL as registered"),

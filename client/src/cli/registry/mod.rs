@@ -4,6 +4,7 @@ mod app;
 mod client;
 mod operations;
 mod party;
+mod profile;
 mod provider;
 
 pub(crate) use app::AppCommand;

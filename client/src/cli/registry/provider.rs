@@ -1,5 +1,7 @@
 //! `provider`: upstream authorization servers and their APIs.
 
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand, ValueEnum};
 use proto::v1;
 use proto::v1::target::Api;
@@ -7,7 +9,8 @@ use serde_json::json;
 use tokenkeep::AttestedChannel;
 use tokenkeep::rpc_error::answer;
 
-use super::{missing, operations};
+use super::{missing, operations, profile};
+use crate::cli::Global;
 use crate::cli::exit::manual;
 use crate::cli::failure::Failure;
 use crate::cli::output::Output;
@@ -18,12 +21,14 @@ use crate::cli::record::Record;
 #[derive(Debug, Subcommand)]
 pub(crate) enum ProviderCommand {
     /// Register a provider with its API hosts
-    #[command(after_long_help = manual!("  tokenkeep provider create crm-inc --token-endpoint https://login.crm.example/token \\\n      --gateway-target api=https://api.crm.example/v1\n  tokenkeep provider create own --token-endpoint https://login.own.example/token \\\n      --rotation never --direct-target api=https://api.own.example\n\n  operations.json: [{\"id\": \"contacts-get\", \"method\": \"GET\", \"path\": \"/contacts/{id:integer}\"},\n    {\"id\": \"contacts-list\", \"method\": \"GET\", \"path\": \"/contacts\", \"query\": [\"page\"]}]\n  tokenkeep provider create crm-inc --token-endpoint https://login.crm.example/token \\\n      --gateway-target api=https://my.crm.example/v1 --tenant-hosts api \\\n      --operations api=operations.json"))]
+    #[command(after_long_help = manual!("  tokenkeep provider create crm-inc --token-endpoint https://login.crm.example/token \\\n      --gateway-target api=https://api.crm.example/v1\n  tokenkeep provider create acme-crm --profile salesforce --set domain=acme.my.salesforce.com\n  tokenkeep provider create own --token-endpoint https://login.own.example/token \\\n      --rotation never --direct-target api=https://api.own.example\n\n  operations.json: [{\"id\": \"contacts-get\", \"method\": \"GET\", \"path\": \"/contacts/{id:integer}\"},\n    {\"id\": \"contacts-list\", \"method\": \"GET\", \"path\": \"/contacts\", \"query\": [\"page\"]}]\n  tokenkeep provider create crm-inc --token-endpoint https://login.crm.example/token \\\n      --gateway-target api=https://my.crm.example/v1 --tenant-hosts api \\\n      --operations api=operations.json"))]
     Create {
         /// The id: 1 to 63 of a-z, 0-9 and single - inside
         id: String,
+        #[command(flatten)]
+        by: Box<ByProfile>,
         /// Where refresh tokens are redeemed
-        #[arg(long, value_name = "URL")]
+        #[arg(long, value_name = "URL", required_unless_present_any = ["profile", "profile_file"], default_value = "", hide_default_value = true)]
         token_endpoint: String,
         /// Where it is told that a token is revoked [RFC 7009]
         #[arg(
@@ -33,9 +38,9 @@ pub(crate) enum ProviderCommand {
             hide_default_value = true
         )]
         revocation_endpoint: String,
-        /// How its refresh tokens behave
-        #[arg(long, value_enum, default_value = "strict")]
-        rotation: Rotation,
+        /// How its refresh tokens behave: strict unless a profile says so [default: strict]
+        #[arg(long, value_enum)]
+        rotation: Option<Rotation>,
         /// A bearer API behind the gateway; repeat for more
         #[arg(long = "gateway-target", value_name = "NAME=BASE_URL", value_parser = name_and_url)]
         gateway_targets: Vec<(String, String)>,
@@ -50,7 +55,23 @@ pub(crate) enum ProviderCommand {
         #[arg(long = "direct-target", value_name = "NAME=RESOURCE", value_parser = name_and_url)]
         direct_targets: Vec<(String, String)>,
         #[command(flatten)]
-        profile: Box<ProfileArgs>,
+        treatment: Box<ProfileArgs>,
+    },
+    /// List the profiles of providers that are part of the product
+    #[command(after_long_help = manual!("  tokenkeep provider profiles"))]
+    Profiles,
+    /// Print a profile that is part of the product
+    #[command(after_long_help = manual!("  tokenkeep provider profile salesforce > mine.toml"))]
+    Profile {
+        /// Its id
+        id: String,
+    },
+    /// Check profiles of your own, and say all that is wrong with them
+    #[command(after_long_help = manual!("  tokenkeep provider check mine.toml"))]
+    Check {
+        /// The files
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
     },
     /// List the providers
     #[command(after_long_help = manual!("  tokenkeep provider list"))]
@@ -75,15 +96,24 @@ pub(crate) enum Rotation {
 }
 
 impl ProviderCommand {
-    pub(crate) async fn run(
-        self,
-        channel: &AttestedChannel,
-        output: Output,
-    ) -> Result<(), Failure> {
+    pub(crate) async fn run(self, global: &Global, output: Output) -> Result<(), Failure> {
+        match self {
+            Self::Profiles => profile::list(output),
+            Self::Profile { id } => profile::print(&id, output),
+            Self::Check { files } => profile::check(&files, output),
+            online @ (Self::Create { .. } | Self::List | Self::Show { .. }) => {
+                online.ask(&global.channel().await?, output).await
+            }
+        }
+    }
+
+    async fn ask(self, channel: &AttestedChannel, output: Output) -> Result<(), Failure> {
         let mut registry = channel.registry();
         match self {
+            Self::Profiles | Self::Profile { .. } | Self::Check { .. } => Ok(()),
             Self::Create {
                 id,
+                by,
                 token_endpoint,
                 revocation_endpoint,
                 rotation,
@@ -91,7 +121,7 @@ impl ProviderCommand {
                 operations,
                 tenant_hosts,
                 direct_targets,
-                profile,
+                treatment,
             } => {
                 let mut listed = operations::read(&operations)?;
                 let gateway = gateway_targets.into_iter();
@@ -112,11 +142,15 @@ impl ProviderCommand {
                     provider: Some(v1::Provider {
                         id,
                         token_endpoint,
-                        rotation: rotation.wire().into(),
+                        rotation: rotation
+                            .map_or(v1::RotationProfile::Unspecified, Rotation::wire)
+                            .into(),
                         targets,
-                        profile: Some(profile.wire()),
+                        profile: Some(treatment.wire()),
                         revocation_endpoint,
+                        made_from: None,
                     }),
+                    profile_file: by.wire()?,
                 };
                 let made = answer(registry.create_provider(request))
                     .await?
@@ -142,6 +176,47 @@ impl ProviderCommand {
                 output.record(&record(found.provider.ok_or_else(|| missing("provider"))?))
             }
         }
+    }
+}
+
+/// Which profile a provider is registered by.
+#[derive(Debug, Args)]
+pub(crate) struct ByProfile {
+    /// A profile that is part of the service's image: see `tokenkeep provider profiles`
+    #[arg(long, value_name = "ID", conflicts_with_all = ["token_endpoint", "revocation_endpoint", "gateway_targets", "profile_file"])]
+    profile: Option<String>,
+    /// A profile of your own, signed by whom the manifest names
+    #[arg(long, value_name = "FILE", requires = "profile_signature", conflicts_with_all = ["token_endpoint", "revocation_endpoint", "gateway_targets"])]
+    profile_file: Option<PathBuf>,
+    /// The signature of that profile
+    #[arg(long, value_name = "FILE", requires = "profile_file")]
+    profile_signature: Option<PathBuf>,
+    /// A parameter of the profile; repeat for more
+    #[arg(long = "set", value_name = "NAME=VALUE", value_parser = name_and_url)]
+    parameters: Vec<(String, String)>,
+}
+
+impl ByProfile {
+    fn wire(self) -> Result<Option<v1::ProfileFile>, Failure> {
+        use v1::profile_file::Source;
+        let source = match (self.profile, self.profile_file, self.profile_signature) {
+            (Some(id), _, _) => Source::Image(id),
+            (None, Some(toml), Some(signature)) => Source::Signed(v1::SignedProfile {
+                toml: profile::bytes(&toml)?,
+                signature: profile::bytes(&signature)?,
+            }),
+            (None, _, _) if self.parameters.is_empty() => return Ok(None),
+            (None, _, _) => {
+                return Err(Failure::usage(
+                    "--set is for the parameters of a profile",
+                    "name one with --profile",
+                ));
+            }
+        };
+        Ok(Some(v1::ProfileFile {
+            parameters: self.parameters.into_iter().collect(),
+            source: Some(source),
+        }))
     }
 }
 
@@ -225,6 +300,7 @@ fn record(provider: v1::Provider) -> Record {
         targets,
         profile,
         revocation_endpoint,
+        made_from,
     } = provider;
     let profile = profile.unwrap_or_default();
     let operations: Vec<_> = targets.iter().flat_map(operations::shown).collect();
@@ -252,7 +328,28 @@ fn record(provider: v1::Provider) -> Record {
         ("requests_per_s", json!(profile.requests_per_s)),
         ("requests_burst", json!(profile.requests_burst)),
         ("dead_codes", json!(profile.dead_codes)),
+        ("made_from", json!(made_from.map(made_from_text))),
     ])
+}
+
+fn made_from_text(origin: v1::ProfileOrigin) -> String {
+    let v1::ProfileOrigin {
+        id,
+        sha256,
+        signer_sha256,
+        parameters,
+    } = origin;
+    let by = match signer_sha256.as_slice() {
+        [] => "part of the image".to_owned(),
+        signer => format!("signed by {}", hex::encode(signer)),
+    };
+    let mut parameters: Vec<String> = parameters
+        .into_iter()
+        .map(|(name, value)| format!(" {name}={value}"))
+        .collect();
+    parameters.sort();
+    let digest = hex::encode(sha256);
+    format!("{id}{} (SHA-256 {digest}, {by})", parameters.concat())
 }
 
 #[cfg(test)]
