@@ -15,14 +15,18 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use enclave::gateway::{Admitted, AnswerError, CallEnd, GatewayError, GatewayRequest};
+use enclave::gateway::{
+    Admitted, AnswerError, CallEnd, GatewayError, GatewayRequest, METHODS, address,
+};
 use enclave::nonce::Role;
 use enclave::pending::Pending;
 use enclave::policy::Denied;
 use enclave::refresh::{RefreshError, UpstreamAccess};
 use enclave::store::StoreError;
-use http::header::{AUTHORIZATION, CACHE_CONTROL, HeaderName};
-use http::{HeaderValue, Request, Response, StatusCode};
+use http::header::{
+    AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, TRANSFER_ENCODING,
+};
+use http::{HeaderValue, Request, Response, StatusCode, Uri};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Incoming};
@@ -63,6 +67,10 @@ pub enum CallError {
     Answer(AnswerError),
     /// The request can't be written.
     Malformed,
+    /// It does not name one host.
+    Authority,
+    /// Its body has two lengths.
+    Framing,
 }
 
 impl CallError {
@@ -100,6 +108,29 @@ impl Gateway {
     }
 }
 
+impl Gateway {
+    /// Whether a request names a host that stands for a target of a grant.
+    pub(crate) fn is_below(&self, uri: &Uri, headers: &HeaderMap) -> bool {
+        let origin = &self.inner.shell.enclave.config().gateway_origin;
+        authority(uri, headers).is_some_and(|named| address::is_below(origin, named))
+    }
+}
+
+/// The one host that a request names: in its target, in `Host`, or the same in both [RFC 9112 §3.2].
+fn authority<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Option<&'a str> {
+    let mut hosts = headers.get_all(HOST).iter();
+    let host = match (hosts.next(), hosts.next()) {
+        (None, _) => None,
+        (Some(host), None) => Some(host.to_str().ok()?),
+        (Some(_), Some(_)) => return None,
+    };
+    match (uri.authority().map(http::uri::Authority::as_str), host) {
+        (Some(target), Some(host)) => target.eq_ignore_ascii_case(host).then_some(target),
+        (Some(one), None) | (None, Some(one)) => Some(one),
+        (None, None) => None,
+    }
+}
+
 impl tower::Service<Request<Incoming>> for Gateway {
     type Response = Response<AnswerBody>;
     type Error = Infallible;
@@ -119,14 +150,26 @@ impl Inner {
     async fn answer(&self, request: Request<Incoming>) -> Response<AnswerBody> {
         let config = self.shell.enclave.config();
         let uri = request.uri().clone();
-        if let Some(document) = metadata::answer(config, request.method(), uri.path()) {
+        let named = authority(&uri, request.headers()).map(ToOwned::to_owned);
+        let host = named.as_deref().unwrap_or_default();
+        if let Some(document) = metadata::answer(config, request.method(), host, uri.path()) {
             return document;
         }
-        let mut response = match self.forward(request).await {
+        let answered = match &named {
+            Some(named) => self.forward(request, named).await,
+            // `CONNECT` names whom to connect to.
+            None if !METHODS.contains(request.method()) => {
+                Err(CallError::Refused(GatewayError::Method))
+            }
+            None => Err(CallError::Authority),
+        };
+        let mut response = match answered {
             Ok(response) => response,
             Err(error) => {
                 events::call_refused(&error);
-                problem::answer(&error, metadata::url(config, uri.path()).as_deref())
+                let metadata = metadata::url_below_host(config, host)
+                    .or_else(|| metadata::url(config, uri.path()));
+                problem::answer(&error, metadata.as_deref())
             }
         };
         let nonce = self
@@ -142,13 +185,23 @@ impl Inner {
         response
     }
 
-    async fn forward(&self, request: Request<Incoming>) -> Result<Response<AnswerBody>, CallError> {
+    async fn forward(
+        &self,
+        request: Request<Incoming>,
+        authority: &str,
+    ) -> Result<Response<AnswerBody>, CallError> {
         let (head, body) = request.into_parts();
+        // The parser goes by the one; whoever stands in between may have gone by the other [RFC 9112 §6.3].
+        if head.headers.contains_key(TRANSFER_ENCODING) && head.headers.contains_key(CONTENT_LENGTH)
+        {
+            return Err(CallError::Framing);
+        }
         let admitted = {
             let peer = self.shell.peer(&head.extensions);
             let request = GatewayRequest {
                 peer: &peer,
                 method: &head.method,
+                authority,
                 path: head.uri.path(),
                 query: head.uri.query(),
                 headers: &head.headers,

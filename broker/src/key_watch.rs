@@ -135,7 +135,7 @@ async fn settled(
 /// A new certificate for the listeners, from the enclave CA.
 fn leaf(shell: &Shell) -> Result<CertifiedKey, LeafError> {
     let enclave = &shell.enclave;
-    let hosts = &enclave.config().hosts;
+    let hosts = &enclave.config().certificate_hosts();
     let rng = &**enclave.rng();
     let keys = enclave.keys();
     let leaf = keys.authority().issue(hosts, &shell.clock.now(), rng)?;

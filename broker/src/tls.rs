@@ -117,7 +117,17 @@ pub fn http_server(certificate: Arc<ServerCertificate>) -> Result<Arc<ServerConf
     Ok(finish(config, &[b"h2", b"http/1.1"]))
 }
 
-/// TLS towards providers and APIs: HTTP/1.1, their names checked against
+/// TLS towards APIs: as [`client`], but HTTP/2 as well.
+///
+/// # Errors
+/// [`TlsError::Config`].
+pub fn api_client(roots: RootCertStore) -> Result<Arc<ClientConfig>, TlsError> {
+    let mut config = ClientConfig::clone(&*client(roots)?);
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
+
+/// TLS towards providers: HTTP/1.1, their names checked against
 /// `roots`; we show no certificate.
 ///
 /// # Errors

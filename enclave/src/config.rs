@@ -61,6 +61,15 @@ pub struct Config {
 }
 
 impl Config {
+    /// The hosts that the listeners' certificates name: those of the origins, and all below the gateway's, which name
+    /// a target and a grant each.
+    #[must_use]
+    pub fn certificate_hosts(&self) -> Vec<HostName> {
+        let below = crate::gateway::address::wildcard(&self.gateway_origin);
+        let below = below.map(HostName::Dns);
+        self.hosts.iter().cloned().chain(below).collect()
+    }
+
     /// The URL of the token endpoint, as a proof names it.
     #[must_use]
     pub fn token_endpoint(&self) -> String {

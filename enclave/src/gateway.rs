@@ -4,6 +4,7 @@
 //! made durable; only then is anything upstream touched. What is forwarded is
 //! built anew from typed parts, and the bearer is injected last.
 
+pub mod address;
 mod admit;
 mod complete;
 mod echo;
@@ -53,6 +54,8 @@ pub const METHODS: [Method; 6] = [
 pub struct GatewayRequest<'a> {
     /// Its method.
     pub method: &'a Method,
+    /// The authority that it names, in `Host` or `:authority`.
+    pub authority: &'a str,
     /// Its path, percent-encoded as it was sent, without the query.
     pub path: &'a str,
     /// Its query, as it was sent.

@@ -5,6 +5,7 @@ use thiserror::Error;
 
 use crate::custody::Cause;
 use crate::freeze::{Subject, Touched};
+use crate::gateway::address;
 use crate::ids::{ClientId, GrantId};
 use crate::registry::{Api, Client, Grant, Target};
 use crate::scope::Scopes;
@@ -62,7 +63,7 @@ pub(crate) struct Allowed {
 /// The resource indicator of a target for a grant [RFC 8707].
 pub(crate) fn resource_of(gateway_origin: &str, grant: &GrantId, target: &Target) -> String {
     match &target.api {
-        Api::Gateway { .. } => format!("{gateway_origin}/g/{grant}/{}", target.name),
+        Api::Gateway { .. } => address::by_path(gateway_origin, grant, &target.name),
         Api::Direct { resource } => resource.clone(),
     }
 }
@@ -95,6 +96,9 @@ pub(crate) fn grant_of_resource<'a>(
         let grant = GrantId::parse(grant).map_err(|_| Denied::Resource)?;
         return find_grant(view, client, &grant).map_err(|_| Denied::Resource);
     }
+    if let Some((grant, _target)) = address::of_host(gateway_origin, resource) {
+        return find_grant(view, client, &grant).map_err(|_| Denied::Resource);
+    }
     let mut naming = view
         .grants_by_client
         .get(client)
@@ -120,8 +124,20 @@ fn names(view: &View, gateway_origin: &str, grant: &Grant, resource: &str) -> bo
             .targets
             .iter()
             .filter_map(|name| provider.value.target(name))
-            .any(|target| resource_of(gateway_origin, &grant.id, target) == resource)
+            .any(|target| {
+                resource_of(gateway_origin, &grant.id, target) == resource
+                    || host_resource_of(gateway_origin, &grant.id, target).as_deref()
+                        == Some(resource)
+            })
     })
+}
+
+/// The resource indicator of a target behind the gateway by a host of its own.
+fn host_resource_of(gateway_origin: &str, grant: &GrantId, target: &Target) -> Option<String> {
+    match &target.api {
+        Api::Gateway { .. } => address::by_host(gateway_origin, grant, &target.name),
+        Api::Direct { .. } => None,
+    }
 }
 
 /// What a client asks of a grant.

@@ -90,6 +90,15 @@ impl Caller {
         }
     }
 
+    /// The same client at another resource of the same grant.
+    #[must_use]
+    pub fn for_resource(&self, resource: &str) -> Self {
+        Self {
+            resource: resource.to_owned(),
+            ..self.at(&self.grant)
+        }
+    }
+
     /// Where proofs for `IssueToken` are to be used.
     #[must_use]
     pub fn htu(&self) -> &str {

@@ -5,6 +5,7 @@
 //! which grants there are.
 
 use enclave::config::Config;
+use enclave::gateway::address;
 use enclave::ids::{GrantId, TargetName};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, Method, Response};
@@ -30,16 +31,36 @@ pub fn url(config: &Config, path: &str) -> Option<String> {
     Some(format!("{}{WELL_KNOWN}{prefix}", config.gateway_origin))
 }
 
-/// The answer, if the request asks for metadata.
-pub(super) fn answer(config: &Config, method: &Method, path: &str) -> Option<Response<AnswerBody>> {
+/// The URL of the metadata of the resource that a host names.
+#[must_use]
+pub fn url_below_host(config: &Config, authority: &str) -> Option<String> {
+    let resource = address::resource_of_authority(&config.gateway_origin, authority)?;
+    Some(format!("{resource}{WELL_KNOWN}"))
+}
+
+/// The answer, if the request asks for metadata: of the resource that its host names, or of one that its path names.
+pub(super) fn answer(
+    config: &Config,
+    method: &Method,
+    authority: &str,
+    path: &str,
+) -> Option<Response<AnswerBody>> {
     if *method != Method::GET && *method != Method::HEAD {
         return None;
     }
-    let (prefix, None) = resource(path.strip_prefix(WELL_KNOWN)?)? else {
-        return None;
+    let path = path.strip_prefix(WELL_KNOWN)?;
+    let resource = match address::resource_of_authority(&config.gateway_origin, authority) {
+        Some(resource) if path.is_empty() => resource,
+        Some(_) => return None,
+        None => {
+            let (prefix, None) = resource(path)? else {
+                return None;
+            };
+            format!("{}{prefix}", config.gateway_origin)
+        }
     };
     let document = json!({
-        "resource": format!("{}{prefix}", config.gateway_origin),
+        "resource": resource,
         "authorization_servers": [config.issuer],
         "bearer_methods_supported": ["header"],
         // A token may be bound to a certificate instead [RFC 8705 §3].
@@ -65,12 +86,16 @@ mod tests {
     const ORIGIN: &str = "https://gateway.test";
 
     async fn ask(method: Method, path: &str) -> Option<serde_json::Value> {
+        ask_at("gateway.test", method, path).await
+    }
+
+    async fn ask_at(host: &str, method: Method, path: &str) -> Option<serde_json::Value> {
         let config = crate::public::tests::config();
         let config = Config {
             gateway_origin: ORIGIN.into(),
             ..config
         };
-        let response = answer(&config, &method, path)?;
+        let response = answer(&config, &method, host, path)?;
         let body = response.into_body().collect().await.unwrap().to_bytes();
         Some(serde_json::from_slice(&body).unwrap())
     }
@@ -83,6 +108,17 @@ mod tests {
         let servers = &told["authorization_servers"];
         assert_eq!(servers[0], crate::public::tests::config().issuer);
         assert_eq!(told["tls_client_certificate_bound_access_tokens"], true);
+    }
+
+    #[tokio::test]
+    async fn a_host_that_names_a_resource_has_its_metadata_at_the_root() {
+        let host = "api--contacts.gateway.test";
+        let path = "/.well-known/oauth-protected-resource";
+        let told = ask_at(host, Method::GET, path).await.unwrap();
+        assert_eq!(told["resource"], "https://api--contacts.gateway.test");
+        // All else below it is the API's.
+        let path = format!("{path}/g/contacts/api");
+        assert_eq!(ask_at(host, Method::GET, &path).await, None);
     }
 
     #[tokio::test]

@@ -138,6 +138,16 @@ fn problem(error: &CallError) -> Problem {
             "API_ANSWER_ENCODED",
             "the API's answer has a content encoding that was not asked for, so it could not be searched and was not passed on; the API has acted on the request",
         ),
+        CallError::Authority => Problem::new(
+            StatusCode::BAD_REQUEST,
+            "INVALID_AUTHORITY",
+            "the request must name one host, and the same wherever it names it",
+        ),
+        CallError::Framing => Problem::new(
+            StatusCode::BAD_REQUEST,
+            "INVALID_FRAMING",
+            "a request has Content-Length or Transfer-Encoding, not both",
+        ),
         CallError::Malformed => Problem::new(
             StatusCode::BAD_REQUEST,
             "INVALID_REQUEST",

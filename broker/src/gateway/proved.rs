@@ -50,6 +50,10 @@ impl Service<Request<Incoming>> for Proved {
 
     fn call(&mut self, request: Request<Incoming>) -> Self::Future {
         let path = request.uri().path();
+        // All paths below a host that names an API are the API's.
+        if self.gateway.is_below(request.uri(), request.headers()) {
+            return self.gateway.call(request);
+        }
         if public::is_endpoint(path) {
             let answer = self.endpoints.call(request);
             return Box::pin(async move {

@@ -23,13 +23,20 @@ pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
+/// A connection to an origin.
+pub(super) struct Connected {
+    pub(super) stream: Box<dyn Stream>,
+    /// Whether the server chose HTTP/2.
+    pub(super) http2: bool,
+}
+
 /// Resolves the origin's name once, refuses addresses that are not for us, and
 /// connects to one of the others. Has no deadline of its own.
 pub(super) async fn connect(
     origin: &Origin,
     tls: &Arc<ClientConfig>,
     loopback: Loopback,
-) -> Result<Box<dyn Stream>, NotSent> {
+) -> Result<Connected, NotSent> {
     let resolved = resolve(origin).await?;
     let addresses = permitted(&resolved, origin.is_secure(), loopback)?;
     let mut last = io::ErrorKind::AddrNotAvailable;
@@ -47,14 +54,20 @@ pub(super) async fn connect(
     // The request goes out in one piece; waiting for more gains nothing.
     drop(stream.set_nodelay(true));
     if !origin.is_secure() {
-        return Ok(Box::new(stream));
+        return Ok(Connected {
+            stream: Box::new(stream),
+            http2: false,
+        });
     }
     let name = server_name(origin.host())?;
     match TlsConnector::from(Arc::clone(tls))
         .connect(name, stream)
         .await
     {
-        Ok(stream) => Ok(Box::new(stream)),
+        Ok(stream) => Ok(Connected {
+            http2: stream.get_ref().1.alpn_protocol() == Some(b"h2"),
+            stream: Box::new(stream),
+        }),
         Err(error) => Err(handshake_error(error)),
     }
 }

@@ -6,23 +6,29 @@ use http::header::{ACCEPT, AUTHORIZATION, CONNECTION, CONTENT_TYPE, HOST, Header
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, Incoming};
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::{ClientConfig, RootCertStore};
 use std::error::Error as StdError;
 use std::fmt;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::time::{Sleep, sleep, timeout};
 use url::Url;
 
-use super::connect::connect;
+use super::connect::{Connected, connect};
+use super::counted::Counted;
 use super::error::{Ambiguous, NotSent, UpstreamError};
 use super::idle_body::{Connection, IdleBody};
 use super::origin::Origin;
 use super::reveal;
 use crate::tls::{self, TlsError};
+
+/// HTTP/2 flow-control window: as much of an answer as is held for a client that
+/// reads slowly.
+const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
 
 /// Whether this machine may be connected to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,7 +106,10 @@ impl fmt::Debug for TokenAnswer {
 /// Sends requests to providers and their APIs.
 #[derive(Clone)]
 pub struct Egress {
+    /// Towards token endpoints.
     tls: Arc<ClientConfig>,
+    /// Towards APIs.
+    api_tls: Arc<ClientConfig>,
     loopback: Loopback,
     limits: EgressLimits,
 }
@@ -116,6 +125,7 @@ impl Egress {
         limits: EgressLimits,
     ) -> Result<Self, TlsError> {
         Ok(Self {
+            api_tls: tls::api_client(roots.clone())?,
             tls: tls::client(roots)?,
             loopback,
             limits,
@@ -154,7 +164,7 @@ impl Egress {
         let deadline = sleep(deadline.unwrap_or(self.limits.deadline));
         tokio::pin!(deadline);
         let mut stage = tokio::select! {
-            opened = self.open(&origin, &mut request) => opened?,
+            opened = self.open(&origin, &self.tls, &mut request) => opened?,
             () = &mut deadline => return Err(NotSent::Deadline.into()),
         };
         let answer = tokio::select! {
@@ -180,7 +190,7 @@ impl Egress {
         credential: (HeaderName, CredentialHeader),
     ) -> Result<Response<IdleBody>, UpstreamError>
     where
-        B: Body<Data = Bytes> + Send + 'static,
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<Box<dyn StdError + Send + Sync>>,
     {
         let path = request.uri().path_and_query().cloned();
@@ -189,41 +199,83 @@ impl Egress {
         let value = reveal::header(secret).ok_or(NotSent::Request)?;
         request.headers_mut().insert(name, value);
 
-        let mut stage = timeout(self.limits.deadline, self.open(origin, &mut request))
+        let idle = self.limits.idle;
+        let sent = Arc::new(AtomicU64::new(0));
+        let mut request = request.map(|body| Counted::new(body, Arc::clone(&sent)));
+        let opened = self.open(origin, &self.api_tls, &mut request);
+        let Stage {
+            mut sender,
+            connection,
+        } = timeout(self.limits.deadline, opened)
             .await
             .map_err(|_elapsed| NotSent::Deadline)??;
-        let answer = timeout(self.limits.idle, stage.sender.send_request(request))
-            .await
-            .map_err(|_elapsed| Ambiguous::Deadline)?
-            .map_err(|_broken| Ambiguous::NoAnswer)?;
-        let (idle, connection) = (self.limits.idle, stage.connection);
+        let mut answer = pin!(sender.send_request(request));
+        let answer = loop {
+            let before = sent.load(Ordering::Relaxed);
+            match timeout(idle, answer.as_mut()).await {
+                Ok(answer) => break answer.map_err(|_broken| Ambiguous::NoAnswer)?,
+                // The body is on its way: the API has nothing to answer yet.
+                Err(_elapsed) if sent.load(Ordering::Relaxed) != before => {}
+                Err(_elapsed) => return Err(Ambiguous::Deadline.into()),
+            }
+        };
         Ok(answer.map(|body| IdleBody::new(body, idle, connection)))
     }
 
     /// Opens a connection for one request, and makes the request one of it.
-    async fn open<B>(&self, origin: &Origin, request: &mut Request<B>) -> Result<Stage<B>, NotSent>
+    async fn open<B>(
+        &self,
+        origin: &Origin,
+        tls: &Arc<ClientConfig>,
+        request: &mut Request<B>,
+    ) -> Result<Stage<B>, NotSent>
     where
-        B: Body<Data = Bytes> + Send + 'static,
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<Box<dyn StdError + Send + Sync>>,
     {
+        let Connected { stream, http2 } = connect(origin, tls, self.loopback).await?;
+        let failed = |_closed| NotSent::Connect {
+            kind: std::io::ErrorKind::ConnectionAborted,
+        };
+        if http2 {
+            // What HTTP/1.1 says in headers is in the request's target here [RFC 9113 §8.3.1].
+            let path = request.uri().path_and_query().cloned();
+            *request.uri_mut() = Uri::builder()
+                .scheme("https")
+                .authority(origin.authority())
+                .path_and_query(path.ok_or(NotSent::Request)?)
+                .build()
+                .map_err(|_bad| NotSent::Request)?;
+            request.headers_mut().remove(HOST);
+            let head_bytes = u32::try_from(self.limits.head_bytes).unwrap_or(u32::MAX);
+            let (sender, connection) = http2::Builder::new(TokioExecutor::new())
+                .initial_stream_window_size(STREAM_WINDOW_BYTES)
+                .initial_connection_window_size(STREAM_WINDOW_BYTES)
+                .max_header_list_size(head_bytes)
+                .handshake(TokioIo::new(stream))
+                .await
+                .map_err(failed)?;
+            let driver = tokio::spawn(async move { drop(connection.await) });
+            return Ok(Stage {
+                sender: Sender::Http2(sender),
+                connection: Connection(driver.abort_handle()),
+            });
+        }
         let host = HeaderValue::try_from(origin.authority()).map_err(|_bad| NotSent::Request)?;
         request.headers_mut().insert(HOST, host);
         let close = HeaderValue::from_static("close");
         request.headers_mut().insert(CONNECTION, close);
 
-        let stream = connect(origin, &self.tls, self.loopback).await?;
         let (sender, connection) = http1::Builder::new()
             // hyper panics below 8 KiB.
             .max_buf_size(self.limits.head_bytes.max(8 * 1024))
             .handshake(TokioIo::new(stream))
             .await
-            .map_err(|_closed| NotSent::Connect {
-                kind: std::io::ErrorKind::ConnectionAborted,
-            })?;
+            .map_err(failed)?;
         // How the connection ends is seen by whoever waits for the answer.
         let driver = tokio::spawn(async move { drop(connection.await) });
         Ok(Stage {
-            sender,
+            sender: Sender::Http1(sender),
             connection: Connection(driver.abort_handle()),
         })
     }
@@ -276,8 +328,30 @@ impl fmt::Debug for Egress {
 
 /// A connection that is ready for its one request.
 struct Stage<B> {
-    sender: http1::SendRequest<B>,
+    sender: Sender<B>,
     connection: Connection,
+}
+
+/// Where the one request goes.
+enum Sender<B> {
+    Http1(http1::SendRequest<B>),
+    Http2(http2::SendRequest<B>),
+}
+
+impl<B> Sender<B>
+where
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<Box<dyn StdError + Send + Sync>>,
+{
+    async fn send_request(
+        &mut self,
+        request: Request<B>,
+    ) -> Result<Response<Incoming>, hyper::Error> {
+        match self {
+            Self::Http1(sender) => sender.send_request(request).await,
+            Self::Http2(sender) => sender.send_request(request).await,
+        }
+    }
 }
 
 /// Path and query of a URL.

@@ -6,6 +6,7 @@
 
 mod address;
 mod connect;
+mod counted;
 mod egress;
 mod error;
 mod idle_body;

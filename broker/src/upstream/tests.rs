@@ -8,6 +8,7 @@
 )]
 
 use super::*;
+use bytes::Bytes;
 use enclave::secret::{CredentialHeader, UpstreamBody};
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
@@ -390,7 +391,7 @@ async fn the_servers_certificate_is_checked() {
     assert_eq!(request.await.unwrap(), "refused");
 }
 
-fn forwarded() -> Request<Full<bytes::Bytes>> {
+fn forwarded() -> Request<Full<Bytes>> {
     Request::get("https://elsewhere.example/v1/items?page=2")
         .header("authorization", "DPoP of-the-client")
         .header("host", "elsewhere.example")
@@ -460,6 +461,64 @@ async fn a_forwarded_body_that_breaks_or_stands_still_is_an_error() {
     );
     // Dropping the body has closed the connection.
     assert!(matches!(closed.await.unwrap(), Ok(0) | Err(_)));
+}
+
+/// A TLS server that speaks HTTP/2 alone and answers each request with what it saw of it.
+async fn http2_server() -> (u16, CertificateDer<'static>) {
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+    let mut config = ServerConfig::builder_with_provider(Arc::new(rustls_ring::default_provider()))
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key)
+        .unwrap();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        let (stream, _peer) = listener.accept().await.unwrap();
+        let stream = TlsAcceptor::from(Arc::new(config)).accept(stream).await;
+        let seen = |request: Request<hyper::body::Incoming>| async move {
+            let (head, body) = request.into_parts();
+            let length = body.collect().await.unwrap().to_bytes().len();
+            let names: Vec<_> = head.headers.iter().map(|(name, _)| name.as_str()).collect();
+            let text = format!(
+                "{:?} {} {} {names:?} {length}",
+                head.version, head.method, head.uri
+            );
+            Ok::<_, std::convert::Infallible>(http::Response::new(Full::new(Bytes::from(text))))
+        };
+        let service = hyper::service::service_fn(seen);
+        let io = hyper_util::rt::TokioIo::new(stream.unwrap());
+        hyper::server::conn::http2::Builder::new(hyper_util::rt::TokioExecutor::new())
+            .serve_connection(io, service)
+            .await
+    });
+    (port, made.cert.der().clone())
+}
+
+#[tokio::test]
+async fn an_api_that_speaks_http_2_gets_it() {
+    let (port, certificate) = http2_server().await;
+    let mut roots = RootCertStore::empty();
+    roots.add(certificate).unwrap();
+    let origin = Origin::of(&Url::parse(&format!("https://localhost:{port}/")).unwrap()).unwrap();
+    let mut request = forwarded();
+    *request.method_mut() = http::Method::POST;
+    *request.body_mut() = Full::new(Bytes::from("x".repeat(300_000)));
+    let got = egress(Loopback::Allowed, roots)
+        .forward(&origin, request, bearer())
+        .await
+        .unwrap();
+    assert_eq!(got.status(), StatusCode::OK);
+    let text = got.into_body().collect().await.unwrap().to_bytes();
+    assert_eq!(
+        text,
+        format!(
+            "HTTP/2.0 POST https://localhost:{port}/v1/items?page=2 [\"authorization\", \"content-length\"] 300000"
+        )
+    );
 }
 
 #[test]

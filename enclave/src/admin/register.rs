@@ -9,6 +9,7 @@ use super::{AdminError, Administrator, forbid_unless};
 use crate::Enclave;
 use crate::audit::Event;
 use crate::freeze::Touched;
+use crate::gateway::address;
 use crate::http_url::HttpUrl;
 use crate::ids::{ClientId, TenantId};
 use crate::operation::{self, Operation, OperationsError};
@@ -389,7 +390,10 @@ impl Enclave {
             field: "provider.targets.resource",
             error,
         })?;
-        if resource.starts_with(&self.config.gateway_origin) {
+        let gateway = &self.config.gateway_origin;
+        if resource.starts_with(gateway)
+            || address::of_host(gateway, resource.trim_end_matches('/')).is_some()
+        {
             return Err(AdminError::Field {
                 field: "provider.targets.resource",
                 rule: "must not be a resource of the gateway",

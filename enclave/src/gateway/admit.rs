@@ -6,11 +6,11 @@ use ring::digest::{SHA256, digest};
 use super::path::GatewayPath;
 use super::references::References;
 use super::{
-    Admitted, AnswerRules, GatewayError, GatewayRequest, METHODS, PathError, UpstreamCall, headers,
+    Admitted, AnswerRules, GatewayError, GatewayRequest, METHODS, PathError, UpstreamCall, address,
+    headers,
 };
 use crate::Enclave;
 use crate::audit::Event;
-use crate::ids::GrantId;
 use crate::mint::Confirmation;
 use crate::nonce::Role;
 use crate::operation::{self, Called, OperationError};
@@ -42,12 +42,23 @@ impl Enclave {
         if !METHODS.contains(request.method) {
             return Err(GatewayError::Method);
         }
-        let path = GatewayPath::parse(request.path, request.query)?;
+        let origin = &self.config.gateway_origin;
+        let (path, audience, htu_origin) = match address::of_authority(origin, request.authority) {
+            Some(named) => {
+                let path = GatewayPath::below_host(named, request.path, request.query)?;
+                let resource = address::by_host(origin, &path.grant, &path.target);
+                let resource = resource.ok_or(PathError::Form)?;
+                (path, resource.clone(), resource)
+            }
+            None => {
+                let path = GatewayPath::parse(request.path, request.query)?;
+                let resource = address::by_path(origin, &path.grant, &path.target);
+                (path, resource, origin.clone())
+            }
+        };
         let (scheme, token) = authorization(request.headers)?;
 
         // Token: ours, for this very prefix, not expired.
-        let origin = &self.config.gateway_origin;
-        let audience = format!("{origin}/g/{}/{}", path.grant, path.target);
         let claims = self.check_token(token, &audience, now)?;
 
         // Possession: by the token's key for this very request, or by the
@@ -62,7 +73,7 @@ impl Enclave {
                     .iter()
                     .map(HeaderValue::as_bytes)
                     .collect();
-                let htu = format!("{origin}{}", request.path);
+                let htu = format!("{htu_origin}{}", request.path);
                 self.accept_proof(&proofs, Role::Gateway, htm, &htu, Some((token, jkt)), now)?;
             }
             (Scheme::Bearer, bound @ Confirmation::X5tS256(_)) => {
@@ -79,7 +90,7 @@ impl Enclave {
         }
 
         // Grant: it may have changed since the token was issued.
-        let grant_id = GrantId::parse(path.grant).map_err(|_| PathError::Form)?;
+        let grant_id = path.grant;
         let scopes = Scopes::parse(claims.scope.split(' ').filter(|s| !s.is_empty()))
             .map_err(|_| TokenError::Claims)?;
         let view = self.view.read();
@@ -106,7 +117,7 @@ impl Enclave {
             .value
             .targets
             .iter()
-            .find(|target| target.name.as_str() == path.target)
+            .find(|target| target.name == path.target)
             .ok_or(Denied::Resource)?;
         let Api::Gateway {
             base_url,
@@ -149,7 +160,7 @@ impl Enclave {
         let event = Event::GatewayCall {
             grant: &grant_id,
             client: &claims.client_id,
-            target: path.target,
+            target: path.target.as_str(),
             operation: operation.as_ref().map(|operation| operation.id.as_str()),
             method: htm,
             path_sha256: hex_digest(path.rest.as_bytes()),

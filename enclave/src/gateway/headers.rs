@@ -8,15 +8,14 @@ use super::echo::{EchoFilter, Echoed};
 use super::references::References;
 
 /// Request headers that are forwarded to an API. No credential, no header of the
-/// connection, and nothing that names another address is among them.
-const REQUEST: [HeaderName; 17] = [
+/// connection or its framing, and nothing that names another address is among them.
+const REQUEST: [HeaderName; 16] = [
     header::ACCEPT,
     header::ACCEPT_LANGUAGE,
     header::CACHE_CONTROL,
     header::CONTENT_DISPOSITION,
     header::CONTENT_ENCODING,
     header::CONTENT_LANGUAGE,
-    header::CONTENT_LENGTH,
     header::CONTENT_RANGE,
     header::CONTENT_TYPE,
     header::IF_MATCH,

@@ -26,42 +26,72 @@ pub enum PathError {
 }
 
 /// A path of the gateway, taken apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct GatewayPath<'a> {
-    pub(crate) grant: &'a str,
-    pub(crate) target: &'a str,
+    pub(crate) grant: GrantId,
+    pub(crate) target: TargetName,
     /// What is behind the target: empty, or `/` and more.
     pub(crate) rest: &'a str,
 }
 
 impl<'a> GatewayPath<'a> {
-    pub(crate) fn parse(path: &'a str, query: Option<&str>) -> Result<Self, PathError> {
-        let query = query.unwrap_or_default();
-        if path.len().saturating_add(query.len()) > MAX_PATH_BYTES {
-            return Err(PathError::TooLong);
+    /// A path below a host that names grant and target: all of it is the API's.
+    pub(crate) fn below_host(
+        (grant, target): (GrantId, TargetName),
+        path: &'a str,
+        query: Option<&str>,
+    ) -> Result<Self, PathError> {
+        check_length(path, query)?;
+        if !path.starts_with('/') {
+            return Err(PathError::Form);
         }
+        check_path(path)?;
+        check_query(query)?;
+        Ok(Self {
+            grant,
+            target,
+            rest: path,
+        })
+    }
+
+    /// A path that names grant and target itself.
+    pub(crate) fn parse(path: &'a str, query: Option<&str>) -> Result<Self, PathError> {
+        check_length(path, query)?;
         let rest = path.strip_prefix("/g/").ok_or(PathError::Form)?;
         let (grant, rest) = rest.split_once('/').ok_or(PathError::Form)?;
         let (target, rest) = match rest.find('/') {
             Some(at) => rest.split_at_checked(at).ok_or(PathError::Form)?,
             None => (rest, ""),
         };
-        GrantId::parse(grant).map_err(|_| PathError::Form)?;
-        TargetName::parse(target).map_err(|_| PathError::Form)?;
+        let grant = GrantId::parse(grant).map_err(|_| PathError::Form)?;
+        let target = TargetName::parse(target).map_err(|_| PathError::Form)?;
         check_path(rest)?;
-        if !query
-            .bytes()
-            .all(|b| is_pchar(b) || matches!(b, b'/' | b'?' | b'%'))
-        {
-            return Err(PathError::Character);
-        }
-        check_percent(query)?;
+        check_query(query)?;
         Ok(Self {
             grant,
             target,
             rest,
         })
     }
+}
+
+fn check_length(path: &str, query: Option<&str>) -> Result<(), PathError> {
+    let query = query.unwrap_or_default();
+    if path.len().saturating_add(query.len()) > MAX_PATH_BYTES {
+        return Err(PathError::TooLong);
+    }
+    Ok(())
+}
+
+fn check_query(query: Option<&str>) -> Result<(), PathError> {
+    let query = query.unwrap_or_default();
+    if !query
+        .bytes()
+        .all(|b| is_pchar(b) || matches!(b, b'/' | b'?' | b'%'))
+    {
+        return Err(PathError::Character);
+    }
+    check_percent(query)
 }
 
 /// `pchar` of RFC 3986 §3.3, `%` aside.
@@ -147,12 +177,35 @@ mod tests {
 
     #[test]
     fn the_prefix_is_taken_off() {
-        let parse = |path| GatewayPath::parse(path, None).map(|p| (p.grant, p.target, p.rest));
-        assert_eq!(parse("/g/crm/api"), Ok(("crm", "api", "")));
-        assert_eq!(parse("/g/crm/api/"), Ok(("crm", "api", "/")));
-        assert_eq!(parse("/g/crm/api/a/b.c"), Ok(("crm", "api", "/a/b.c")));
-        assert_eq!(parse("/g/crm/api/a%20b/"), Ok(("crm", "api", "/a%20b/")));
-        assert_eq!(parse("/g/crm/api/...;v=1"), Ok(("crm", "api", "/...;v=1")));
+        let named = || {
+            let grant = GrantId::parse("crm").unwrap();
+            (grant, TargetName::parse("api").unwrap())
+        };
+        for rest in ["", "/", "/a/b.c", "/a%20b/", "/...;v=1"] {
+            let path = format!("/g/crm/api{rest}");
+            let (grant, target) = named();
+            let expected = GatewayPath {
+                grant,
+                target,
+                rest,
+            };
+            assert_eq!(GatewayPath::parse(&path, None), Ok(expected.clone()));
+            if !rest.is_empty() {
+                let below = GatewayPath::below_host(named(), rest, None);
+                assert_eq!(below, Ok(expected));
+            }
+        }
+        for (path, error) in [
+            ("", PathError::Form),
+            ("a", PathError::Form),
+            ("http://x/a", PathError::Form),
+            ("/../a", PathError::NotNormal),
+            ("/a//b", PathError::NotNormal),
+            ("/a b", PathError::Character),
+        ] {
+            let found = GatewayPath::below_host(named(), path, None);
+            assert_eq!(found, Err(error), "{path}");
+        }
     }
 
     #[test]

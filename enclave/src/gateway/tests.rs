@@ -20,6 +20,7 @@ const PATH: &str = "/g/contacts/api/v1/people";
 /// A call to be changed by a test.
 struct Calling {
     method: Method,
+    authority: String,
     path: String,
     query: Option<String>,
     headers: HeaderMap,
@@ -52,6 +53,7 @@ fn call(world: &World, change: impl FnOnce(&mut Calling)) -> Result<Admitted, Ga
     header(&mut headers, "cookie", "secret=1");
     let mut calling = Calling {
         method: Method::GET,
+        authority: "gateway.example".into(),
         path: PATH.into(),
         query: Some("a=1".into()),
         headers,
@@ -81,6 +83,7 @@ fn call(world: &World, change: impl FnOnce(&mut Calling)) -> Result<Admitted, Ga
     header(&mut calling.headers, "dpop", &proof);
     let request = GatewayRequest {
         method: &calling.method,
+        authority: &calling.authority,
         path: &calling.path,
         query: calling.query.as_deref(),
         headers: &calling.headers,

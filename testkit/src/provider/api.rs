@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, convert::Infallible, time::Duration};
 use axum::{
     Json, Router,
     body::{Body, Bytes},
+    extract::DefaultBodyLimit,
     extract::{FromRequestParts, Path, Query},
     response::{IntoResponse, Response},
     routing::{any, get},
@@ -24,6 +25,8 @@ use super::{
     state::Bearer,
 };
 
+/// The largest body of a request that is shown as it arrived.
+const MAX_ECHOED_BYTES: usize = 4 << 20;
 /// Contacts kept for all users together.
 const MAX_CONTACTS: usize = 10_000;
 /// Longest name or address, in bytes.
@@ -40,7 +43,10 @@ pub(super) fn routes() -> Router<Provider> {
         .route("/api/contacts", get(list).post(create))
         .route("/api/contacts/{id}", get(show))
         .route("/api/stream", get(chunks))
-        .route("/api/echo-headers", any(echo_headers))
+        .route(
+            "/api/echo-headers",
+            any(echo_headers).layer(DefaultBodyLimit::max(MAX_ECHOED_BYTES)),
+        )
         .route("/api/careless", get(careless))
         .route("/api/compressed", get(compressed))
         .route("/api/links", get(links))

@@ -9,6 +9,8 @@ mod crash;
 mod deposit;
 mod doors;
 mod drain;
+mod gateway_hosts;
+mod gateway_proxy;
 mod judge;
 mod keyholders;
 mod keys;
