@@ -54,9 +54,6 @@ pub struct Profile {
     /// Error codes that mean what `invalid_grant` means, such as Slack's
     /// `invalid_refresh_token`.
     pub dead_codes: Vec<String>,
-    /// Whether an exchange may name the scopes that it asks for [RFC 6749 §6]. Where
-    /// it may not, tokens come with all that was consented to.
-    pub narrows_scope: bool,
 }
 
 impl Default for Profile {
@@ -68,7 +65,6 @@ impl Default for Profile {
             requests_per_s: DEFAULT_RATE.per_s,
             requests_burst: DEFAULT_RATE.burst,
             dead_codes: Vec::new(),
-            narrows_scope: true,
         }
     }
 }
@@ -111,7 +107,6 @@ impl Profile {
             requests_per_s,
             requests_burst,
             dead_codes,
-            narrows_scope: _,
         } = self;
         let rate = 1..=MAX_RATE_PER_S;
         let rows = [

@@ -82,7 +82,7 @@ pub fn read(bytes: &[u8]) -> Result<Document, Vec<Fault>> {
 
 fn check(document: &Document, faults: &mut Faults) {
     faults.hold(document.schema == SCHEMA, "schema", "must be 1");
-    faults.hold(is_label(&document.id), "id", "must be a DNS label");
+    faults.hold(is_id(&document.id), "id", ID_RULE);
     texts(document, faults);
     parameters(document, faults);
     endpoints(document, faults);
@@ -138,6 +138,13 @@ fn parameters(document: &Document, faults: &mut Faults) {
             faults.hold(fits, format!("{field}.{what}"), &format!("must be {rule}"));
         }
     }
+}
+
+/// The rule of [`is_id`].
+const ID_RULE: &str = "must be 1 to 63 of a-z, 0-9 and single - inside";
+
+fn is_id(text: &str) -> bool {
+    is_label(text) && !text.contains("--")
 }
 
 fn is_name(text: &str) -> bool {
@@ -284,11 +291,7 @@ fn targets(document: &Document, faults: &mut Faults) {
     let mut seen = BTreeSet::new();
     for (at, target) in document.targets.iter().enumerate() {
         let field = format!("targets[{at}]");
-        faults.hold(
-            is_label(&target.name),
-            format!("{field}.name"),
-            "must be a DNS label",
-        );
+        faults.hold(is_id(&target.name), format!("{field}.name"), ID_RULE);
         faults.hold(
             seen.insert(&target.name),
             format!("{field}.name"),

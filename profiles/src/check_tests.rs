@@ -56,7 +56,7 @@ fn each_rule_is_held() {
         (
             "id = \"good\"",
             "id = \"Good\"",
-            &["id: must be a DNS label"],
+            &["id: must be 1 to 63 of a-z, 0-9 and single - inside"],
         ),
         (
             "title = \"Good\"",
@@ -132,7 +132,7 @@ fn each_rule_is_held() {
             "name = \"api\"",
             "name = \"API\"",
             &[
-                "targets[0].name: must be a DNS label",
+                "targets[0].name: must be 1 to 63 of a-z, 0-9 and single - inside",
                 "operations[0].target: must be one of the targets",
             ],
         ),

@@ -254,7 +254,6 @@ fn profile(message: v1::ProviderProfile) -> Profile {
         requests_per_s: requests_per_s.unwrap_or(default.requests_per_s),
         requests_burst: requests_burst.unwrap_or(default.requests_burst),
         dead_codes,
-        narrows_scope: default.narrows_scope,
     }
 }
 
@@ -266,7 +265,6 @@ fn profile_message(profile: Profile) -> v1::ProviderProfile {
         requests_per_s,
         requests_burst,
         dead_codes,
-        narrows_scope: _,
     } = profile;
     v1::ProviderProfile {
         quiet_ms: Some(quiet_ms),

@@ -12,7 +12,7 @@ use thiserror::Error;
 use super::AdminError;
 use crate::Enclave;
 use crate::http_url::HttpUrl;
-use crate::ids::{ProviderId, TargetName};
+use crate::ids::{IdError, ProviderId, TargetName};
 use crate::profile::Profile;
 use crate::registry::{Api, ProfileOrigin, Provider, Rotation, Target};
 
@@ -62,6 +62,9 @@ pub enum ProfileFileError {
     /// It breaks rules.
     #[error("it has {} fault(s); the first: {}", .0.len(), .0.first().map(ToString::to_string).unwrap_or_default())]
     Faults(Vec<profiles::Fault>),
+    /// A target's name is none.
+    #[error("targets.name: {0}")]
+    Target(IdError),
     /// The parameters do not fit.
     #[error(transparent)]
     Parameter(#[from] ParameterError),
@@ -135,8 +138,7 @@ fn provider(
     };
     let behind = document.targets.iter().map(|target| {
         Ok(Target {
-            // The check of the profile holds names to the same rule.
-            name: TargetName::parse(&target.name).map_err(|_| ProfileFileError::NoSuchProfile)?,
+            name: TargetName::parse(&target.name).map_err(ProfileFileError::Target)?,
             api: Api::behind_gateway(url("targets.base_url", &target.base_url)?),
         })
     });
@@ -191,7 +193,6 @@ fn treatment(document: &Document, given: Profile) -> Profile {
     Profile {
         idle_lifetime_s: given.idle_lifetime_s.or(document.refresh.idle_lifetime_s),
         dead_codes: codes,
-        narrows_scope: document.refresh.narrows_scope,
         ..given
     }
 }
@@ -266,7 +267,6 @@ mod tests {
             made.token_endpoint.as_str(),
             "https://acme.my.salesforce.com/services/oauth2/token"
         );
-        assert!(!made.profile.narrows_scope);
         assert_eq!(made.profile.idle_lifetime_s, Some(2_592_000));
     }
 

@@ -44,7 +44,6 @@ pub(super) fn refresh(
     token: &RefreshToken,
     scopes: Option<&Scopes>,
 ) -> UpstreamRequest {
-    let scopes = scopes.filter(|_| provider.profile.narrows_scope);
     let scope = scopes.map(Scopes::to_string).unwrap_or_default();
     let fields: [(&str, &[u8]); 3] = [
         ("grant_type", b"refresh_token"),
