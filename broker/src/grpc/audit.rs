@@ -289,7 +289,11 @@ impl Tail {
                 Err(error) => Err(Status::from(read(error))),
             };
             let is_over = message.is_err();
-            if sender.send(message).await.is_err() || is_over {
+            let sent = tokio::select! {
+                () = stop.begun() => return,
+                sent = sender.send(message) => sent,
+            };
+            if sent.is_err() || is_over {
                 return;
             }
         }
