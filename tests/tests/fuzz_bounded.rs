@@ -116,6 +116,7 @@ each![
     jose_json,
     jose_jwk,
     jose_jws,
+    profiles_document,
     tlog_note,
     tlog_proof,
     tlog_tile,

@@ -20,6 +20,7 @@ mod jose;
 mod keyholder;
 mod mutate;
 mod oauth;
+mod profiles;
 mod tlog;
 
 pub use mutate::Mutator;
@@ -42,7 +43,7 @@ impl std::fmt::Debug for Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 38] = [
+pub const TARGETS: [Target; 39] = [
     attestation::BUNDLE,
     attestation::CERTIFICATE_TABLE,
     attestation::COLLATERAL,
@@ -77,6 +78,7 @@ pub const TARGETS: [Target; 38] = [
     jose::JSON,
     jose::JWK,
     jose::JWS,
+    profiles::DOCUMENT,
     tlog::NOTE,
     tlog::PROOF,
     tlog::TILE,
