@@ -178,9 +178,16 @@ async fn the_logs_are_verified_by_their_tiles_alone_and_over_restarts() {
     );
 
     // What was is not shown again to one who has seen more: both checkpoints prove it.
+    let (_, report) = audited.audit(&["verify"], &stale).await;
+    let old = report["leaves"].as_u64().unwrap();
     audited.token().await;
-    let (code, _) = audited.audit(&["verify", "--kept", &kept], &public).await;
-    assert_eq!(code, 0);
+    // A checkpoint is shown for a moment after the log went on.
+    wait_for("the logs show what is new", async || {
+        let (code, report) = audited.audit(&["verify", "--kept", &kept], &public).await;
+        assert_eq!(code, 0, "{report}");
+        (report["leaves"].as_u64().unwrap() > old).then_some(())
+    })
+    .await;
     let (code, report) = audited.audit(&["verify", "--kept", &kept], &stale).await;
     assert_eq!(code, 1, "{report}");
     let proofs = report["findings"].as_array().unwrap();
