@@ -260,7 +260,8 @@ async fn what_was_carried_into_the_folder_is_served_without_a_network() {
     assert_eq!(outcome(&tdx, supply).await.0, [""; 0]);
     // Rubbish in the folder is a fault, and what is there stays.
     std::fs::write(&file, "{}").unwrap();
-    assert!(offline.refresh().await.is_err());
+    let said = offline.refresh().await.unwrap_err().to_string();
+    assert_eq!(said, "the collateral is not of the form of Intel's");
     assert_eq!(service.asked(), [""; 0]);
 
     // What is fetched is there after a restart.

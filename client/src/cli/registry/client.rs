@@ -339,7 +339,11 @@ mod tests {
             remove_kids: vec!["1".to_owned()],
             ..nothing()
         };
-        assert!(again.apply(&mut client).is_err());
+        let said = again.apply(&mut client).unwrap_err().for_people();
+        assert!(
+            said.contains("the client has no key with the kid \"1\""),
+            "{said}"
+        );
     }
 
     #[test]

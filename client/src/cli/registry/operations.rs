@@ -135,7 +135,12 @@ mod tests {
         let names = ["api".to_owned()];
         assert!(no_strays(std::slice::from_ref(&target), names.iter()).is_ok());
         let names = ["other".to_owned()];
-        assert!(no_strays(&[target], names.iter()).is_err());
+        let stray = no_strays(&[target], names.iter()).unwrap_err();
+        let said = stray.for_people();
+        assert!(
+            said.contains("there is no --gateway-target other"),
+            "{said}"
+        );
     }
 
     #[test]
