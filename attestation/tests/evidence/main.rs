@@ -20,3 +20,4 @@ mod revoke;
 mod tdx;
 mod tdx_emulated;
 mod vectors;
+mod vtpm;

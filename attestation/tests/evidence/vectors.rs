@@ -117,7 +117,7 @@ fn offline(vector: &Vector) -> Appraisal {
     )
 }
 
-fn failed(appraisal: &Appraisal) -> Vec<CheckName> {
+pub(crate) fn failed(appraisal: &Appraisal) -> Vec<CheckName> {
     appraisal
         .checks()
         .iter()
@@ -237,6 +237,8 @@ fn every_field_of_every_vector_is_the_one_in_its_meta_file() {
             );
             assert_eq!(claim(key), expected, "{} {key}", vector.name);
         }
+        let shown = attestation::overview(&vector.evidence);
+        assert_eq!(shown["generation"], meta["generation"], "{}", vector.name);
         assert_eq!(claim("version"), meta["report_version"].to_string());
         assert_eq!(claim("guest_svn"), meta["guest_svn"].to_string());
         assert_eq!(claim("vmpl"), meta["vmpl"].to_string());
