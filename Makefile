@@ -66,5 +66,5 @@ soak-%:
 
 release-check:
 	$(CARGO) build --locked --release --package tokenkeep-broker --package tokenkeep --bins
-	$(CARGO) build --locked --release --package tokenkeep-dev --bins
+	$(CARGO) build --locked --package tokenkeep-dev --bins
 	scripts/no-emulator-in-release.sh

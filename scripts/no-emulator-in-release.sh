@@ -3,15 +3,15 @@
 #
 #   scripts/no-emulator-in-release.sh [release|debug]
 #
-# `make test` looks at the debug binaries that it has built anyway, `make release-check` at those of a release. Both are
-# built from the same sources and features (a test of the house forbids code that depends on either), and a release
-# leaves code out, never in: what is in no debug binary is in no release.
+# `make test` looks at the debug binaries that it has built anyway, `make release-check`, which CI runs too, at those of
+# a release. A test of the house forbids code that depends on the profile or on features.
 # Looks in the binaries for the development keys' moduli and for file names of the test kit. The same search
-# must find them in `tokenkeep-dev`, which has them: a search that finds nothing anywhere proves nothing.
+# must find them in the debug `tokenkeep-dev`, which has them: a search that finds nothing anywhere proves nothing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 release=${CARGO_TARGET_DIR:-target}/${1:-release}
+development=${CARGO_TARGET_DIR:-target}/debug/tokenkeep-dev
 keys=(testkit/keys/snp_development_ark.pem testkit/keys/snp_development_ask.pem)
 
 # 48 bytes inside the modulus, as a pattern of bytes: it stands so in private key, public key and certificate.
@@ -38,10 +38,10 @@ found_in() {
     echo "$count"
 }
 
-for binary in tokenkeepd tokenkeep tokenkeep-dev; do
-    [ -x "$release/$binary" ] || { echo "$release/$binary is not built" >&2; exit 2; }
+for binary in "$release/tokenkeepd" "$release/tokenkeep" "$development"; do
+    [ -x "$binary" ] || { echo "$binary is not built" >&2; exit 2; }
 done
-control=$(found_in "$release/tokenkeep-dev")
+control=$(found_in "$development")
 if [ "$control" -eq 0 ]; then
     echo 'the search finds nothing in tokenkeep-dev, which holds the development keys' >&2
     exit 2
