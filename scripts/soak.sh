@@ -14,6 +14,12 @@ only=${2:-}
 target=${CARGO_TARGET_DIR:-target}
 rows=$target/soak/$name.json
 
+# Programs that are not ours.
+for prepared in scripts/node.sh scripts/python.sh scripts/nginx.sh; do
+    environment=$("$prepared" --export)
+    eval "$environment"
+done
+
 "$cargo" build --locked --workspace --bins
 # Times and sizes are those of the release profile.
 "$cargo" build --locked --release --package tokenkeep-dev --bins

@@ -13,6 +13,9 @@ eval "$environment"
 # The same of Python.
 environment=$(scripts/python.sh --export)
 eval "$environment"
+# The same of nginx.
+environment=$(scripts/nginx.sh --export)
+eval "$environment"
 
 # The end-to-end tests start the programs themselves.
 "$cargo" build --locked --workspace --bins

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 use serde_json::Value;
+use tokio::process::Command;
 
 use crate::node::{NodeError, Process, variable};
 
@@ -50,6 +51,14 @@ impl PythonEnv {
             python: variable(PYTHON_VARIABLE)?.into(),
             dir: variable(DIR_VARIABLE)?.into(),
         })
+    }
+
+    /// Runs a script in the directory of the scripts; its arguments are the caller's to add.
+    #[must_use]
+    pub fn command(&self, script: &str) -> Command {
+        let mut command = Command::new(&self.python);
+        command.arg(self.dir.join(script));
+        command
     }
 
     /// Starts the judge.

@@ -7,7 +7,7 @@
 
 use std::path::PathBuf;
 
-/// The same program as it ships: of the release profile, which `make soak-state` builds first.
+/// The same program as it ships: of the release profile, which `make soak-NAME` builds first.
 ///
 /// # Panics
 /// It was not built.

@@ -31,10 +31,13 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use crate::binary::binary;
+use crate::binary::{binary, release_binary};
 use crate::caller::{Refused, refused};
 use crate::process::Process;
 use crate::wait::wait_for;
+
+/// The program that is the service.
+const SERVICE: &str = "tokenkeep-dev";
 
 /// What a stack is to be like. [`Blueprint::default`] is what `tokenkeep-dev up` has, without a grant.
 #[derive(Debug)]
@@ -51,6 +54,8 @@ pub struct Blueprint {
     pub expires_in_s: u64,
     /// What the service logs: `error`, `warn`, `info` or `debug`.
     pub log_level: &'static str,
+    /// Whether it is the service as it ships: of the release profile.
+    pub release: bool,
 }
 
 impl Default for Blueprint {
@@ -62,6 +67,7 @@ impl Default for Blueprint {
             token_marker: "provider-".to_owned(),
             expires_in_s: 300,
             log_level: "info",
+            release: false,
         }
     }
 }
@@ -90,6 +96,7 @@ impl Network {
 /// A service in a process of its own, a provider in this one, and their files.
 #[derive(Debug)]
 pub struct Stack {
+    program: PathBuf,
     folder: TempDir,
     files: LabFiles,
     provider: Provider,
@@ -108,7 +115,12 @@ impl Stack {
             token_marker,
             expires_in_s,
             log_level,
+            release,
         } = blueprint;
+        let program = match release {
+            true => release_binary(SERVICE),
+            false => binary(SERVICE),
+        };
         let (folder, files) = new_lab(manifest, host, log_level);
         let secret = files.app_secret().expect("the app's secret");
         let secret = String::from_utf8(secret.to_vec()).expect("a secret of text");
@@ -127,8 +139,9 @@ impl Stack {
         let address = listener.local_addr().expect("its number");
         let provider = Provider::new(config, &format!("http://{address}")).expect("a provider");
         let network = Some(Network::on(listener, &provider));
-        let (service, ready) = serve(folder.path(), files.dir()).await;
+        let (service, ready) = serve(&program, folder.path(), files.dir()).await;
         let stack = Self {
+            program,
             folder,
             files,
             provider,
@@ -418,7 +431,7 @@ impl Stack {
 
     /// Starts the service again, on the same files and ports.
     pub async fn restart(&mut self) {
-        let (service, ready) = serve(self.folder.path(), self.files.dir()).await;
+        let (service, ready) = serve(&self.program, self.folder.path(), self.files.dir()).await;
         self.service = service;
         self.ready = ready;
     }
@@ -429,7 +442,7 @@ impl Stack {
     /// It does not: how it ended, and what it said.
     pub async fn try_restart(&mut self) -> Result<(), (ExitStatus, String)> {
         let before = self.service.stderr().len();
-        let mut service = start(self.folder.path(), self.files.dir());
+        let mut service = start(&self.program, self.folder.path(), self.files.dir());
         let came_up = service.ready().await;
         self.service = service;
         match came_up {
@@ -484,20 +497,15 @@ pub fn sign(files: &LabFiles, change: impl FnOnce(String) -> String) {
     fs::write(files.path(lab::SIGNATURE), signature.expect("a signature")).expect("it written");
 }
 
-fn start(logs: &Path, lab: &Path) -> Process {
+fn start(program: &Path, logs: &Path, lab: &Path) -> Process {
     let lab = lab.to_str().expect("a path of text");
-    Process::start(
-        &binary("tokenkeep-dev"),
-        &["serve", "--state", lab],
-        logs,
-        "service",
-    )
+    Process::start(program, &["serve", "--state", lab], logs, "service")
 }
 
 /// Starts the service; a port that something else took for a moment is waited for.
-async fn serve(logs: &Path, lab: &Path) -> (Process, Value) {
+async fn serve(program: &Path, logs: &Path, lab: &Path) -> (Process, Value) {
     wait_for("the service is ready", async || {
-        let mut service = start(logs, lab);
+        let mut service = start(program, logs, lab);
         match service.ready().await {
             Ok(ready) => Some((service, ready)),
             Err((_, text)) if text.ends_with("name another --state directory\n") => None,

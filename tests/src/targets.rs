@@ -7,6 +7,7 @@
 use dev::names;
 use proto::v1;
 use secrecy::ExposeSecret as _;
+use tokenkeep::RpcError;
 use tokenkeep::rpc_error::answer;
 
 use crate::stack::Stack;
@@ -24,6 +25,20 @@ pub fn whole(base_url: &str) -> v1::Target {
 /// Registers a target whose tokens come from the stack's own provider, and deposits a grant for it, of the same id,
 /// that allows these operations.
 pub async fn add(stack: &Stack, id: &str, target: v1::Target, operations: &[&str]) {
+    let added = Box::pin(try_add(stack, id, target, operations)).await;
+    added.expect("a provider");
+}
+
+/// As [`add`], if the target is one that can be registered.
+///
+/// # Errors
+/// The refusal of the provider with that target.
+pub async fn try_add(
+    stack: &Stack,
+    id: &str,
+    target: v1::Target,
+    operations: &[&str],
+) -> Result<(), RpcError> {
     let admin = stack.admin().await;
     let mut registry = admin.registry();
     let name = target.name.clone();
@@ -41,8 +56,7 @@ pub async fn add(stack: &Stack, id: &str, target: v1::Target, operations: &[&str
         }),
         profile_file: None,
     };
-    let made = answer(registry.create_provider(provider)).await;
-    made.expect("a provider");
+    answer(registry.create_provider(provider)).await?;
     let recipient = admin.deposit_recipient().await.expect("a recipient");
     let secret = stack.files().app_secret().expect("the app's secret");
     let sealed = recipient.seal_client_secret(names::VENDOR, id, id, &secret);
@@ -79,4 +93,5 @@ pub async fn add(stack: &Stack, id: &str, target: v1::Target, operations: &[&str
     answer(admin.grants().deposit_grant(grant))
         .await
         .expect("a grant");
+    Ok(())
 }

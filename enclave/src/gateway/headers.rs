@@ -50,10 +50,15 @@ const ANSWER_DROPPED: [HeaderName; 16] = [
     HeaderName::from_static("clear-site-data"),
 ];
 
-/// The headers of a request that are forwarded.
+/// The headers of a request that are forwarded. What `Connection` nominates is for
+/// us alone [RFC 9110 §7.6.1].
 pub(super) fn request_headers(from: &HeaderMap) -> HeaderMap {
+    let nominated = nominated(from);
     let mut to = HeaderMap::new();
     for name in &REQUEST {
+        if nominated.iter().any(|n| n == name.as_str()) {
+            continue;
+        }
         for value in from.get_all(name) {
             to.append(name, value.clone());
         }
@@ -85,13 +90,7 @@ pub(super) fn answer_headers(
     if from.get_all(header::CONTENT_ENCODING).iter().any(encoded) {
         return Err(AnswerError::Encoded);
     }
-    let nominated: Vec<String> = from
-        .get_all(header::CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .map(|name| name.trim().to_ascii_lowercase())
-        .collect();
+    let nominated = nominated(from);
     let mut to = HeaderMap::new();
     for (name, value) in from {
         if echo.found_in(value.as_bytes()) {
@@ -105,6 +104,17 @@ pub(super) fn answer_headers(
         }
     }
     Ok(to)
+}
+
+/// The names that `Connection` lists, in lower case.
+fn nominated(headers: &HeaderMap) -> Vec<String> {
+    headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(|name| name.trim().to_ascii_lowercase())
+        .collect()
 }
 
 /// A header's value, with references rewritten.
@@ -155,7 +165,8 @@ mod tests {
             ("x-forwarded-for", "10.0.0.1"),
             ("forwarded", "for=10.0.0.1"),
             ("host", "evil.example"),
-            ("connection", "accept"),
+            ("accept-language", "en"),
+            ("connection", "accept-language, close"),
             ("upgrade", "websocket"),
             ("te", "trailers"),
             ("transfer-encoding", "chunked"),

@@ -116,19 +116,34 @@ pub(super) fn check_path(rest: &str) -> Result<(), PathError> {
         let last = segments.peek().is_none();
         // Only a trailing slash leaves an empty segment.
         let empty = decoded.is_empty() && !last;
+        // Over-long UTF-8 is dots and slashes to some servers.
+        let decoded = String::from_utf8(decoded).map_err(|_| PathError::NotNormal)?;
+        let plain: String = decoded.chars().map(best_fit).collect();
         // Servers that decode twice must not find a separator either.
-        let nested = decoded.contains(&b'%');
+        let nested = plain.contains('%');
         // `;` starts path parameters: some servers cut the segment there.
-        let bare = decoded.split(|b| *b == b';').next().unwrap_or_default();
-        let dots = matches!(bare, b"." | b"..");
-        let foreign = decoded
-            .iter()
-            .any(|b| matches!(b, b'/' | b'\\') || b.is_ascii_control());
+        let bare = plain.split(';').next().unwrap_or_default();
+        let dots = matches!(bare.trim(), "." | "..");
+        let foreign = plain
+            .chars()
+            .any(|c| matches!(c, '/' | '\\') || c.is_control());
         if empty || nested || dots || foreign {
             return Err(PathError::NotNormal);
         }
     }
     Ok(())
+}
+
+/// The character that a server which maps Unicode to ASCII reads for this one.
+fn best_fit(c: char) -> char {
+    match c {
+        '\u{ff0e}' | '\u{fe52}' | '\u{2024}' => '.',
+        '\u{ff0f}' | '\u{2044}' | '\u{2215}' => '/',
+        '\u{ff3c}' | '\u{fe68}' | '\u{2216}' => '\\',
+        '\u{ff05}' | '\u{fe6a}' => '%',
+        '\u{ff1b}' | '\u{fe54}' => ';',
+        other => other,
+    }
 }
 
 fn hex(b: u8) -> Option<u8> {
@@ -234,6 +249,16 @@ mod tests {
             ("/g/crm/api/a%00b", None, PathError::NotNormal),
             ("/g/crm/api/a%0d%0ab", None, PathError::NotNormal),
             ("/g/crm/api/%252e%252e/x", None, PathError::NotNormal),
+            ("/g/crm/api/%c0%ae%c0%ae/x", None, PathError::NotNormal),
+            ("/g/crm/api/a%c0%afb", None, PathError::NotNormal),
+            (
+                "/g/crm/api/%EF%BC%8E%EF%BC%8E/x",
+                None,
+                PathError::NotNormal,
+            ),
+            ("/g/crm/api/a%EF%BC%8Fb", None, PathError::NotNormal),
+            ("/g/crm/api/a%EF%BC%85b", None, PathError::NotNormal),
+            ("/g/crm/api/..%20/x", None, PathError::NotNormal),
             ("/g/crm/api/a\\b", None, PathError::Character),
             ("/g/crm/api/a b", None, PathError::Character),
             ("/g/crm/api/%41", None, PathError::NotNormal),

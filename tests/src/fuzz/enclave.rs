@@ -4,7 +4,7 @@ use std::str;
 use std::sync::LazyLock;
 
 use ::enclave::frame::{FILE_HEADER_BYTES, FRAME_HEADER_BYTES, FrameCipher};
-use ::enclave::gateway::AnswerRules;
+use ::enclave::gateway::{AnswerRules, address};
 use ::enclave::http_url::HttpUrl;
 use ::enclave::ids::{ClientId, GrantId, TargetName, TenantId};
 use ::enclave::keys::envelope::{
@@ -12,6 +12,7 @@ use ::enclave::keys::envelope::{
     share_out,
 };
 use ::enclave::keys::root::Unlocked;
+use ::enclave::operation::{OperationName, PathTemplate};
 use ::enclave::record::{Cabinet, Place, Table};
 use ::enclave::scope::Scopes;
 use ::enclave::seal::SealingKey;
@@ -261,6 +262,30 @@ fn text(input: &[u8]) -> bool {
         assert_eq!(again.as_str(), url.as_str());
         assert!(!url.authority().contains('@') && url.path().starts_with('/'));
     }
+    if let Ok(template) = PathTemplate::parse(text) {
+        accepted = true;
+        assert_eq!(template.to_string(), text);
+        assert!(text.starts_with('/') && !text.contains(['%', ';', '\\', ' ']));
+    }
+    if let Ok(name) = OperationName::parse(text) {
+        accepted = true;
+        assert_eq!(name.to_string(), text);
+    }
+    if let Some(resource) = address::resource_of_authority(GATEWAY, text) {
+        accepted = true;
+        assert!(address::is_below(GATEWAY, text));
+        let authority = resource
+            .strip_prefix("https://")
+            .expect("a resource of https");
+        let again = address::resource_of_authority(GATEWAY, authority);
+        assert_eq!(again.as_deref(), Some(resource.as_str()));
+    }
+    let parent = HttpUrl::parse("https://crm.example/v1").expect("a URL");
+    if let Some(url) = parent.at_host_below(text) {
+        accepted = true;
+        assert_eq!(url.host(), text);
+        assert!(text.ends_with(".crm.example") && url.path() == "/v1");
+    }
     accepted
 }
 
@@ -272,10 +297,17 @@ fn text_seeds() -> Vec<Vec<u8>> {
         "https://api.example:8443/",
         "http://127.0.0.1:9000/token",
         "http://[::1]/token",
+        "/v1/contacts/{id:integer}/{rest:path}",
+        "api/contacts-get",
+        "api--acme-crm.gateway.example",
+        "acme.crm.example",
     ]
     .map(|text| text.as_bytes().to_vec())
     .to_vec()
 }
+
+/// Below which hosts name resources.
+const GATEWAY: &str = "https://gateway.example";
 
 /// What the fuzzed answers must not repeat.
 const BEARER: &str = "ya29.a0ARrdaM/k9+Vq7";

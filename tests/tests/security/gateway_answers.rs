@@ -9,11 +9,12 @@
 use http::Method;
 use http_body_util::BodyExt as _;
 use testkit::provider::{Event, Outcome};
-use tests::bars::{self, Bar, Row};
 use tests::caller::Caller;
 use tests::effort;
 use tests::stack::Stack;
 use tests::wait::wait_for;
+
+use crate::gateway_bars::{judge, none};
 
 /// What the careless API writes before the bearer.
 const BEFORE: &str = "you sent ";
@@ -26,7 +27,7 @@ fn placements() -> usize {
 }
 
 #[tokio::test]
-async fn an_echoed_bearer_does_not_reach_the_client() {
+async fn gateway_bar_an_echoed_bearer_does_not_reach_the_client() {
     let stack = Stack::with_grant(Default::default()).await;
     let caller = Caller::of(&stack).await;
     let (mut leaked, mut whole) = (0_usize, 0_usize);
@@ -67,27 +68,37 @@ async fn an_echoed_bearer_does_not_reach_the_client() {
         let (body, ended) = body.await;
         whole += usize::from(ended);
         let expected = format!("{}{BEFORE}", ".".repeat(pad_bytes));
-        // Nothing but what stands before the bearer; of base64 the user's part as well.
-        let user = if spelling == "base64" { "dXNlcj" } else { "" };
-        let expected = format!("{expected}{user}");
-        if !expected.as_bytes().starts_with(&body) {
-            leaked += body.len().saturating_sub(expected.len()).max(1);
-        }
+        leaked += echoed_bytes(&body, spelling, &expected);
     }
     assert_eq!(whole, 0, "an answer that repeats the bearer must be cut");
     assert!(stack.log().contains("credential_echoed"));
-    let met = bars::record(
-        "gateway",
-        Row {
-            name: "echoed_bearer_bytes_to_client",
-            value: u32::try_from(leaked).unwrap().into(),
-            unit: "bytes",
-            bar: Bar::AtMost(0.0),
-            runs: u64::try_from(runs).unwrap(),
-            seed: 0,
-        },
+    judge(
+        none("echoed_bearer_bytes_to_client", leaked, "bytes", runs),
+        &leaked,
     );
-    assert!(met.unwrap());
+}
+
+/// How much of an answer is more than what stands before the bearer; of base64 the user's part stands there as well.
+fn echoed_bytes(body: &[u8], spelling: &str, before: &str) -> usize {
+    let user = if spelling == "base64" { "dXNlcj" } else { "" };
+    let expected = format!("{before}{user}");
+    if expected.as_bytes().starts_with(body) {
+        return 0;
+    }
+    body.len().saturating_sub(expected.len()).max(1)
+}
+
+#[test]
+fn gateway_bar_canary_an_answer_that_is_passed_on_unsearched_is_found_out() {
+    let bearer = "provider-at_0123456789abcdef";
+    for (spelling, echo) in [("plain", bearer), ("base64", "dXNlcjpwcm92aWRlci1hdF8w")] {
+        let body = format!("...{BEFORE}{echo}");
+        assert!(
+            echoed_bytes(body.as_bytes(), spelling, &format!("...{BEFORE}")) > 0,
+            "{spelling}"
+        );
+    }
+    assert_eq!(echoed_bytes(b"...you", "plain", &format!("...{BEFORE}")), 0);
 }
 
 #[tokio::test]

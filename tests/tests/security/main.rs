@@ -4,6 +4,7 @@ mod canaries;
 mod evidence;
 mod exports;
 mod gateway_answers;
+mod gateway_bars;
 mod gateway_operations;
 mod gateway_refusals;
 mod grpc_refusals;
