@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
-use enclave::ids::GrantId;
+use enclave::ids::{GrantId, ProviderId};
 use enclave::refresh::{
     Action, Begin, Cached, Event, Exchange, RefreshError, UpstreamAccess, UpstreamAnswer,
     UpstreamRequest,
@@ -15,11 +15,12 @@ use futures_util::StreamExt;
 use http::HeaderMap;
 use http::header::RETRY_AFTER;
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::task::TaskTracker;
 
 use crate::events;
 use crate::shell::Shell;
+use crate::store::{Folder, StateDir};
 use crate::upstream::{Egress, TokenAnswer, TokenRequest, UpstreamError};
 
 /// How many exchanges for other scopes a caller waits for before its own.
@@ -41,21 +42,25 @@ type Flight = watch::Receiver<Option<Outcome>>;
 
 /// Gets upstream access tokens.
 #[derive(Debug)]
-pub struct Refresher {
-    shell: Arc<Shell>,
+pub struct Refresher<F: Folder = StateDir> {
+    shell: Arc<Shell<F>>,
     egress: Egress,
     flights: Mutex<HashMap<GrantId, (Scopes, Flight)>>,
+    /// Those that wait for their turn at a provider whose exchanges are bounded: the
+    /// bound, and its places.
+    places: Mutex<HashMap<ProviderId, (u32, Arc<Semaphore>)>>,
     tasks: TaskTracker,
 }
 
-impl Refresher {
+impl<F: Folder> Refresher<F> {
     /// With the enclave and the way out.
     #[must_use]
-    pub fn new(shell: Arc<Shell>, egress: Egress) -> Arc<Self> {
+    pub fn new(shell: Arc<Shell<F>>, egress: Egress) -> Arc<Self> {
         Arc::new(Self {
             shell,
             egress,
-            flights: Mutex::new(HashMap::new()),
+            flights: Mutex::default(),
+            places: Mutex::default(),
             tasks: TaskTracker::new(),
         })
     }
@@ -109,7 +114,27 @@ impl Refresher {
         (scopes.clone(), flight)
     }
 
+    /// A place among the exchanges of the grant's provider, if they are bounded. It is
+    /// kept until the exchange is over: what has no successor on the disk yet is what
+    /// a crash may cost.
+    async fn place(&self, grant: &GrantId) -> Option<OwnedSemaphorePermit> {
+        let (provider, bound) = self.shell.enclave.in_flight(grant)?;
+        let places = {
+            let mut places = self.places.lock();
+            let (kept, semaphore) = places
+                .entry(provider)
+                .or_insert_with(|| (bound, semaphore_of(bound)));
+            if *kept != bound {
+                (*kept, *semaphore) = (bound, semaphore_of(bound));
+            }
+            Arc::clone(semaphore)
+        };
+        // They are never closed.
+        places.acquire_owned().await.ok()
+    }
+
     async fn fly(&self, grant: &GrantId, scopes: &Scopes) -> Outcome {
+        let _place = self.place(grant).await;
         let now = self.shell.clock.now();
         let outcome = match self.shell.enclave.begin_refresh(grant, scopes, &now) {
             Ok(Begin::Cached(access)) => return Ok(access),
@@ -249,4 +274,8 @@ impl Refresher {
         self.tasks.close();
         self.tasks.wait().await;
     }
+}
+
+fn semaphore_of(bound: u32) -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(usize::try_from(bound).unwrap_or(usize::MAX)))
 }

@@ -17,17 +17,18 @@ use crate::clock::Clock;
 use crate::listener::Connection;
 use crate::root::keeper::RootKeeper;
 use crate::status::Refusal;
-use crate::store::EmbeddedStore;
+use crate::store::{EmbeddedStore, Folder, StateDir};
 use crate::svid::TrustDomains;
 use crate::witness::{NotCosigned, Witnessing};
 
-/// What every service works with.
+/// What every service works with: a store in a directory, or on a disk that a test
+/// simulates.
 #[derive(Debug)]
-pub struct Shell {
+pub struct Shell<F: Folder = StateDir> {
     /// The trusted core.
     pub enclave: Enclave,
     /// Where its records and leaves become durable.
-    pub store: Arc<EmbeddedStore>,
+    pub store: Arc<EmbeddedStore<F>>,
     /// The time.
     pub clock: Clock,
     /// By whose SVIDs clients may authenticate.

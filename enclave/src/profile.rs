@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::rate::Rate;
+use crate::registry::Rotation;
 
 /// How long nothing is presented after an exchange whose request may still be at
 /// work: the deadline of an exchange, and half as long again.
@@ -27,6 +28,13 @@ pub const DEFAULT_RATE: Rate = Rate {
 
 /// The highest rate that may be set.
 pub const MAX_RATE_PER_S: u32 = 10_000;
+
+/// Exchanges under way at once at a provider whose tokens are lost for good if an
+/// answer is: as many as a crash may cost.
+pub const DEFAULT_STRICT_IN_FLIGHT: u32 = 8;
+
+/// The most exchanges under way that may be set as the bound.
+pub const MAX_IN_FLIGHT: u32 = 1_024;
 
 /// The shortest idle lifetime that keep-alive can serve.
 pub const MIN_IDLE_LIFETIME_S: u64 = 600;
@@ -54,6 +62,8 @@ pub struct Profile {
     /// Error codes that mean what `invalid_grant` means, such as Slack's
     /// `invalid_refresh_token`.
     pub dead_codes: Vec<String>,
+    /// How many exchanges may be under way at once, of all tenants.
+    pub max_in_flight: Option<u32>,
 }
 
 impl Default for Profile {
@@ -65,6 +75,7 @@ impl Default for Profile {
             requests_per_s: DEFAULT_RATE.per_s,
             requests_burst: DEFAULT_RATE.burst,
             dead_codes: Vec::new(),
+            max_in_flight: None,
         }
     }
 }
@@ -89,6 +100,16 @@ impl Profile {
         }
     }
 
+    /// How many exchanges may be under way at once; `None` is without a bound.
+    #[must_use]
+    pub fn in_flight(&self, rotation: Rotation) -> Option<u32> {
+        let default = match rotation {
+            Rotation::Strict => Some(DEFAULT_STRICT_IN_FLIGHT),
+            Rotation::Grace | Rotation::Never => None,
+        };
+        self.max_in_flight.or(default)
+    }
+
     /// Whether an error code says that the refresh token is not accepted.
     #[must_use]
     pub fn is_dead(&self, code: &str) -> bool {
@@ -107,6 +128,7 @@ impl Profile {
             requests_per_s,
             requests_burst,
             dead_codes,
+            max_in_flight,
         } = self;
         let rate = 1..=MAX_RATE_PER_S;
         let rows = [
@@ -140,6 +162,11 @@ impl Profile {
                 "provider.profile.dead_codes",
                 "at most 16, each 1 to 64 of a-z, 0-9 and _",
             ),
+            (
+                max_in_flight.is_none_or(|bound| (1..=MAX_IN_FLIGHT).contains(&bound)),
+                "provider.profile.max_in_flight",
+                "1 to 1024",
+            ),
         ];
         match rows.iter().find(|(holds, _, _)| !holds) {
             Some((_, field, rule)) => Err(ProfileError { field, rule }),
@@ -161,7 +188,7 @@ mod tests {
     fn each_bound_is_kept() {
         assert_eq!(Profile::default().check(), Ok(()));
         type Row = (&'static str, fn(&mut Profile));
-        let rows: [Row; 10] = [
+        let rows: [Row; 12] = [
             ("quiet_ms", |p| p.quiet_ms = MAX_QUIET_MS + 1),
             ("deadline_ms", |p| p.deadline_ms = 99),
             ("deadline_ms", |p| p.deadline_ms = 60_001),
@@ -172,6 +199,8 @@ mod tests {
             ("dead_codes", |p| p.dead_codes = vec![String::new()]),
             ("dead_codes", |p| p.dead_codes = vec!["A".into()]),
             ("dead_codes", |p| p.dead_codes = vec!["a".into(); 17]),
+            ("max_in_flight", |p| p.max_in_flight = Some(0)),
+            ("max_in_flight", |p| p.max_in_flight = Some(1_025)),
         ];
         for (field, change) in rows {
             let mut profile = Profile::default();
@@ -179,6 +208,21 @@ mod tests {
             let found = profile.check().unwrap_err();
             assert_eq!(found.field, format!("provider.profile.{field}"));
         }
+    }
+
+    #[test]
+    fn a_crash_costs_few_grants_at_a_strict_provider() {
+        let of = |max_in_flight, rotation| {
+            let profile = Profile {
+                max_in_flight,
+                ..Profile::default()
+            };
+            profile.in_flight(rotation)
+        };
+        assert_eq!(of(None, Rotation::Strict), Some(8));
+        assert_eq!(of(Some(2), Rotation::Strict), Some(2));
+        assert_eq!(of(None, Rotation::Grace), None);
+        assert_eq!(of(Some(2), Rotation::Never), Some(2));
     }
 
     #[test]

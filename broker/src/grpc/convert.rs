@@ -245,6 +245,7 @@ fn profile(message: v1::ProviderProfile) -> Profile {
         requests_per_s,
         requests_burst,
         dead_codes,
+        max_in_flight,
     } = message;
     let default = Profile::default();
     Profile {
@@ -254,6 +255,7 @@ fn profile(message: v1::ProviderProfile) -> Profile {
         requests_per_s: requests_per_s.unwrap_or(default.requests_per_s),
         requests_burst: requests_burst.unwrap_or(default.requests_burst),
         dead_codes,
+        max_in_flight,
     }
 }
 
@@ -265,6 +267,7 @@ fn profile_message(profile: Profile) -> v1::ProviderProfile {
         requests_per_s,
         requests_burst,
         dead_codes,
+        max_in_flight,
     } = profile;
     v1::ProviderProfile {
         quiet_ms: Some(quiet_ms),
@@ -273,6 +276,7 @@ fn profile_message(profile: Profile) -> v1::ProviderProfile {
         requests_per_s: Some(requests_per_s),
         requests_burst: Some(requests_burst),
         dead_codes,
+        max_in_flight,
     }
 }
 

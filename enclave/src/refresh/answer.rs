@@ -227,7 +227,8 @@ pub(super) fn refusal(
     if status == 429 {
         return rate_limited();
     }
-    if !(400..500).contains(&status) {
+    // Whoever gave up waiting may have passed the request on.
+    if status == 408 || !(400..500).contains(&status) {
         return Refusal::Unclear;
     }
     let error = serde_json::from_slice::<ErrorBody>(raw.expose());
@@ -376,6 +377,7 @@ mod tests {
             (500, None, r#"{"error":"invalid_grant"}"#, Refusal::Unclear),
             (503, Some(3), "", Refusal::Unclear),
             (302, None, "", Refusal::Unclear),
+            (408, None, "", Refusal::Unclear),
             (204, None, "", Refusal::Unclear),
         ];
         for (status, retry_after, body, expected) in rows {

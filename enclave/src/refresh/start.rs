@@ -7,7 +7,7 @@ use super::{Action, Adoption, Exchange, RefreshError, State, UpstreamAccess};
 use crate::Enclave;
 use crate::custody::{self, Custody, Head, Phase};
 use crate::freeze::Touched;
-use crate::ids::GrantId;
+use crate::ids::{GrantId, ProviderId};
 use crate::pending::Pending;
 use crate::record::{Place, Table};
 use crate::registry::{App, Grant, Provider, Rotation};
@@ -78,6 +78,15 @@ impl Enclave {
         } else {
             None
         }
+    }
+
+    /// The provider of a grant and how many of its exchanges may be under way at
+    /// once, if that is bounded. The caller sees to it.
+    #[must_use]
+    pub fn in_flight(&self, grant: &GrantId) -> Option<(ProviderId, u32)> {
+        let provider = material(&self.view.read(), grant).ok()?.provider;
+        let bound = provider.profile.in_flight(provider.rotation)?;
+        Some((provider.id.clone(), bound))
     }
 
     /// Begins to get an upstream access token with these scopes. The caller sees

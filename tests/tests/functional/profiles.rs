@@ -3,9 +3,6 @@
 
 use std::fs;
 
-use attestation::manifest::{ManifestSignature, sign_profile};
-use ring::rand::SystemRandom;
-use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
 use tests::stack::{Blueprint, Stack, sign};
 
 use crate::keys::admin;
@@ -32,24 +29,36 @@ async fn a_provider_is_registered_by_a_profile_that_is_measured_or_signed() {
     assert!(from.ends_with("part of the image)"), "{from}");
 
     // One of our own: refused until the manifest names its signer.
-    let rng = SystemRandom::new();
-    let key = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &rng).unwrap();
     let google = profiles::shipped::find("google").unwrap().toml;
     let own = google.replace("id = \"google\"", "id = \"own\"");
-    let signature = sign_profile(own.as_bytes(), key.as_ref(), &rng).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
-    let (toml, sig) = (path("own.toml"), path("own.sig"));
+    let (toml, sig, key) = (path("own.toml"), path("own.sig"), path("own.key"));
+    let made = shell.run(&["key", "new", &key]).await;
+    assert_eq!(made.code, 0, "{}", made.stderr);
+    // What breaks a rule is not signed, nor by what is no key.
+    fs::write(&toml, own.replace("id = \"own\"", "id = \"Own\"")).unwrap();
+    let signing = ["--json", "provider", "sign", &toml, "--key", &key];
+    let faulty = shell.run(&signing).await;
+    assert_eq!(faulty.code, 1);
+    assert!(
+        faulty.stderr.contains("is not signed: id"),
+        "{}",
+        faulty.stderr
+    );
     fs::write(&toml, &own).unwrap();
-    fs::write(&sig, &signature).unwrap();
+    let no_key = shell
+        .run(&["provider", "sign", &toml, "--key", &toml])
+        .await;
+    assert_eq!(no_key.code, 2, "{}", no_key.stderr);
+    let signed = shell.run(&signing).await.json();
+    let signer = signed["signer"].as_str().unwrap().to_owned();
+    assert_eq!(signed["id"], "own");
+    fs::write(&sig, signed["signature"].as_str().unwrap()).unwrap();
     let signed = ["own", "--profile-file", &toml, "--profile-signature", &sig];
     let refused = shell.run(&[&create[..], &signed].concat()).await;
     assert_eq!(refused.code, 1);
     assert!(refused.stderr.contains("signer"), "{}", refused.stderr);
-    let signer = ManifestSignature::from_json(signature.as_bytes())
-        .unwrap()
-        .signer();
-    let signer = hex::encode(signer);
     stack.kill().await;
     sign(stack.files(), |manifest| {
         let manifest = manifest.replacen("sequence = 1", "sequence = 2", 1);

@@ -1,10 +1,15 @@
-//! `provider profiles|profile|check`: what is known of providers, as files.
+//! `provider profiles|profile|check|sign`: what is known of providers, as files.
 
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+use attestation::manifest::{ManifestSignature, sign_profile};
+use ring::rand::SystemRandom;
+use rustls_pki_types::PrivatePkcs8KeyDer;
+use rustls_pki_types::pem::PemObject as _;
 use serde_json::{Value, json};
+use tokenkeep::private_file::read_private;
 
 use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
@@ -13,6 +18,9 @@ use crate::cli::record::Record;
 
 /// The most that is read of a file: more than a profile may have.
 const MAX_READ: u64 = 128 * 1024;
+
+/// The longest key file.
+const MAX_KEY_BYTES: usize = 16 * 1024;
 
 /// The bytes of a file.
 pub(super) fn bytes(path: &Path) -> Result<Vec<u8>, Failure> {
@@ -110,4 +118,37 @@ pub(super) fn check(files: &[impl AsRef<Path>], output: Output) -> Result<(), Fa
             "mend what is named; docs/providers.md describes the schema",
         )),
     }
+}
+
+/// Signs a profile that breaks no rule.
+pub(super) fn sign(file: &Path, key_file: &Path, output: Output) -> Result<(), Failure> {
+    let toml = bytes(file)?;
+    let document = profiles::read(&toml).map_err(|faults| {
+        let all: Vec<String> = faults.iter().map(ToString::to_string).collect();
+        Failure::new(
+            Exit::Refused,
+            format!("{} is not signed: {}", file.display(), all.join("; ")),
+            "mend what is named; docs/providers.md describes the schema",
+        )
+    })?;
+    let no_key = || {
+        Failure::usage(
+            format!("{} holds no ES256 key in PKCS#8 (PEM)", key_file.display()),
+            "`tokenkeep key new FILE` makes one",
+        )
+    };
+    let pem = read_private(key_file, MAX_KEY_BYTES)?;
+    let key = PrivatePkcs8KeyDer::from_pem_slice(&pem).map_err(|_| no_key())?;
+    let signature = sign_profile(&toml, key.secret_pkcs8_der(), &SystemRandom::new());
+    let signature = signature.map_err(|_| no_key())?;
+    if !output.is_json() {
+        return output.bytes(signature.as_bytes()).map(|_open| ());
+    }
+    let signer = ManifestSignature::from_json(signature.as_bytes());
+    output.json(&json!({
+        "id": document.id,
+        "profile_sha256": hex::encode(profiles::digest_of(&toml)),
+        "signature": signature,
+        "signer": signer.ok().map(|signature| hex::encode(signature.signer())),
+    }))
 }

@@ -73,6 +73,18 @@ pub(crate) enum ProviderCommand {
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
     },
+    /// Print the signature of a profile that breaks no rule
+    ///
+    /// The key is an ES256 key in PKCS#8 (PEM, mode 0600), such as `tokenkeep key new` makes; it is read from a file only.
+    /// A service believes it if the manifest names the key's SHA-256 under [profiles], which --json prints as `signer`.
+    #[command(after_long_help = manual!("  tokenkeep provider sign mine.toml --key profiles.key > mine.sig\n  tokenkeep provider create own --profile-file mine.toml --profile-signature mine.sig"))]
+    Sign {
+        /// The profile
+        file: PathBuf,
+        /// The signer's ES256 key (PEM, mode 0600)
+        #[arg(long, value_name = "FILE")]
+        key: PathBuf,
+    },
     /// List the providers
     #[command(after_long_help = manual!("  tokenkeep provider list"))]
     List,
@@ -101,6 +113,7 @@ impl ProviderCommand {
             Self::Profiles => profile::list(output),
             Self::Profile { id } => profile::print(&id, output),
             Self::Check { files } => profile::check(&files, output),
+            Self::Sign { file, key } => profile::sign(&file, &key, output),
             online @ (Self::Create { .. } | Self::List | Self::Show { .. }) => {
                 online.ask(&global.channel().await?, output).await
             }
@@ -110,7 +123,9 @@ impl ProviderCommand {
     async fn ask(self, channel: &AttestedChannel, output: Output) -> Result<(), Failure> {
         let mut registry = channel.registry();
         match self {
-            Self::Profiles | Self::Profile { .. } | Self::Check { .. } => Ok(()),
+            Self::Profiles | Self::Profile { .. } | Self::Check { .. } | Self::Sign { .. } => {
+                Ok(())
+            }
             Self::Create {
                 id,
                 by,
@@ -241,6 +256,9 @@ pub(crate) struct ProfileArgs {
     /// An error code of the provider's own that means invalid_grant; repeat for more
     #[arg(long = "dead-code", value_name = "CODE")]
     dead_codes: Vec<String>,
+    /// Exchanges under way at once: as many as a crash may cost at a strict provider [default: 8 there]
+    #[arg(long, value_name = "NUMBER")]
+    max_in_flight: Option<u32>,
 }
 
 impl ProfileArgs {
@@ -252,6 +270,7 @@ impl ProfileArgs {
             requests_per_s,
             requests_burst,
             dead_codes,
+            max_in_flight,
         } = self;
         v1::ProviderProfile {
             quiet_ms,
@@ -260,6 +279,7 @@ impl ProfileArgs {
             requests_per_s,
             requests_burst,
             dead_codes,
+            max_in_flight,
         }
     }
 }
@@ -328,6 +348,7 @@ fn record(provider: v1::Provider) -> Record {
         ("requests_per_s", json!(profile.requests_per_s)),
         ("requests_burst", json!(profile.requests_burst)),
         ("dead_codes", json!(profile.dead_codes)),
+        ("max_in_flight", json!(profile.max_in_flight)),
         ("made_from", json!(made_from.map(made_from_text))),
     ])
 }
