@@ -15,3 +15,4 @@ mod row_swaps;
 mod state_files;
 mod store_bars;
 mod timing;
+mod wrong_measurements;

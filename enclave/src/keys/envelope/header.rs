@@ -22,6 +22,11 @@ impl<const N: usize> TryFrom<String> for Hex<N> {
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
         let mut bytes = [0; N];
+        // One form alone: what is authenticated is what stands there.
+        let upper = text.char_indices().find(|(_, c)| c.is_ascii_uppercase());
+        if let Some((index, c)) = upper {
+            return Err(hex::FromHexError::InvalidHexCharacter { c, index });
+        }
         hex::decode_to_slice(text, &mut bytes)?;
         Ok(Self(bytes))
     }
