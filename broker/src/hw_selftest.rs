@@ -4,9 +4,10 @@ use std::fmt;
 
 use attestation::platform::NoHardware;
 use attestation::snp::Report;
+use attestation::tdx::Quote;
 use attestation::{
-    Attester, AttesterError, Endorsements, Evidence, Expected, Outcome, Roots, SealingFields,
-    UnixTime, assess,
+    Attester, AttesterError, Endorsements, Evidence, Expected, Outcome, Platform, Roots,
+    SealingFields, UnixTime, assess,
 };
 use serde::Serialize;
 
@@ -70,7 +71,10 @@ pub(crate) fn examine(attester: &dyn Attester, source: &str, at_s: u64) -> Findi
     let platform = attester.platform().as_str();
     findings.add("platform", Ok(format!("{platform} by {source}")));
     findings.add(
-        "manifest signer (HOST_DATA)",
+        match attester.platform() {
+            Platform::Snp => "manifest signer (HOST_DATA)",
+            Platform::Tdx => "manifest signer (MRCONFIGID)",
+        },
         attester.host_data().map(hex::encode).map_err(causes),
     );
     match attester.evidence(&[0xA5; 64]) {
@@ -84,12 +88,42 @@ pub(crate) fn examine(attester: &dyn Attester, source: &str, at_s: u64) -> Findi
     );
     match attester.sealing_fields() {
         Ok(fields) => derive(attester, fields, &mut findings),
+        // A TDX guest has none, and its state none that is wrapped with one.
+        Err(AttesterError::NoDerivedKey) if attester.platform() == Platform::Tdx => findings.add(
+            "derived key",
+            Ok("none on TDX: keyholders' shares alone open the state".to_owned()),
+        ),
         Err(error) => findings.add("derived key", Err(causes(error))),
     }
     findings
 }
 
 fn look_at(evidence: &Evidence, at_s: u64, findings: &mut Findings) {
+    match evidence.platform {
+        Platform::Snp => look_at_report(evidence, findings),
+        Platform::Tdx => look_at_quote(evidence, findings),
+    }
+    let answer = match Roots::amd() {
+        Ok(roots) => verdict(evidence, &roots, at_s),
+        Err(error) => Err(error.to_string()),
+    };
+    findings.add("verification against the manufacturer's roots", answer);
+}
+
+fn look_at_quote(evidence: &Evidence, findings: &mut Findings) {
+    let quote = Quote::parse(&evidence.report)
+        .map(|quote| {
+            format!(
+                "version {}, {} bytes",
+                quote.version(),
+                evidence.report.len()
+            )
+        })
+        .map_err(|problem| problem.to_string());
+    findings.add("quote", quote);
+}
+
+fn look_at_report(evidence: &Evidence, findings: &mut Findings) {
     let report = Report::parse(&evidence.report)
         .map(|report| {
             format!(
@@ -115,12 +149,6 @@ fn look_at(evidence: &Evidence, at_s: u64, findings: &mut Findings) {
     // Without the signing key's certificate no verifier can work offline.
     let table = if vek.is_some() { Ok(table) } else { Err(table) };
     findings.add("certificates", table);
-
-    let answer = match Roots::amd() {
-        Ok(roots) => verdict(evidence, &roots, at_s),
-        Err(error) => Err(error.to_string()),
-    };
-    findings.add("verification against AMD's roots", answer);
 }
 
 fn verdict(evidence: &Evidence, roots: &Roots, at_s: u64) -> Result<String, String> {
@@ -239,7 +267,10 @@ mod tests {
     fn each_step_is_told_and_what_fails_is_named() {
         let found = findings(|_call| 7);
         // An emulated chip has no certificates by this device and is not AMD's.
-        let expected = ["certificates", "verification against AMD's roots"];
+        let expected = [
+            "certificates",
+            "verification against the manufacturer's roots",
+        ];
         assert_eq!(failed(&found), expected);
         assert!(!found.ok());
         let text = found.to_string();

@@ -8,6 +8,7 @@ use super::tsm::{CONFIGFS_TSM, KernelFiles, Provider, ReportFiles, Tsm, TsmError
 use super::{Attester, AttesterError, DerivedKey, SealingFields};
 use crate::evidence::{Endorsements, Evidence, Platform};
 use crate::snp::{Report, SigningKey};
+use crate::tdx::Quote;
 
 /// Where `report_data` stands in a SEV-SNP report.
 const SNP_REPORT_DATA: std::ops::Range<usize> = 0x050..0x090;
@@ -21,26 +22,15 @@ const SNP_HOST_DATA: std::ops::Range<usize> = 0x0C0..0x0E0;
     "this machine gives no evidence of confidential hardware\n  \
      looked for configfs-tsm at {}: {}\n  \
      looked for {SEV_GUEST_DEVICE}: {}\n  \
-     what to do: run inside a SEV-SNP guest with Linux 6.7 or later, as root or with access to both, with configfs \
-     mounted (mount -t configfs none /sys/kernel/config) and the module sev-guest loaded (modprobe sev-guest); to \
-     try the service without such hardware use tokenkeep-dev",
+     what to do: run inside a SEV-SNP or TDX guest with Linux 6.7 or later, as root or with access to both, with \
+     configfs mounted (mount -t configfs none /sys/kernel/config) and the module sev-guest or tdx-guest loaded \
+     (modprobe sev-guest); to try the service without such hardware use tokenkeep-dev",
     .base.display(), causes(.tsm), causes(.device)
 )]
 pub struct NoHardware {
     base: PathBuf,
-    tsm: Missing,
+    tsm: TsmError,
     device: SevGuestError,
-}
-
-/// Why configfs-tsm is of no use.
-#[derive(Debug, thiserror::Error)]
-enum Missing {
-    #[error("it is not usable")]
-    Tsm(#[source] TsmError),
-    #[error(
-        "it gives TDX quotes, but TDX derives no keys, which this version needs to open its state"
-    )]
-    Tdx,
 }
 
 /// An error with its causes.
@@ -75,10 +65,16 @@ impl ReportSource {
     }
 }
 
-/// Evidence and keys from a SEV-SNP guest's own hardware.
-pub struct HardwareAttester<F = KernelFiles> {
-    tsm: Option<Tsm<F>>,
-    device: Result<Box<dyn GuestDevice>, SevGuestError>,
+/// Evidence from a guest's own hardware, and in a SEV-SNP guest keys.
+pub struct HardwareAttester<F = KernelFiles>(Hardware<F>);
+
+enum Hardware<F> {
+    Snp {
+        tsm: Option<Tsm<F>>,
+        device: Result<Box<dyn GuestDevice>, SevGuestError>,
+    },
+    /// A TDX guest: quotes by configfs-tsm, and no derived keys.
+    Tdx(Tsm<F>),
 }
 
 impl HardwareAttester {
@@ -96,58 +92,63 @@ impl<F: ReportFiles> HardwareAttester<F> {
     /// With configfs-tsm at `base`, if it is there, and a device, if it is there.
     ///
     /// # Errors
-    /// [`NoHardware`] if neither gives SEV-SNP reports.
+    /// [`NoHardware`] if neither gives reports or quotes.
     pub fn with(
         base: &Path,
         files: F,
         device: Result<Box<dyn GuestDevice>, SevGuestError>,
     ) -> Result<Self, NoHardware> {
-        let missing = match Tsm::open(base, files) {
-            Ok(tsm) => match tsm.provider() {
-                Provider::SevGuest => {
-                    return Ok(Self {
-                        tsm: Some(tsm),
-                        device,
-                    });
-                }
-                Provider::TdxGuest => Missing::Tdx,
+        let hardware = match (Tsm::open(base, files), device) {
+            (Ok(tsm), device) => match tsm.provider() {
+                Provider::SevGuest => Hardware::Snp {
+                    tsm: Some(tsm),
+                    device,
+                },
+                Provider::TdxGuest => Hardware::Tdx(tsm),
             },
-            Err(error) => Missing::Tsm(error),
-        };
-        match device {
-            Ok(device) => Ok(Self {
+            (Err(_), Ok(device)) => Hardware::Snp {
                 tsm: None,
                 device: Ok(device),
-            }),
-            Err(device) => Err(NoHardware {
-                base: base.to_owned(),
-                tsm: missing,
-                device,
-            }),
-        }
+            },
+            (Err(tsm), Err(device)) => {
+                return Err(NoHardware {
+                    base: base.to_owned(),
+                    tsm,
+                    device,
+                });
+            }
+        };
+        Ok(Self(hardware))
     }
 
     /// How reports come.
     #[must_use]
     pub const fn report_source(&self) -> ReportSource {
-        if self.tsm.is_some() {
-            ReportSource::ConfigfsTsm
-        } else {
-            ReportSource::SevGuest
+        match &self.0 {
+            Hardware::Snp { tsm: Some(_), .. } | Hardware::Tdx(_) => ReportSource::ConfigfsTsm,
+            Hardware::Snp { tsm: None, .. } => ReportSource::SevGuest,
         }
     }
 
-    /// The device, or why there is none.
+    /// The device that derives keys, or why there is none.
     fn device(&self) -> Result<&dyn GuestDevice, AttesterError> {
-        match &self.device {
-            Ok(device) => Ok(device.as_ref()),
-            Err(_) => Err(AttesterError::NoDerivedKey),
+        match &self.0 {
+            Hardware::Snp {
+                device: Ok(device), ..
+            } => Ok(device.as_ref()),
+            Hardware::Snp { device: Err(_), .. } | Hardware::Tdx(_) => {
+                Err(AttesterError::NoDerivedKey)
+            }
         }
     }
 
     /// A report that the hardware made for `report_data`, checked to be that.
-    fn checked(&self, report_data: &[u8; 64]) -> Result<(Report, CertificateTable), AttesterError> {
-        let (bytes, table) = match &self.tsm {
+    fn checked(
+        &self,
+        tsm: Option<&Tsm<F>>,
+        report_data: &[u8; 64],
+    ) -> Result<(Report, CertificateTable), AttesterError> {
+        let (bytes, table) = match tsm {
             Some(tsm) => {
                 let answer = tsm.report(report_data)?;
                 let table = CertificateTable::parse(answer.auxblob.as_deref().unwrap_or_default())?;
@@ -162,22 +163,46 @@ impl<F: ReportFiles> HardwareAttester<F> {
             what: "no attestation report of a known version",
         })?;
         if report.raw().get(SNP_REPORT_DATA) != Some(report_data.as_slice()) {
-            return Err(AttesterError::Answer {
-                what: "a report over other data than asked for",
-            });
+            return Err(OTHER_DATA);
         }
         Ok((report, table))
     }
 
-    /// A report that stays here.
+    /// A report of a SEV-SNP guest that stays here.
     fn own_report(&self) -> Result<Report, AttesterError> {
-        self.checked(&[0; 64]).map(|(report, _table)| report)
+        let tsm = match &self.0 {
+            Hardware::Snp { tsm, .. } => tsm.as_ref(),
+            Hardware::Tdx(_) => return Err(AttesterError::NoDerivedKey),
+        };
+        self.checked(tsm, &[0; 64]).map(|(report, _table)| report)
     }
+}
+
+const OTHER_DATA: AttesterError = AttesterError::Answer {
+    what: "a report over other data than asked for",
+};
+
+/// A quote that the hardware made for `report_data`, checked to be that.
+fn checked_quote<F: ReportFiles>(
+    tsm: &Tsm<F>,
+    report_data: &[u8; 64],
+) -> Result<Quote, AttesterError> {
+    let answer = tsm.report(report_data)?;
+    let quote = Quote::parse(&answer.outblob).map_err(|_| AttesterError::Answer {
+        what: "no TDX quote of a known version",
+    })?;
+    if quote.body().report_data != *report_data {
+        return Err(OTHER_DATA);
+    }
+    Ok(quote)
 }
 
 impl<F: ReportFiles> Attester for HardwareAttester<F> {
     fn platform(&self) -> Platform {
-        Platform::Snp
+        match &self.0 {
+            Hardware::Snp { .. } => Platform::Snp,
+            Hardware::Tdx(_) => Platform::Tdx,
+        }
     }
 
     fn is_emulated(&self) -> bool {
@@ -185,6 +210,17 @@ impl<F: ReportFiles> Attester for HardwareAttester<F> {
     }
 
     fn host_data(&self) -> Result<[u8; 32], AttesterError> {
+        if let Hardware::Tdx(tsm) = &self.0 {
+            // MRCONFIGID: the digest and 16 zeros; nobody's digest is all zero.
+            let signer = checked_quote(tsm, &[0; 64])?.body().manifest_signer();
+            return if signer == [0; 32] {
+                Err(AttesterError::Answer {
+                    what: "MRCONFIGID binds no manifest signer",
+                })
+            } else {
+                Ok(signer)
+            };
+        }
         let report = self.own_report()?;
         let bytes = report.raw().get(SNP_HOST_DATA);
         bytes
@@ -195,7 +231,15 @@ impl<F: ReportFiles> Attester for HardwareAttester<F> {
     }
 
     fn evidence(&self, report_data: &[u8; 64]) -> Result<Evidence, AttesterError> {
-        let (report, table) = self.checked(report_data)?;
+        let tsm = match &self.0 {
+            Hardware::Snp { tsm, .. } => tsm.as_ref(),
+            Hardware::Tdx(tsm) => {
+                // Intel's statements do not come with a quote: the service adds them, or a verifier has its own.
+                let quote = checked_quote(tsm, report_data)?;
+                return Ok(Evidence::tdx(quote.raw().to_vec(), None));
+            }
+        };
+        let (report, table) = self.checked(tsm, report_data)?;
         let CertificateTable {
             vcek,
             vlek,
@@ -225,10 +269,14 @@ impl<F: ReportFiles> Attester for HardwareAttester<F> {
 
 impl<F> std::fmt::Debug for HardwareAttester<F> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("HardwareAttester")
-            .field("configfs_tsm", &self.tsm.is_some())
-            .field("device", &self.device.is_ok())
-            .finish()
+        let mut shown = f.debug_struct("HardwareAttester");
+        match &self.0 {
+            Hardware::Snp { tsm, device } => shown
+                .field("configfs_tsm", &tsm.is_some())
+                .field("device", &device.is_ok()),
+            Hardware::Tdx(_) => shown.field("tdx", &true),
+        };
+        shown.finish()
     }
 }
 

@@ -6,6 +6,7 @@ use crate::platform::CertificateTableFault;
 use std::io;
 use std::sync::{Arc, Mutex};
 use testkit::snp::SnpPlatform;
+use testkit::tdx::{TdFields, TdxPlatform};
 
 /// A guest's kernel: what it would say, in memory.
 struct Guest {
@@ -219,17 +220,139 @@ fn a_machine_without_either_is_told_what_was_looked_for_and_what_to_do() {
     .unwrap_err()
     .to_string();
     for part in [
-        "/absent: it is not usable: configfs-tsm does not make a directory: entity not found",
+        "/absent: configfs-tsm does not make a directory: entity not found",
         "/dev/sev-guest: /dev/sev-guest cannot be opened: entity not found",
         "modprobe sev-guest",
         "tokenkeep-dev",
     ] {
         assert!(error.contains(part), "{part:?} is not in {error}");
     }
-    let mut guest = Guest::new();
-    guest.provider = "tdx_guest\n";
-    let error = HardwareAttester::with(Path::new(BASE), Kernel(Arc::new(guest)), no_device())
-        .unwrap_err()
-        .to_string();
-    assert!(error.contains("TDX derives no keys"), "{error}");
+}
+
+/// A TDX guest's kernel.
+#[derive(Clone)]
+struct TdxKernel(Arc<TdxGuest>);
+
+struct TdxGuest {
+    platform: TdxPlatform,
+    fields: TdFields,
+    change: fn(&mut Vec<u8>),
+    inblob: Mutex<Option<[u8; 64]>>,
+}
+
+impl ReportFiles for TdxKernel {
+    fn create_dir(&self, _dir: &Path) -> io::Result<()> {
+        *self.0.inblob.lock().unwrap() = None;
+        Ok(())
+    }
+
+    fn read(&self, file: &Path, _max_bytes: usize) -> io::Result<Vec<u8>> {
+        let inblob = *self.0.inblob.lock().unwrap();
+        match file.file_name().unwrap().to_str().unwrap() {
+            "provider" => Ok("tdx_guest\n".into()),
+            "generation" => Ok(if inblob.is_some() { "1\n" } else { "0\n" }.into()),
+            "outblob" => {
+                let fields = TdFields {
+                    report_data: inblob.unwrap(),
+                    ..self.0.fields.clone()
+                };
+                let mut quote = self.0.platform.evidence(&fields).unwrap().quote;
+                (self.0.change)(&mut quote);
+                Ok(quote)
+            }
+            // A quote comes alone.
+            "auxblob" => Err(io::ErrorKind::NotFound.into()),
+            other => panic!("{other}"),
+        }
+    }
+
+    fn write(&self, _file: &Path, bytes: &[u8]) -> io::Result<()> {
+        *self.0.inblob.lock().unwrap() = Some(bytes.try_into().unwrap());
+        Ok(())
+    }
+
+    fn remove_dir(&self, _dir: &Path) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn tdx(bound: [u8; 48], change: fn(&mut Vec<u8>)) -> HardwareAttester<TdxKernel> {
+    let guest = TdxGuest {
+        platform: TdxPlatform::new().unwrap(),
+        fields: TdFields {
+            mr_config_id: bound,
+            ..TdFields::default()
+        },
+        change,
+        inblob: Mutex::new(None),
+    };
+    let kernel = TdxKernel(Arc::new(guest));
+    HardwareAttester::with(Path::new(BASE), kernel, no_device()).unwrap()
+}
+
+fn bound(signer: [u8; 32]) -> [u8; 48] {
+    let mut bound = [0; 48];
+    bound[..32].copy_from_slice(&signer);
+    bound
+}
+
+#[test]
+fn a_tdx_guest_gives_quotes_and_no_keys() {
+    let attester = tdx(bound([0x48; 32]), |_| {});
+    assert_eq!(attester.platform(), Platform::Tdx);
+    assert_eq!(attester.report_source(), ReportSource::ConfigfsTsm);
+    assert!(!attester.is_emulated());
+    assert_eq!(attester.host_data().unwrap(), [0x48; 32]);
+    let evidence = attester.evidence(&[0xA5; 64]).unwrap();
+    assert_eq!(evidence.platform, Platform::Tdx);
+    assert_eq!(evidence.collateral, None);
+    let quote = Quote::parse(&evidence.report).unwrap();
+    assert_eq!(quote.body().report_data, [0xA5; 64]);
+    let fields = SealingFields {
+        guest_svn: 0,
+        tcb_version: [0; 8],
+    };
+    for none in [
+        attester.sealing_fields().map(|_| ()),
+        attester.derived_key(&fields).map(|_| ()),
+    ] {
+        assert!(matches!(none, Err(AttesterError::NoDerivedKey)));
+    }
+}
+
+#[test]
+fn a_quote_that_is_not_what_was_asked_for_is_no_evidence() {
+    // Where report data stand in a quote of version 4: at the end of the body of 584 bytes behind the header of 48.
+    const DATA: usize = 48 + 584 - 64;
+    let rows: [(fn(&mut Vec<u8>), &str); 4] = [
+        (
+            |quote| quote[DATA] ^= 1,
+            "a report over other data than asked for",
+        ),
+        (
+            |quote| quote[DATA + 63] ^= 1,
+            "a report over other data than asked for",
+        ),
+        (|quote| quote[0] = 3, "no TDX quote of a known version"),
+        (
+            |quote| quote.truncate(600),
+            "no TDX quote of a known version",
+        ),
+    ];
+    for (change, expected) in rows {
+        match tdx(bound([1; 32]), change).evidence(&[0xA5; 64]) {
+            Err(AttesterError::Answer { what }) => assert_eq!(what, expected),
+            other => panic!("{other:?}"),
+        }
+    }
+    let mut longer = bound([1; 32]);
+    longer[40] = 1;
+    for config in [[0; 48], longer] {
+        match tdx(config, |_| {}).host_data() {
+            Err(AttesterError::Answer { what }) => {
+                assert_eq!(what, "MRCONFIGID binds no manifest signer");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
 }
