@@ -43,14 +43,9 @@ pub enum StartError {
     File(#[from] FileError),
     /// Nobody holds a share.
     #[error(
-        "the manifest names no keyholders, and without their shares the root key does not open: add [keyholders], or for an emulated enclave a share_file in host.toml"
+        "the manifest names no keyholders, and without their shares the root key does not open: add [keyholders]; `tokenkeep keyholder init` makes one"
     )]
     NoKeyholders,
-    /// A share file where there is hardware.
-    #[error(
-        "share_file in host.toml is for emulated enclaves: on hardware the manifest must name [keyholders]"
-    )]
-    ShareFileOnHardware,
     /// The manifest does not let this image open the state.
     #[error("the manifest's [images] does not let this image open the state: {what}")]
     ImageForbidden {
@@ -259,6 +254,18 @@ pub(crate) fn image(attester: &dyn Attester) -> Result<Image, StartError> {
         platform: platform.to_owned(),
         measurement: measurement.1,
     })
+}
+
+/// The guest SVN of the image that runs; a TDX guest has none.
+pub(crate) fn guest_svn(attester: &dyn Attester) -> Result<Option<u32>, StartError> {
+    match attester.platform() {
+        Platform::Snp => {
+            let evidence = attester.evidence(&[0; 64])?;
+            let report = attestation::snp::Report::parse(&evidence.report);
+            Ok(Some(report.map_err(|_| StartError::Image)?.guest_svn()))
+        }
+        Platform::Tdx => Ok(None),
+    }
 }
 
 /// What a failed sync leads to: nothing is known of the last writes, so nothing

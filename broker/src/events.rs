@@ -64,9 +64,9 @@ pub fn recovery_awaited() {
     );
 }
 
-/// A new state has its root key; who holds the shares.
-pub fn root_created(custody: &'static str) {
-    info!(event = "root_created", custody);
+/// A new state has its root key.
+pub fn root_created() {
+    info!(event = "root_created");
 }
 
 /// The root key is open; which recipient of the envelope opened it.
@@ -75,8 +75,8 @@ pub fn root_opened(by: &'static str) {
 }
 
 /// The root key was wrapped anew, for this chip and the manifest's keyholders.
-pub fn root_rewrapped(custody: &'static str) {
-    info!(event = "root_rewrapped", custody);
+pub fn root_rewrapped() {
+    info!(event = "root_rewrapped");
 }
 
 /// A new root has taken over.
@@ -107,14 +107,6 @@ pub fn destruction_pending(count: usize) {
 /// The envelope could not be written.
 pub fn root_not_kept(error: &RotateError) {
     error!(event = "root_not_kept", %error);
-}
-
-/// The root key hangs from a file of the host.
-pub fn share_file_used() {
-    warn!(
-        event = "share_file_used",
-        "the share that opens the root key is a file of this host: this protects nothing, and is for development alone"
-    );
 }
 
 /// A provider was told that a grant was revoked, or there is no way to tell it.

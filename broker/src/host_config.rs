@@ -30,8 +30,6 @@ pub struct HostConfig {
     pub state_dir: PathBuf,
     /// When the store's file is compacted.
     pub compaction: CompactionPolicy,
-    /// A file with the share that opens the root key, for development.
-    pub share_file: Option<PathBuf>,
     /// The signed manifest.
     pub manifest: ManifestFiles,
     /// Where what vouches for evidence comes from.
@@ -219,7 +217,6 @@ fn checked(text: &str, base: &Path, faults: &mut Vec<Fault>) -> Option<HostConfi
 
     let mut state = top.section("state", faults);
     let state_dir = state.text("dir", "the path of a directory", faults);
-    let share_file = state.optional_text("share_file", "the path of a file", faults);
     let compaction = compaction(&mut state, faults);
     state.end(faults);
 
@@ -237,7 +234,6 @@ fn checked(text: &str, base: &Path, faults: &mut Vec<Fault>) -> Option<HostConfi
         listen: listen?,
         state_dir: base.join(state_dir?),
         compaction,
-        share_file: share_file.map(|path| base.join(path)),
         manifest: ManifestFiles {
             file: base.join(file?),
             signature: base.join(signature?),
@@ -441,7 +437,6 @@ signature = "manifest.toml.sig"
     fn paths_count_from_the_file() {
         let config = parse(LEAST).unwrap();
         assert_eq!(config.state_dir, Path::new("/etc/tokenkeep/state"));
-        assert_eq!(config.share_file, None);
         assert_eq!(config.compaction, CompactionPolicy::default());
         assert_eq!(
             config.manifest.signature,
@@ -477,7 +472,7 @@ drain_s = -1
                 "listen.gateway: is another listener's address; write one of its own",
                 "listen.grcp: is not known; remove it",
                 "state.dir: is empty; write the path of a directory",
-                "state.share_file: is true or false; write the path of a file",
+                "state.share_file: is not known; remove it",
                 "manifest.file: is a number; write the path of the manifest",
                 "manifest.signature: is missing; write the path of its signature",
                 "log: is a number; write a table, [log]",

@@ -212,6 +212,14 @@ async fn verify(stack: &Stack, screen: &Screen) -> Result<AttestedChannel, DemoE
             shown(appraised.measurement())
         ),
     );
+    let shares = stack.keyholder_shares()?;
+    if shares != 1 {
+        return Err(wrong("root key", "one share at the keyholder", shares));
+    }
+    screen.good(
+        "opened",
+        "its root key, by a keyholder that compared the same evidence with reference values of its own",
+    );
     screen.good(
         "bound",
         format_args!(

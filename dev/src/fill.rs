@@ -107,7 +107,12 @@ pub async fn fill(dir: &Path, amount: Amount) -> Result<(), FillError> {
         open_manifest(&parts.host.manifest, &signer, EnclaveKind::Emulated)?;
     let config = configure(&manifest, true, None, parts.host.limits.replay_entries)?;
     let clock = Clock::new(0);
-    // A lab's manifest names no keyholders: there is nobody to be connected to, and nothing to wait for.
+    let issuer = manifest.issuer().as_str();
+    let keyholder = parts
+        .keyholder
+        .map(|keyholder| keyholder.serve(issuer))
+        .transpose()?;
+    // The lab's keyholder speaks plain HTTP.
     let tls = tls::client(RootCertStore::empty()).map_err(RunError::from)?;
     let signed = (&*toml, &*signature);
     let attester: Arc<dyn Attester> = Arc::new(attester);
@@ -115,6 +120,9 @@ pub async fn fill(dir: &Path, amount: Amount) -> Result<(), FillError> {
     let (_stop, mut stopping) = shutdown();
     let root = Box::pin(ground.open(&mut stopping)).await?;
     let root = root.ok_or(FillError::Stopped)?;
+    if let Some(keyholder) = keyholder {
+        keyholder.stop().await;
+    }
     let keys = root.keys();
     let now = clock.now();
     let retiring = root.retiring();

@@ -1,6 +1,7 @@
 //! A lab: a directory with the keys, manifest and configuration of one development enclave and its users.
 
 mod create;
+pub mod keyholder;
 mod write;
 
 use std::io;
@@ -8,12 +9,14 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 
 use attestation::manifest::SignManifestError;
-use attestation::{Policy, PolicyError, Roots, RootsError};
+use attestation::{Platform, Policy, PolicyError, Roots, RootsError};
 use broker::Sockets;
 use broker::host_config::{HostConfig, HostConfigError, MAX_CONFIG_BYTES};
 use testkit::pki::PkiError;
 use testkit::snp::SnpError;
+use testkit::tdx::{TdxError, TdxPlatform};
 use tokenkeep::dpop_key::DpopKeyError;
+use tokenkeep::keyholder::state::StateError;
 use tokenkeep::private_file::{FileError, read_private, read_public};
 use tokenkeep::tls::IdentityError;
 use tokenkeep::{AttestedConfig, ClientIdentity, DpopKey, Verification};
@@ -22,12 +25,17 @@ use zeroize::Zeroizing;
 use crate::emulated::EmulatedAttester;
 use crate::names;
 use crate::ports::{self, PortError};
+use keyholder::LabKeyholder;
 pub(crate) use write::write_public;
 
-/// The emulated chip's secret. It is written first.
+/// The emulated AMD chip's secret. It, or [`TDX`], is written first.
 pub const CHIP: &str = "chip.secret";
-/// The share that opens the root key.
-pub const SHARE: &str = "share";
+/// The emulated Intel platform's keys, in a lab that is a TDX guest.
+pub const TDX: &str = "tdx.keys";
+/// The directory of the lab's keyholder, which holds the share that opens the root key.
+pub const KEYHOLDER: &str = "keyholder";
+/// Where it answers.
+pub const KEYHOLDER_ADDRESS: &str = "keyholder.addr";
 /// The manifest signer's private key, PEM of PKCS#8.
 pub const SIGNER: &str = "signer.key";
 /// The manifest.
@@ -71,6 +79,7 @@ pub struct Lab {
     host: HostConfig,
     sockets: Sockets,
     provider: Option<TcpListener>,
+    keyholder: Option<LabKeyholder>,
 }
 
 /// A lab's parts: the directory, and what the service runs on.
@@ -84,6 +93,8 @@ pub struct LabParts {
     pub sockets: Sockets,
     /// The provider's socket, if the lab is new; else it is not bound yet.
     pub provider: Option<TcpListener>,
+    /// The keyholder, on its socket; none if it was taken out of the lab.
+    pub keyholder: Option<LabKeyholder>,
 }
 
 /// The files of a lab, by name.
@@ -146,6 +157,20 @@ pub enum LabError {
     /// The emulated chip cannot be made.
     #[error("the emulated chip cannot be made")]
     Chip(#[from] SnpError),
+    /// The emulated Intel platform cannot be made.
+    #[error("the emulated TDX platform cannot be made")]
+    Tdx(#[from] TdxError),
+    /// It is a guest of another platform.
+    #[error("{} is a lab of platform {}: name another --state directory, or leave --platform out", .path.display(), .found.as_str())]
+    OtherPlatform {
+        /// The directory.
+        path: PathBuf,
+        /// Its platform.
+        found: Platform,
+    },
+    /// The lab's keyholder.
+    #[error("the lab's keyholder")]
+    Keyholder(#[from] StateError),
     /// A certificate cannot be made.
     #[error(transparent)]
     Pki(#[from] PkiError),
@@ -170,29 +195,45 @@ pub enum LabError {
 }
 
 impl Lab {
-    /// Opens the lab in `dir`, or makes one there, and binds the service's ports: those that its manifest names.
+    /// Opens the lab in `dir`, or makes one of an AMD guest there, and binds the service's ports: those that its manifest
+    /// names.
     ///
     /// # Errors
     /// [`LabError`]; [`PortError::Taken`] if a port of a kept lab is in use.
     pub fn open(dir: &Path) -> Result<Self, LabError> {
+        Self::open_on(dir, None)
+    }
+
+    /// The same for a guest of `platform`, if it is named.
+    ///
+    /// # Errors
+    /// [`LabError`]; [`LabError::OtherPlatform`] if the lab is a guest of another one.
+    pub fn open_on(dir: &Path, platform: Option<Platform>) -> Result<Self, LabError> {
         let files = LabFiles::of_directory(dir)?;
         if files.path(HOST).exists() {
+            let found = files.platform();
+            if platform.is_some_and(|platform| platform != found) {
+                let path = files.dir;
+                return Err(LabError::OtherPlatform { path, found });
+            }
             let host = read_host(&files.path(HOST))?;
             let sockets = ports::sockets(&host.listen)?;
             Ok(Self {
+                keyholder: LabKeyholder::bind(&files.dir)?,
                 dir: files.dir,
                 host,
                 sockets,
                 provider: None,
             })
         } else {
-            let (sockets, provider) = create::create(&files)?;
+            let made = create::create(&files, platform.unwrap_or(Platform::Snp))?;
             let host = read_host(&files.path(HOST))?;
             Ok(Self {
                 dir: files.dir,
                 host,
-                sockets,
-                provider: Some(provider),
+                sockets: made.sockets,
+                provider: Some(made.provider),
+                keyholder: Some(made.keyholder),
             })
         }
     }
@@ -205,12 +246,14 @@ impl Lab {
             host,
             sockets,
             provider,
+            keyholder,
         } = self;
         LabParts {
             files: LabFiles { dir },
             host,
             sockets,
             provider,
+            keyholder,
         }
     }
 }
@@ -238,7 +281,8 @@ impl LabFiles {
             .mode()
             & 0o7777;
         let mut entries = std::fs::read_dir(&dir).map_err(failed)?;
-        if !dir.join(CHIP).exists() && entries.next().is_some() {
+        let is_lab = dir.join(CHIP).exists() || dir.join(TDX).exists();
+        if !is_lab && entries.next().is_some() {
             return Err(LabError::NotALab { path: dir });
         }
         if mode & 0o077 != 0 {
@@ -259,14 +303,32 @@ impl LabFiles {
         self.dir.join(name)
     }
 
+    /// The platform whose guest it is.
+    #[must_use]
+    pub fn platform(&self) -> Platform {
+        if self.path(TDX).exists() {
+            Platform::Tdx
+        } else {
+            Platform::Snp
+        }
+    }
+
     /// The emulated guest that runs here.
     ///
     /// # Errors
     /// [`LabError`] if chip or signer cannot be read.
     pub fn attester(&self) -> Result<EmulatedAttester, LabError> {
-        let chip = read_chip(&self.path(CHIP))?;
         let signer = create::signer_digest(&self.path(SIGNER))?;
-        Ok(EmulatedAttester::launch(chip, names::IMAGE, signer)?)
+        self.launched(names::IMAGE, signer)
+    }
+
+    fn launched(&self, image: &str, signer: [u8; 32]) -> Result<EmulatedAttester, LabError> {
+        Ok(match self.platform() {
+            Platform::Snp => EmulatedAttester::launch(read_chip(&self.path(CHIP))?, image, signer)?,
+            Platform::Tdx => {
+                EmulatedAttester::launch_tdx(read_tdx(&self.path(TDX))?, image, signer)
+            }
+        })
     }
 
     /// What this lab's users verify with: its root and its policy.
@@ -342,13 +404,16 @@ impl LabFiles {
     /// # Errors
     /// [`LabError`] if the file cannot be read or holds no address.
     pub fn provider_address(&self) -> Result<SocketAddr, LabError> {
-        let path = self.path(PROVIDER_ADDRESS);
-        let text = read_text(&path, "an address and port")?;
-        text.trim().parse().map_err(|_| LabError::Damaged {
-            path,
-            expected: "an address and port",
-        })
+        read_address(&self.path(PROVIDER_ADDRESS))
     }
+}
+
+fn read_address(path: &Path) -> Result<SocketAddr, LabError> {
+    let text = read_text(path, "an address and port")?;
+    text.trim().parse().map_err(|_| LabError::Damaged {
+        path: path.to_owned(),
+        expected: "an address and port",
+    })
 }
 
 /// Reads and checks a `host.toml`.
@@ -374,6 +439,19 @@ pub fn read_chip(path: &Path) -> Result<[u8; 32], LabError> {
     bytes.as_slice().try_into().map_err(|_| LabError::Damaged {
         path: path.to_owned(),
         expected: "the secret of an emulated chip, 32 bytes",
+    })
+}
+
+/// Reads an emulated Intel platform's keys.
+///
+/// # Errors
+/// [`LabError::File`], [`LabError::Damaged`].
+pub fn read_tdx(path: &Path) -> Result<TdxPlatform, LabError> {
+    let pem = read_private(path, MAX_FILE_BYTES)?;
+    let text = std::str::from_utf8(&pem).unwrap_or_default();
+    TdxPlatform::from_pem(text).map_err(|_| LabError::Damaged {
+        path: path.to_owned(),
+        expected: "the keys of an emulated TDX platform",
     })
 }
 
@@ -423,7 +501,13 @@ mod tests {
         let attester = again.files.attester().unwrap();
         assert_eq!(attester.measurement(), before.measurement());
         for secret in [
-            CHIP, SHARE, SIGNER, ADMIN_KEY, CLIENT_KEY, DPOP_KEY, APP_SECRET,
+            CHIP,
+            "keyholder/seed",
+            SIGNER,
+            ADMIN_KEY,
+            CLIENT_KEY,
+            DPOP_KEY,
+            APP_SECRET,
         ] {
             assert_eq!(mode(&again.files.path(secret)), 0o600, "{secret}");
         }

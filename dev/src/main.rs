@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::anyhow;
+use attestation::Platform;
 use broker::offline::StoreCommand;
 use clap::builder::FalseyValueParser;
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
@@ -47,6 +48,7 @@ enum Command {
     #[command(after_help = "Examples:
   tokenkeep-dev up
   tokenkeep-dev up --state lab
+  tokenkeep-dev up --state lab-tdx --platform tdx
   tokenkeep-dev up --json > up.json &")]
     Up(Up),
     /// Run the service alone
@@ -97,6 +99,9 @@ struct Up {
     /// Print one JSON object on one line when all is ready
     #[arg(long)]
     json: bool,
+    /// The hardware that is emulated, when --state is made [default: snp]
+    #[arg(long, value_enum)]
+    platform: Option<PlatformArg>,
 }
 
 #[derive(Debug, Args)]
@@ -120,6 +125,12 @@ struct Serve {
     /// Who signs the manifest, by the private key [default: signer.key beside the configuration]
     #[arg(long, value_name = "FILE")]
     signer: Option<PathBuf>,
+    /// The guest SVN that the image's owner gave it; SEV-SNP alone has one [default: 0]
+    #[arg(long, value_name = "NUMBER")]
+    guest_svn: Option<u32>,
+    /// The hardware that is emulated, when --state is made [default: snp]
+    #[arg(long, value_enum, conflicts_with = "host")]
+    platform: Option<PlatformArg>,
 }
 
 #[derive(Debug, Args)]
@@ -179,6 +190,23 @@ enum RotationArg {
     Never,
 }
 
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum PlatformArg {
+    /// AMD SEV-SNP: the chip derives a key, which opens the state together with the keyholder's share
+    Snp,
+    /// Intel TDX: no key of the chip, so that the keyholder's share alone opens the state
+    Tdx,
+}
+
+impl From<PlatformArg> for Platform {
+    fn from(platform: PlatformArg) -> Self {
+        match platform {
+            PlatformArg::Snp => Self::Snp,
+            PlatformArg::Tdx => Self::Tdx,
+        }
+    }
+}
+
 fn digest(text: &str) -> Result<[u8; 32], String> {
     hex::decode(text)
         .ok()
@@ -219,8 +247,14 @@ fn run(command: Command) -> anyhow::Result<bool> {
                 let colour = !no_color && io::stdout().is_terminal();
                 dev::rollback::rollback(colour).await?;
             }
-            Command::Up(Up { state, json }) => {
-                dev::up::up(state.as_deref(), json, &sibling("tokenkeep")).await?;
+            Command::Up(Up {
+                state,
+                json,
+                platform,
+            }) => {
+                let platform = platform.map(Platform::from);
+                let tokenkeep = sibling("tokenkeep");
+                dev::up::up(state.as_deref(), platform, json, &tokenkeep).await?;
             }
             Command::Serve(args) => {
                 let (source, emulation) = serve_arguments(args)?;
@@ -256,6 +290,8 @@ fn serve_arguments(args: Serve) -> anyhow::Result<(Source, Emulation)> {
         image,
         signer_digest,
         signer,
+        guest_svn,
+        platform,
     } = args;
     let source = match (state, host) {
         (Some(dir), None) => Source::State(dir),
@@ -273,6 +309,8 @@ fn serve_arguments(args: Serve) -> anyhow::Result<(Source, Emulation)> {
             chip,
             image,
             signer,
+            guest_svn,
+            platform: platform.map(Platform::from),
         },
     ))
 }

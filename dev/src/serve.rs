@@ -4,8 +4,8 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use attestation::Attester as _;
 use attestation::manifest::{EnclaveKind, Manifest};
+use attestation::{Attester as _, Platform};
 use broker::host_config::HostConfig;
 use broker::hygiene::{self, HygieneError};
 use broker::listener::shutdown;
@@ -16,7 +16,8 @@ use serde::Serialize;
 use testkit::snp::SnpError;
 
 use crate::emulated::EmulatedAttester;
-use crate::lab::{self, Lab, LabError};
+use crate::lab::keyholder::LabKeyholder;
+use crate::lab::{self, Lab, LabError, LabParts};
 use crate::names;
 use crate::ports::{self, PortError};
 use crate::stop::StopSignals;
@@ -39,6 +40,10 @@ pub struct Emulation {
     pub image: Option<String>,
     /// Who signs the manifest; else `signer.key` beside the configuration.
     pub signer: Option<Signer>,
+    /// The SVN of an AMD guest; else 0.
+    pub guest_svn: Option<u32>,
+    /// The platform of a lab that is not there yet.
+    pub platform: Option<Platform>,
 }
 
 /// How the manifest signer is named.
@@ -64,6 +69,9 @@ pub enum ServeError {
         /// What to do.
         remedy: &'static str,
     },
+    /// A TDX guest has no SVN.
+    #[error("a TDX guest has no guest SVN: leave --guest-svn out")]
+    NoGuestSvn,
     /// A socket is not there.
     #[error(transparent)]
     Port(#[from] PortError),
@@ -102,31 +110,44 @@ struct ReadyLine<'a> {
 /// [`ServeError`].
 pub async fn serve(source: Source, emulation: Emulation) -> Result<(), ServeError> {
     let hardened = hygiene::harden("tokenkeep-dev")?;
-    let (host, sockets, dir) = match source {
+    let (host, sockets, dir, keyholder) = match source {
         Source::State(dir) => {
-            let parts = Lab::open(&dir)?.into_parts();
-            (parts.host, parts.sockets, parts.files.dir().to_owned())
+            let LabParts {
+                files,
+                host,
+                sockets,
+                provider: _,
+                keyholder,
+            } = Lab::open_on(&dir, emulation.platform)?.into_parts();
+            (host, sockets, files.dir().to_owned(), keyholder)
         }
         Source::Host(file) => {
             let host = lab::read_host(&file)?;
             let sockets = ports::sockets(&host.listen)?;
             let dir = file.parent().unwrap_or(Path::new(".")).to_owned();
-            (host, sockets, dir)
+            let keyholder = LabKeyholder::bind(&dir)?;
+            (host, sockets, dir, keyholder)
         }
     };
     let attester = attester(&dir, emulation)?;
     broker::telemetry::init(host.log)?;
     broker::events::process_hardened(hardened);
-    run(host, sockets, attester).await
+    run(host, sockets, attester, keyholder).await
 }
 
 async fn run(
     host: HostConfig,
     sockets: Sockets,
     attester: EmulatedAttester,
+    keyholder: Option<LabKeyholder>,
 ) -> Result<(), ServeError> {
     let signer = attester.host_data().map_err(RunError::from)?;
     let (manifest, ..) = open_manifest(&host.manifest, &signer, EnclaveKind::Emulated)?;
+    let issuer = manifest.issuer().as_str();
+    // It answers before the service asks, and until it ends.
+    let keyholder = keyholder
+        .map(|keyholder| keyholder.serve(issuer))
+        .transpose()?;
     let measurement = hex::encode(attester.measurement());
     let mut signals = StopSignals::listen().map_err(ServeError::Signals)?;
     let (stop, stopping) = shutdown();
@@ -141,6 +162,9 @@ async fn run(
     let ready = move || print_ready(&manifest, measurement);
     let ran = Box::pin(broker::run(config, Arc::new(attester), stopping, ready)).await;
     asked.abort();
+    if let Some(keyholder) = keyholder {
+        keyholder.stop().await;
+    }
     Ok(ran?)
 }
 
@@ -168,6 +192,8 @@ fn attester(dir: &Path, emulation: Emulation) -> Result<EmulatedAttester, ServeE
         chip,
         image,
         signer,
+        guest_svn,
+        platform: _,
     } = emulation;
     let beside = |name, remedy| {
         let path = dir.join(name);
@@ -177,12 +203,14 @@ fn attester(dir: &Path, emulation: Emulation) -> Result<EmulatedAttester, ServeE
             Err(ServeError::Missing { path, remedy })
         }
     };
+    let tdx = dir.join(lab::TDX);
     let chip = match chip {
-        Some(path) => path,
-        None => beside(
+        Some(path) => Some(path),
+        None if tdx.exists() => None,
+        None => Some(beside(
             lab::CHIP,
             "name the chip's secret, a file of 32 random bytes and mode 0600, with --chip",
-        )?,
+        )?),
     };
     let signer = match signer {
         Some(Signer::Digest(digest)) => digest,
@@ -193,11 +221,17 @@ fn attester(dir: &Path, emulation: Emulation) -> Result<EmulatedAttester, ServeE
         )?)?,
     };
     let image = image.as_deref().unwrap_or(names::IMAGE);
-    Ok(EmulatedAttester::launch(
-        lab::read_chip(&chip)?,
-        image,
-        signer,
-    )?)
+    match (chip, guest_svn) {
+        (Some(chip), svn) => {
+            let launched = EmulatedAttester::launch(lab::read_chip(&chip)?, image, signer)?;
+            Ok(launched.with_guest_svn(svn.unwrap_or(0)))
+        }
+        (None, None) => {
+            let platform = lab::read_tdx(&tdx)?;
+            Ok(EmulatedAttester::launch_tdx(platform, image, signer))
+        }
+        (None, Some(_)) => Err(ServeError::NoGuestSvn),
+    }
 }
 
 #[cfg(test)]
@@ -229,6 +263,7 @@ mod tests {
             chip: None,
             image: Some("other".to_owned()),
             signer: Some(Signer::Digest([9; 32])),
+            ..Emulation::default()
         };
         let attester = attester(files.dir(), chosen).unwrap();
         assert_eq!(attester.host_data().unwrap(), [9; 32]);

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use attestation::manifest::EnclaveKind;
-use attestation::{Attester as _, AttesterError};
+use attestation::{Attester as _, AttesterError, Platform};
 use base64ct::{Base64, Encoding as _};
 use broker::listener::{Shutdown, shutdown};
 use broker::run::open_manifest;
@@ -19,6 +19,7 @@ use tokenkeep::{AttestedChannel, ConnectError};
 use tokio::sync::oneshot;
 use tokio::task::{JoinError, JoinHandle};
 
+use crate::lab::keyholder::{self, Answering};
 use crate::lab::{self, Lab, LabError, LabFiles, write_public};
 use crate::names;
 use crate::provider::{self, ProviderProcessError};
@@ -35,6 +36,7 @@ pub struct Stack {
     service: JoinHandle<Result<(), RunError>>,
     stop: Shutdown,
     urls: Urls,
+    keyholder: Option<Answering>,
 }
 
 /// Where the service is reached.
@@ -104,7 +106,19 @@ impl Stack {
     /// # Errors
     /// [`StackError`].
     pub async fn start(dir: &Path, logs: Logs) -> Result<Self, StackError> {
-        let parts = Lab::open(dir)?.into_parts();
+        Box::pin(Self::start_on(dir, None, logs)).await
+    }
+
+    /// The same with a guest of `platform`, if it is named.
+    ///
+    /// # Errors
+    /// [`StackError`].
+    pub async fn start_on(
+        dir: &Path,
+        platform: Option<Platform>,
+        logs: Logs,
+    ) -> Result<Self, StackError> {
+        let parts = Lab::open_on(dir, platform)?.into_parts();
         let files = parts.files;
         match logs {
             Logs::ToFile => log_to_file(&files, parts.host.log)?,
@@ -119,6 +133,11 @@ impl Stack {
             issuer: manifest.issuer().as_str().to_owned(),
             gateway: manifest.origins().gateway.as_str().to_owned(),
         };
+        // It answers before the service asks it for the share that opens the root key.
+        let keyholder = parts
+            .keyholder
+            .map(|keyholder| keyholder.serve(&urls.issuer))
+            .transpose()?;
         let (stop, stopping) = shutdown();
         let (ready, is_ready) = oneshot::channel();
         let config = Config {
@@ -133,7 +152,12 @@ impl Stack {
             move || ready.send(()).unwrap_or_default(),
         )));
         if is_ready.await.is_err() {
-            service.await.map_err(StackError::Task)??;
+            let ended = service.await;
+            // Its port is free for the next start.
+            if let Some(keyholder) = keyholder {
+                keyholder.stop().await;
+            }
+            ended.map_err(StackError::Task)??;
             return Err(StackError::Ended);
         }
         Ok(Self {
@@ -142,7 +166,16 @@ impl Stack {
             service,
             stop,
             urls,
+            keyholder,
         })
+    }
+
+    /// How many shares the lab's keyholder holds for this service.
+    ///
+    /// # Errors
+    /// [`StackError::Lab`].
+    pub fn keyholder_shares(&self) -> Result<usize, StackError> {
+        Ok(keyholder::shares(self.files.dir(), &self.urls.issuer)?)
     }
 
     /// A channel of the administrator to the verified enclave.
@@ -232,9 +265,13 @@ impl Stack {
             service,
             stop,
             urls: _,
+            keyholder,
         } = self;
         stop.begin();
         let ended = service.await.map_err(StackError::Task)?;
+        if let Some(keyholder) = keyholder {
+            keyholder.stop().await;
+        }
         provider.stop().await;
         Ok(ended?)
     }

@@ -3,6 +3,7 @@
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
+use attestation::Platform;
 use serde::Serialize;
 
 use crate::lab;
@@ -89,7 +90,12 @@ impl Ready {
 ///
 /// # Errors
 /// [`UpError`].
-pub async fn up(state: Option<&Path>, json: bool, tokenkeep: &str) -> Result<(), UpError> {
+pub async fn up(
+    state: Option<&Path>,
+    platform: Option<Platform>,
+    json: bool,
+    tokenkeep: &str,
+) -> Result<(), UpError> {
     let mut signals = StopSignals::listen().map_err(UpError::Signals)?;
     let folder = match state {
         Some(_) => None,
@@ -98,7 +104,7 @@ pub async fn up(state: Option<&Path>, json: bool, tokenkeep: &str) -> Result<(),
     let dir = folder.as_ref().map(tempfile::TempDir::path).or(state);
     let dir = dir.unwrap_or(Path::new("."));
     let mut stack = tokio::select! {
-        started = Box::pin(Stack::start(dir, Logs::ToFile)) => started?,
+        started = Box::pin(Stack::start_on(dir, platform, Logs::ToFile)) => started?,
         () = signals.asked() => return Ok(()),
     };
     let ran = tokio::select! {

@@ -11,6 +11,8 @@ use rcgen::{
 use ring::digest::{SHA256, digest};
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
+use rustls_pki_types::PrivatePkcs8KeyDer;
+use rustls_pki_types::pem::PemObject as _;
 
 const ORGANIZATION: &str = "EMULATED, Tokenkeep development, protects nothing";
 /// The model that every emulated platform is.
@@ -72,8 +74,10 @@ pub struct TdFields {
     pub signer_revoked: bool,
     /// The number of both lists.
     pub crl_number: u64,
-    /// The day of November 2026 on which TCB info and QE identity were issued.
+    /// The day of the month on which TCB info and QE identity were issued.
     pub issue_day: u8,
+    /// The year and the month in which statements and lists were issued, and with which they end.
+    pub month: (i32, u8),
     /// The body type: none makes a quote of version 4; 2, 3 and 4 one of version 5.
     pub body_type: Option<u16>,
 }
@@ -103,6 +107,7 @@ impl Default for TdFields {
             signer_revoked: false,
             crl_number: 7,
             issue_day: 1,
+            month: (2026, 11),
             body_type: None,
         }
     }
@@ -117,7 +122,8 @@ pub struct TdxEvidence {
     pub collateral: Vec<u8>,
 }
 
-/// The development root and its platform. Its keys are fresh: each is another platform under another root.
+/// The development root and its platform. Unless it is read from its keys, they are fresh: another platform under another
+/// root.
 #[derive(Debug)]
 pub struct TdxPlatform {
     root_key: KeyPair,
@@ -147,13 +153,49 @@ impl TdxPlatform {
         })
     }
 
+    /// All that makes it the same platform again: its root's certificate and its four keys, PEM.
+    #[must_use]
+    pub fn to_pem(&self) -> String {
+        let keys = [
+            &self.root_key,
+            &self.ca_key,
+            &self.pck_key,
+            &self.signer_key,
+        ];
+        let keys = keys.map(KeyPair::serialize_pem).concat();
+        format!("{}{keys}", self.root_pem)
+    }
+
+    /// The platform that [`to_pem`](Self::to_pem) wrote.
+    ///
+    /// # Errors
+    /// [`TdxError`] for anything else.
+    pub fn from_pem(text: &str) -> Result<Self, TdxError> {
+        const END: &str = "-----END CERTIFICATE-----";
+        let (root, rest) = text.split_once(END).ok_or(TdxError::Key)?;
+        let mut keys = PrivatePkcs8KeyDer::pem_slice_iter(rest.as_bytes()).map(|der| {
+            let der = der.map_err(|_| TdxError::Key)?;
+            let key = KeyPair::from_pkcs8_der_and_sign_algo(&der, &PKCS_ECDSA_P256_SHA256);
+            Ok::<_, TdxError>(key?)
+        });
+        let mut key = || keys.next().ok_or(TdxError::Key)?;
+        Ok(Self {
+            root_key: key()?,
+            root: authority("Intel SGX Root CA", 1),
+            root_pem: format!("{root}{END}\n"),
+            ca_key: key()?,
+            pck_key: key()?,
+            signer_key: key()?,
+        })
+    }
+
     /// The root, PEM.
     #[must_use]
     pub fn root_pem(&self) -> &str {
         &self.root_pem
     }
 
-    /// A quote over `fields` with its collateral. All of it is valid from 2026-11-01 to 2026-12-01.
+    /// A quote over `fields` with its collateral. All of it is valid in the month of `fields`.
     ///
     /// # Errors
     /// [`TdxError`].
@@ -223,10 +265,11 @@ fn authority(common_name: &str, serial: u64) -> CertificateParams {
 }
 
 fn list(fields: &TdFields, revoked: &[u64]) -> Result<CertificateRevocationListParams, TdxError> {
-    let day = date_time_ymd(2026, 11, 1);
+    let ((year, month), (next_year, next_month)) = (fields.month, next(fields.month));
+    let day = date_time_ymd(year, month, 1);
     Ok(CertificateRevocationListParams {
         this_update: day,
-        next_update: date_time_ymd(2026, 12, 1),
+        next_update: date_time_ymd(next_year, next_month, 1),
         crl_number: SerialNumber::from(fields.crl_number),
         issuing_distribution_point: None,
         revoked_certs: revoked
@@ -294,7 +337,34 @@ fn sgx_extension() -> CustomExtension {
     CustomExtension::from_oid_content(&[1, 2, 840, 113_741, 1, 13, 1], der(0x30, &content))
 }
 
+/// The month after one.
+fn next((year, month): (i32, u8)) -> (i32, u8) {
+    if month >= 12 {
+        (year.saturating_add(1), 1)
+    } else {
+        (year, month.saturating_add(1))
+    }
+}
+
+/// When statements were issued, and when they end.
+fn issued_and_ends(fields: &TdFields) -> [String; 2] {
+    let ((year, month), (next_year, next_month)) = (fields.month, next(fields.month));
+    [
+        format!("{year}-{month:02}-{:02}T00:00:00Z", fields.issue_day),
+        format!("{next_year}-{next_month:02}-01T00:00:00Z"),
+    ]
+}
+
+/// The year and month of a Unix time.
+#[must_use]
+pub fn month_of(unix_time_s: u64) -> (i32, u8) {
+    let at = i64::try_from(unix_time_s).unwrap_or(i64::MAX);
+    time::OffsetDateTime::from_unix_timestamp(at)
+        .map_or((2026, 11), |at| (at.year(), u8::from(at.month())))
+}
+
 fn tcb_info(fields: &TdFields) -> String {
+    let [issued, ends] = issued_and_ends(fields);
     let components = |svns: [u8; 16]| -> Vec<serde_json::Value> {
         svns.iter()
             .map(|svn| serde_json::json!({"svn": svn}))
@@ -332,7 +402,7 @@ fn tcb_info(fields: &TdFields) -> String {
         .collect();
     serde_json::json!({
         "id": "TDX", "version": 3,
-        "issueDate": format!("2026-11-{:02}T00:00:00Z", fields.issue_day), "nextUpdate": "2026-12-01T00:00:00Z",
+        "issueDate": issued, "nextUpdate": ends,
         "fmspc": hex::encode(FMSPC), "pceId": "0000", "tcbType": 0,
         "tcbEvaluationDataNumber": fields.evaluation_number,
         "tdxModule": {
@@ -346,9 +416,10 @@ fn tcb_info(fields: &TdFields) -> String {
 }
 
 fn qe_identity(fields: &TdFields) -> String {
+    let [issued, ends] = issued_and_ends(fields);
     serde_json::json!({
         "id": fields.qe_id, "version": 2,
-        "issueDate": format!("2026-11-{:02}T00:00:00Z", fields.issue_day), "nextUpdate": "2026-12-01T00:00:00Z",
+        "issueDate": issued, "nextUpdate": ends,
         "tcbEvaluationDataNumber": fields.evaluation_number,
         "miscselect": "00000000", "miscselectMask": "ffffffff",
         "attributes": "00".repeat(16), "attributesMask": "ff".repeat(16),

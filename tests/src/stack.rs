@@ -11,8 +11,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::sync::Arc;
 
+use attestation::Platform;
 use attestation::manifest::sign_manifest;
-use dev::lab::{Lab, LabFiles};
+use dev::lab::{Lab, LabFiles, keyholder};
 use dev::{lab, names, registration};
 use http::Uri;
 use proto::v1;
@@ -56,6 +57,8 @@ pub struct Blueprint {
     pub log_level: &'static str,
     /// Whether it is the service as it ships: of the release profile.
     pub release: bool,
+    /// The hardware that is emulated.
+    pub platform: Platform,
 }
 
 impl Default for Blueprint {
@@ -68,6 +71,7 @@ impl Default for Blueprint {
             expires_in_s: 300,
             log_level: "info",
             release: false,
+            platform: Platform::Snp,
         }
     }
 }
@@ -116,12 +120,13 @@ impl Stack {
             expires_in_s,
             log_level,
             release,
+            platform,
         } = blueprint;
         let program = match release {
             true => release_binary(SERVICE),
             false => binary(SERVICE),
         };
-        let (folder, files) = new_lab(manifest, host, log_level);
+        let (folder, files) = new_lab(platform, manifest, host, log_level);
         let secret = files.app_secret().expect("the app's secret");
         let secret = String::from_utf8(secret.to_vec()).expect("a secret of text");
         let config = Config {
@@ -408,6 +413,24 @@ impl Stack {
         self.service.stderr()
     }
 
+    /// How many shares the lab's own keyholder holds for this service.
+    #[must_use]
+    pub fn own_shares(&self) -> usize {
+        keyholder::shares(self.files.dir(), self.url("issuer")).expect("the lab's keyholder")
+    }
+
+    /// The one share that the lab's own keyholder holds.
+    #[must_use]
+    pub fn own_share(&self) -> PathBuf {
+        let deployments = self.files.path(lab::KEYHOLDER).join("deployments");
+        let only = |folder: PathBuf| {
+            let mut entries = fs::read_dir(folder).expect("a folder");
+            let entry = entries.next().expect("an entry");
+            entry.expect("an entry").path()
+        };
+        only(only(deployments).join("shares"))
+    }
+
     /// The service's process.
     #[must_use]
     pub const fn service(&self) -> &Process {
@@ -462,17 +485,18 @@ async fn connect(config: &tokenkeep::AttestedConfig) -> AttestedChannel {
 }
 
 /// A lab whose manifest says more than usual, signed anew.
-fn new_lab(more: &str, host: &str, log_level: &str) -> (TempDir, LabFiles) {
+fn new_lab(platform: Platform, more: &str, host: &str, log_level: &str) -> (TempDir, LabFiles) {
     let folder = tempfile::Builder::new()
         .prefix("tokenkeep-test-")
         .tempdir()
         .expect("a temporary directory");
-    let files = Lab::open(&folder.path().join("lab"))
+    let files = Lab::open_on(&folder.path().join("lab"), Some(platform))
         .expect("a lab")
         .into_parts()
         .files;
     sign(&files, |manifest| {
-        let manifest = manifest.replace("//127.0.0.1:", &format!("//{host}:"));
+        // Not the keyholder's: what calls it is no browser.
+        let manifest = manifest.replace("https://127.0.0.1:", &format!("https://{host}:"));
         format!("{manifest}\n{more}")
     });
     let host = files.path(lab::HOST);

@@ -324,7 +324,8 @@ fn a_tdx_guest_gives_quotes_and_no_keys() {
 fn a_quote_that_is_not_what_was_asked_for_is_no_evidence() {
     // Where report data stand in a quote of version 4: at the end of the body of 584 bytes behind the header of 48.
     const DATA: usize = 48 + 584 - 64;
-    let rows: [(fn(&mut Vec<u8>), &str); 4] = [
+    type Row = (fn(&mut Vec<u8>), &'static str);
+    let rows: [Row; 4] = [
         (
             |quote| quote[DATA] ^= 1,
             "a report over other data than asked for",

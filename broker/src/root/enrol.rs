@@ -10,10 +10,6 @@ use super::Ground;
 use super::ask::Target;
 use crate::boot::StartError;
 use crate::events;
-use crate::files::read_bounded;
-
-/// The longest share file in bytes.
-const MAX_SHARE_FILE_BYTES: usize = 4 * 1024;
 
 /// Why there are no new shares.
 #[derive(Debug, thiserror::Error)]
@@ -29,7 +25,7 @@ pub enum EnrolError {
     /// They can't be used.
     #[error("the root key can't be shared among the keyholders")]
     Share(#[from] EnvelopeError),
-    /// The share file, or no random bytes.
+    /// No random bytes.
     #[error(transparent)]
     Start(#[from] Box<StartError>),
 }
@@ -58,16 +54,6 @@ pub(super) fn new_id() -> Result<[u8; 16], StartError> {
 }
 
 impl Ground {
-    /// The secret of the share file, for an emulated enclave.
-    pub(super) fn share_file_secret(&self) -> Result<QuorumSecret, StartError> {
-        let path = self.share_file.as_ref().ok_or(StartError::NoKeyholders)?;
-        let file = zeroize::Zeroizing::new(read_bounded(path, MAX_SHARE_FILE_BYTES)?);
-        QuorumSecret::of_share_file(&file).map_err(|source| StartError::Envelope {
-            path: path.clone(),
-            source,
-        })
-    }
-
     /// A quorum's secret that nobody has yet, and who holds it: all keyholders make a share for it.
     ///
     /// # Errors
@@ -76,9 +62,7 @@ impl Ground {
         &self,
         state: [u8; 16],
     ) -> Result<(Custody, QuorumSecret), EnrolError> {
-        let Some(table) = &self.keyholders else {
-            return Ok((Custody::ShareFile {}, self.share_file_secret()?));
-        };
+        let table = &self.keyholders;
         let asked = table.keyholders.iter().map(|keyholder| async move {
             let target = target(keyholder);
             let share = new_id()?;

@@ -41,7 +41,6 @@ fn name(retired: &Retired) -> String {
     match retired {
         Retired::Share { name, share, .. } => format!("keyholder {name}, share {share:?}"),
         Retired::Recovery { set } => format!("recovery set {set:?}"),
-        Retired::ShareFile {} => "the share file: delete it".to_owned(),
     }
 }
 

@@ -42,15 +42,6 @@ pub(super) struct Current {
     pub(super) retired: Vec<Retired>,
 }
 
-impl Current {
-    pub(super) fn custody_kind(&self) -> &'static str {
-        match self.custody {
-            Custody::ShareFile {} => "share_file",
-            Custody::Keyholders { .. } => "keyholders",
-        }
-    }
-}
-
 /// A root that was begun and has not taken the old one's name yet.
 struct Begun {
     next: Current,
@@ -274,11 +265,6 @@ impl RootKeeper {
                 .recovery
                 .as_ref()
                 .is_some_and(|recovery| recovery.destroyed.contains(&set.0)),
-            // Nobody can confirm more of it than that it is not where it was; an emulated enclave protects nothing.
-            Retired::ShareFile {} => {
-                let file = self.ground.share_file.as_ref();
-                file.is_none_or(|path| path.try_exists().is_ok_and(|there| !there))
-            }
         }
     }
 

@@ -37,8 +37,7 @@ pub const NEXT_ENVELOPE_NAME: &str = "root.envelope.next";
 /// What the root key is opened and wrapped by.
 pub struct Ground {
     state_dir: PathBuf,
-    share_file: Option<PathBuf>,
-    keyholders: Option<Keyholders>,
+    keyholders: Keyholders,
     images: Option<Images>,
     recovery: Option<Recovery>,
     attester: Arc<dyn Attester>,
@@ -55,7 +54,7 @@ impl Ground {
     /// From the host's configuration, and from the manifest, whose two files keyholders are shown.
     ///
     /// # Errors
-    /// [`StartError::NoKeyholders`], [`StartError::ShareFileOnHardware`], [`StartError::KeyholderUrl`].
+    /// [`StartError::NoKeyholders`], [`StartError::KeyholderUrl`].
     pub fn new(
         host: &HostConfig,
         manifest: &Manifest,
@@ -63,15 +62,8 @@ impl Ground {
         attester: Arc<dyn Attester>,
         tls: Arc<ClientConfig>,
     ) -> Result<Self, StartError> {
-        let keyholders = manifest.keyholders().cloned();
-        let share_file = host.share_file.clone();
-        if share_file.is_some() && !attester.is_emulated() {
-            return Err(StartError::ShareFileOnHardware);
-        }
-        if keyholders.is_none() && share_file.is_none() {
-            return Err(StartError::NoKeyholders);
-        }
-        for keyholder in keyholders.iter().flat_map(|table| &table.keyholders) {
+        let keyholders = manifest.keyholders().ok_or(StartError::NoKeyholders)?;
+        for keyholder in &keyholders.keyholders {
             if keyholder.url.parse::<url::Url>().is_err() {
                 let name = keyholder.name.clone();
                 return Err(StartError::KeyholderUrl { name });
@@ -79,8 +71,7 @@ impl Ground {
         }
         Ok(Self {
             state_dir: host.state_dir.clone(),
-            share_file,
-            keyholders,
+            keyholders: keyholders.clone(),
             images: manifest.images().cloned(),
             recovery: manifest.recovery().cloned(),
             asker: Asker {
@@ -96,8 +87,8 @@ impl Ground {
     }
 
     /// Whether the quorum's secret is enough on any chip.
-    fn off_chip(&self) -> bool {
-        self.keyholders.as_ref().is_some_and(|table| table.off_chip)
+    const fn off_chip(&self) -> bool {
+        self.keyholders.off_chip
     }
 
     /// The public key of the recovery set, if there is one.

@@ -20,7 +20,7 @@ use super::chip::ChipKey;
 use super::enrol::{EnrolError, new_id, target};
 use super::keeper::{Current, RootKeeper};
 use super::{ENVELOPE_NAME, Ground, NEXT_ENVELOPE_NAME};
-use crate::boot::{StartError, image, make_dir};
+use crate::boot::{StartError, guest_svn, image, make_dir};
 use crate::events;
 use crate::files::{FileError, read_bounded};
 use crate::listener::ShutdownSignal;
@@ -79,7 +79,14 @@ impl Ground {
             let what = format!("it does not name the measurement {}", found.measurement);
             return Err(StartError::ImageForbidden { what });
         }
-        Ok(())
+        let floor = images.min_guest_svn;
+        match guest_svn(&*self.attester)? {
+            Some(found) if found < floor => {
+                let what = format!("its guest SVN is {found}, and at least {floor} is asked for");
+                Err(StartError::ImageForbidden { what })
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 
     async fn open_or_create(self) -> Result<RootKeeper, StartError> {
@@ -121,7 +128,7 @@ impl Ground {
             retired: Vec::new(),
         };
         self.write(ENVELOPE_NAME, &current)?;
-        events::root_created(current.custody_kind());
+        events::root_created();
         Ok(RootKeeper::new(self, current, None))
     }
 
@@ -166,7 +173,7 @@ impl Ground {
         };
         if anew || !as_wanted {
             self.write(ENVELOPE_NAME, &current)?;
-            events::root_rewrapped(current.custody_kind());
+            events::root_rewrapped();
         }
         Ok(RootKeeper::new(self, current, None))
     }
@@ -222,14 +229,12 @@ impl Ground {
         loop {
             let quorum = match self.quorum(&envelope).await {
                 Ok(quorum) => Some(quorum),
-                Err(QuorumFault::Start(error)) => return Err(*error),
                 Err(QuorumFault::Few { found, needed }) => {
                     events::keyholders_awaited(found, needed);
                     None
                 }
                 Err(QuorumFault::Envelope(source)) => return Err(failed(source)),
             };
-            let mut refused = None;
             if let Some(quorum) = quorum {
                 let secrets = Secrets {
                     local,
@@ -248,7 +253,6 @@ impl Ground {
                     // Another chip: a recovery set may still open it.
                     Err(EnvelopeError::NoRecipient) if envelope.recovery().is_some() => {
                         events::recovery_awaited();
-                        refused = Some(EnvelopeError::NoRecipient);
                     }
                     Err(source) => return Err(failed(source)),
                 }
@@ -266,24 +270,13 @@ impl Ground {
                     quorum: None,
                 });
             }
-            if let Some(source) = refused
-                && self.keyholders.is_none()
-            {
-                return Err(failed(source));
-            }
             tokio::time::sleep(pause).await;
             pause = pause.saturating_mul(2).min(PAUSES.1);
         }
     }
 
     async fn quorum(&self, envelope: &Envelope) -> Result<QuorumSecret, QuorumFault> {
-        let (quorum, holders) = match envelope.custody() {
-            Custody::ShareFile {} => {
-                events::share_file_used();
-                return Ok(self.share_file_secret()?);
-            }
-            Custody::Keyholders { quorum, holders } => (*quorum, holders),
-        };
+        let Custody { quorum, holders } = envelope.custody();
         let asked = holders.iter().enumerate().map(|(at, holder)| async move {
             let target = self.where_now(holder);
             let asked = self.asker.ask(
@@ -304,8 +297,8 @@ impl Ground {
         let released: Vec<(usize, Zeroizing<[u8; 32]>)> =
             join_all(asked).await.into_iter().flatten().collect();
         let found = released.len();
-        if found < quorum {
-            let needed = quorum;
+        let needed = *quorum;
+        if found < needed {
             return Err(QuorumFault::Few { found, needed });
         }
         gather(envelope.custody(), &envelope.state(), &released).map_err(QuorumFault::Envelope)
@@ -315,7 +308,7 @@ impl Ground {
     async fn recovery_private(&self, envelope: &Envelope) -> Option<DepositPrivateKey> {
         let public = envelope.recovery()?;
         let share = Request::recovery_share(&recovery_set(&public));
-        for keyholder in self.keyholders.iter().flat_map(|table| &table.keyholders) {
+        for keyholder in &self.keyholders.keyholders {
             let target = target(keyholder);
             let recover = Operation::Recover;
             match Box::pin(self.asker.ask(&target, recover, envelope.state(), share)).await {
@@ -339,7 +332,7 @@ impl Ground {
     }
 
     pub(super) fn target_of(&self, name: &str, url: &str, key: [u8; 32]) -> Target {
-        let mut named = self.keyholders.iter().flat_map(|table| &table.keyholders);
+        let mut named = self.keyholders.keyholders.iter();
         named.find(|named| named.key == key).map_or_else(
             || Target {
                 name: name.to_owned(),
@@ -352,18 +345,13 @@ impl Ground {
 
     /// Whether an envelope is held by those whom the manifest names, with its quorum.
     fn is_wanted(&self, custody: &Custody) -> bool {
-        match (custody, &self.keyholders) {
-            (Custody::ShareFile {}, None) => true,
-            (Custody::Keyholders { quorum, holders }, Some(table)) => {
-                let mut found: Vec<[u8; 32]> = holders.iter().map(|holder| holder.key.0).collect();
-                let mut wanted: Vec<[u8; 32]> =
-                    table.keyholders.iter().map(|named| named.key).collect();
-                found.sort_unstable();
-                wanted.sort_unstable();
-                *quorum == table.quorum && found == wanted
-            }
-            (Custody::ShareFile {}, Some(_)) | (Custody::Keyholders { .. }, None) => false,
-        }
+        let Custody { quorum, holders } = custody;
+        let table = &self.keyholders;
+        let mut found: Vec<[u8; 32]> = holders.iter().map(|holder| holder.key.0).collect();
+        let mut wanted: Vec<[u8; 32]> = table.keyholders.iter().map(|named| named.key).collect();
+        found.sort_unstable();
+        wanted.sort_unstable();
+        *quorum == table.quorum && found == wanted
     }
 
     /// Writes an envelope, whole or not at all.
@@ -394,29 +382,18 @@ impl Ground {
 enum QuorumFault {
     Few { found: usize, needed: usize },
     Envelope(EnvelopeError),
-    Start(Box<StartError>),
-}
-
-impl From<StartError> for QuorumFault {
-    fn from(error: StartError) -> Self {
-        Self::Start(Box::new(error))
-    }
 }
 
 /// What opened an envelope, to be destroyed.
 pub(super) fn shares_of(custody: &Custody) -> Vec<Retired> {
-    match custody {
-        Custody::ShareFile {} => vec![Retired::ShareFile {}],
-        Custody::Keyholders { quorum: _, holders } => holders
-            .iter()
-            .map(|holder| Retired::Share {
-                name: holder.name.clone(),
-                url: holder.url.clone(),
-                key: holder.key,
-                share: holder.share,
-            })
-            .collect(),
-    }
+    let Custody { quorum: _, holders } = custody;
+    let shares = holders.iter().map(|holder| Retired::Share {
+        name: holder.name.clone(),
+        url: holder.url.clone(),
+        key: holder.key,
+        share: holder.share,
+    });
+    shares.collect()
 }
 
 fn exists(path: &Path) -> Result<bool, FileError> {

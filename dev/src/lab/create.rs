@@ -1,11 +1,10 @@
 //! Making a lab: keys first, `host.toml` last.
 
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 
 use attestation::manifest::sign_manifest;
-use attestation::policy::pinned;
-use attestation::{P256PublicKey, Tier};
+use attestation::{P256PublicKey, Platform};
 use broker::Sockets;
 use broker::host_config::Listen;
 use jose::signing_key::to_pkcs8_pem;
@@ -16,21 +15,29 @@ use rustls_pki_types::PrivatePkcs8KeyDer;
 use rustls_pki_types::pem::PemObject as _;
 use secrecy::ExposeSecret as _;
 use testkit::pki::{ClientCertificate, client_certificate};
+use testkit::tdx::TdxPlatform;
 use tokenkeep::DpopKey;
 use tokenkeep::private_file::read_private;
 use zeroize::Zeroizing;
 
+use super::keyholder::{LabKeyholder, NAME};
 use super::write::{make_room, write_private, write_public};
 use super::{
     ADMIN_CERT, ADMIN_KEY, APP_SECRET, CHIP, CLIENT_CERT, CLIENT_KEY, DPOP_KEY, HOST, LabError,
-    LabFiles, MANIFEST, MAX_FILE_BYTES, POLICY, PROVIDER_ADDRESS, ROOT, SHARE, SIGNATURE, SIGNER,
+    LabFiles, MANIFEST, MAX_FILE_BYTES, POLICY, PROVIDER_ADDRESS, ROOT, SIGNATURE, SIGNER, TDX,
 };
-use crate::emulated::EmulatedAttester;
 use crate::names;
 use crate::ports::{self, ANY};
 
+/// What a new lab listens on.
+pub(super) struct Made {
+    pub(super) sockets: Sockets,
+    pub(super) provider: TcpListener,
+    pub(super) keyholder: LabKeyholder,
+}
+
 /// Makes a lab on free ports, which stay bound.
-pub(super) fn create(files: &LabFiles) -> Result<(Sockets, TcpListener), LabError> {
+pub(super) fn create(files: &LabFiles, platform: Platform) -> Result<Made, LabError> {
     let any = Listen {
         grpc: ANY,
         public: ANY,
@@ -40,9 +47,13 @@ pub(super) fn create(files: &LabFiles) -> Result<(Sockets, TcpListener), LabErro
     let listen = ports::addresses(&sockets)?;
     let provider = ports::bind("provider", ANY)?;
 
-    let chip = random()?;
-    write_private(&files.path(CHIP), &*chip)?;
-    write_private(&files.path(SHARE), &*random()?)?;
+    match platform {
+        Platform::Snp => write_private(&files.path(CHIP), &*random()?)?,
+        Platform::Tdx => {
+            let keys = Zeroizing::new(TdxPlatform::new()?.to_pem());
+            write_private(&files.path(TDX), keys.as_bytes())?;
+        }
+    }
     let app_secret = Zeroizing::new(hex::encode(*random()?));
     write_private(&files.path(APP_SECRET), app_secret.as_bytes())?;
 
@@ -56,20 +67,28 @@ pub(super) fn create(files: &LabFiles) -> Result<(Sockets, TcpListener), LabErro
     make_room(&files.path(DPOP_KEY))?;
     DpopKey::create_file(&files.path(DPOP_KEY))?;
 
-    let manifest = manifest_toml(&listen, &admin.spki_sha256);
+    let (keyholder, key, address) = LabKeyholder::create(files.dir())?;
+    let manifest = format!(
+        "{}{}",
+        manifest_toml(&listen, &admin.spki_sha256),
+        keyholders_toml(platform, &key, address)
+    );
     let signature = sign_manifest(manifest.as_bytes(), &signer_der, &SystemRandom::new())?;
     write_public(&files.path(MANIFEST), &manifest)?;
     write_public(&files.path(SIGNATURE), &signature)?;
 
-    let attester = EmulatedAttester::launch(*chip, names::IMAGE, signer)?;
-    let policy = pinned(attester.measurement(), &signer, &[Tier::Emulated]);
+    let attester = files.launched(names::IMAGE, signer)?;
     write_public(&files.path(ROOT), attester.root_pem())?;
-    write_public(&files.path(POLICY), &policy)?;
+    write_public(&files.path(POLICY), &attester.policy())?;
 
     let address = ports::address("provider", &provider)?;
     write_public(&files.path(PROVIDER_ADDRESS), &format!("{address}\n"))?;
     write_public(&files.path(HOST), &host_toml(&listen))?;
-    Ok((sockets, provider))
+    Ok(Made {
+        sockets,
+        provider,
+        keyholder,
+    })
 }
 
 /// The digest that a launch binds as HOST_DATA, from the signer's private key.
@@ -147,6 +166,30 @@ grant_upstream_per_s = 1000
     )
 }
 
+/// The table of the lab's own keyholder.
+fn keyholders_toml(platform: Platform, key: &[u8; 32], address: SocketAddr) -> String {
+    let key = hex::encode(key);
+    let off_chip = match platform {
+        Platform::Snp => "# The state opens on this emulated chip alone.\noff_chip = false\n",
+        // TDX has no key of the chip: the keyholder's share is all there is.
+        Platform::Tdx => "",
+    };
+    format!(
+        r#"
+# Who holds the share that opens the root key: a keyholder that tokenkeep-dev runs by itself. In production tenants or
+# third parties run them, because one that the operator runs keeps nothing from the operator.
+[keyholders]
+quorum = 1
+{off_chip}
+[[keyholders.keyholder]]
+name = "{NAME}"
+url = "http://{address}"
+key = "{key}"
+run_by = "operator"
+"#
+    )
+}
+
 fn host_toml(listen: &Listen) -> String {
     let Listen {
         grpc,
@@ -162,7 +205,6 @@ gateway = "{gateway}"
 
 [state]
 dir = "state"
-share_file = "{SHARE}"
 
 [manifest]
 file = "{MANIFEST}"

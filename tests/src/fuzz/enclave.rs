@@ -8,8 +8,7 @@ use ::enclave::gateway::{AnswerRules, address};
 use ::enclave::http_url::HttpUrl;
 use ::enclave::ids::{ClientId, GrantId, TargetName, TenantId};
 use ::enclave::keys::envelope::{
-    Custody, Envelope, NewHolder, QuorumSecret, Recipients, Secrets, TeeKey, gather, seal,
-    share_out,
+    Envelope, NewHolder, QuorumSecret, Recipients, Secrets, TeeKey, gather, seal, share_out,
 };
 use ::enclave::keys::root::Unlocked;
 use ::enclave::operation::{OperationName, PathTemplate};
@@ -114,9 +113,7 @@ fn open_envelope(input: &[u8]) -> bool {
         return false;
     };
     // What the header says is used before it is authenticated: to ask, and to gather.
-    if matches!(envelope.custody(), Custody::Keyholders { .. }) {
-        drop(gather(envelope.custody(), &envelope.state(), shares));
-    }
+    drop(gather(envelope.custody(), &envelope.state(), shares));
     let secrets = Secrets {
         local: Some(tee(tee_key)),
         quorum: Some(quorum),

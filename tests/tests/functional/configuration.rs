@@ -74,7 +74,7 @@ fn all_faults_of_a_file_are_told_at_once() {
     let host = fs::read_to_string(files.path(lab::HOST)).unwrap();
     let faulty = host
         .replace("[listen]", "[listen]\nport = 1")
-        .replace("share_file", "share")
+        .replace("[state]", "[state]\nshare = \"x\"")
         .replace("\"info\"", "\"loud\"");
     fs::write(
         files.path(lab::HOST),
@@ -99,7 +99,7 @@ fn all_faults_of_a_file_are_told_at_once() {
     sign(&files, |manifest| {
         format!(
             "unknown = 1\n{}",
-            manifest.replace("\"operator\"", "\"king\"")
+            manifest.replace("[\"operator\"", "[\"king\"")
         )
     });
     let (code, said) = check(&files, &["--json"]);

@@ -10,12 +10,13 @@
 use std::fs;
 use std::path::Path;
 
+use attestation::Platform;
 use dev::emulated::measurement;
 use dev::{lab, names};
 use tests::binary::binary;
 use tests::caller::Caller;
 use tests::cli::Shell;
-use tests::keyholders::Keyholders;
+use tests::keyholders::{Keyholders, without_keyholders};
 use tests::process::Process;
 use tests::stack::{Blueprint, Stack, sign};
 use tests::wait::wait_for;
@@ -26,18 +27,36 @@ fn raise(stack: &Stack, to: u64, more: &str) {
     sign(stack.files(), |manifest| {
         let (_, rest) = manifest.split_once("sequence = ").unwrap();
         let (_, rest) = rest.split_once('\n').unwrap();
+        // Others take the place of the lab's own.
+        let rest = if more.contains("[keyholders]") {
+            without_keyholders(rest)
+        } else {
+            rest.to_owned()
+        };
         format!("sequence = {to}\n{rest}{more}")
     });
 }
 
 async fn held(count: usize, quorum: usize) -> (Stack, Keyholders) {
-    let mut stack = Stack::with_grant(Blueprint::default()).await;
+    held_on(Platform::Snp, count, quorum).await
+}
+
+async fn held_on(platform: Platform, count: usize, quorum: usize) -> (Stack, Keyholders) {
+    let blueprint = Blueprint {
+        platform,
+        ..Blueprint::default()
+    };
+    let mut stack = Stack::with_grant(blueprint).await;
     let keyholders = Keyholders::start(count, stack.files(), stack.url("issuer")).await;
     stack.kill().await;
     raise(&stack, 2, &keyholders.manifest(quorum));
     stack.restart().await;
-    // From now on the share file opens nothing.
-    fs::remove_file(stack.files().path(lab::SHARE)).unwrap();
+    // The lab's own keyholder has nothing any more, and is gone from now on.
+    wait_for("its share is destroyed", async || {
+        (stack.own_shares() == 0).then_some(())
+    })
+    .await;
+    fs::remove_dir_all(stack.files().path(lab::KEYHOLDER)).unwrap();
     (stack, keyholders)
 }
 
@@ -102,8 +121,20 @@ async fn a_quorum_of_keyholders_opens_the_state_and_less_is_waited_for() {
 
 /// Starts another image on the same lab: whether it comes up, or what it says instead.
 async fn image(stack: &Stack, image: &str, run: &str, refusal: &str) -> bool {
+    image_at(stack, image, "0", run, refusal).await
+}
+
+async fn image_at(stack: &Stack, image: &str, svn: &str, run: &str, refusal: &str) -> bool {
     let lab = stack.files().dir().to_str().unwrap();
-    let arguments = ["serve", "--state", lab, "--image", image];
+    let arguments = [
+        "serve",
+        "--state",
+        lab,
+        "--image",
+        image,
+        "--guest-svn",
+        svn,
+    ];
     let mut service = Process::start(&binary("tokenkeep-dev"), &arguments, stack.logs(), run);
     let up = if refusal.is_empty() {
         service.ready().await.is_ok()
@@ -150,15 +181,33 @@ async fn an_image_opens_the_old_state_only_if_the_manifest_and_the_keyholders_al
     assert!(!image(&stack, names::IMAGE, "back", &named).await);
     manifest(3, &images(&[&one, &two]));
     assert!(!image(&stack, names::IMAGE, "older", "MANIFEST_LOWER").await);
+    // The manifest's floor: the same image is refused below it, and opens at it.
+    let floor = format!("{}min_guest_svn = 2\n", images(&[&one, &two]));
+    manifest(6, &floor);
+    let below = "its guest SVN is 1, and at least 2 is asked for";
+    assert!(!image_at(&stack, "two", "1", "below-the-floor", below).await);
+    assert!(image_at(&stack, "two", "2", "at-the-floor", "").await);
+    // Going back below it takes a manifest of its signer, not an old one.
+    manifest(5, &images(&[&one, &two]));
+    assert!(!image(&stack, "two", "floor-undone", "MANIFEST_LOWER").await);
     // Nothing was lost on the way.
-    manifest(6, &images(&[&one, &two]));
+    manifest(7, &images(&[&one, &two]));
     stack.restart().await;
     works(&stack).await;
 }
 
 #[tokio::test]
 async fn when_keyholders_are_lost_two_of_three_recovery_shares_open_the_state() {
-    let (mut stack, lost) = held(1, 1).await;
+    recovered(Platform::Snp).await;
+}
+
+#[tokio::test]
+async fn a_tdx_state_opens_with_recovery_shares_too() {
+    recovered(Platform::Tdx).await;
+}
+
+async fn recovered(platform: Platform) {
+    let (mut stack, lost) = held_on(platform, 1, 1).await;
     stack.kill().await;
     let shell = Shell::new(&stack.logs().join("shell.txt"), &[]);
     let folder = tempfile::tempdir().unwrap();
@@ -270,12 +319,11 @@ async fn erasure(shell: &Shell) -> (String, Vec<String>) {
 
 #[tokio::test]
 async fn an_erased_tenant_opens_nowhere_once_all_keyholders_have_confirmed() {
-    // No share file ever opened this state: nobody could confirm that all copies of one are destroyed.
     let mut stack = Stack::start(Blueprint::default()).await;
     let mut keyholders = Keyholders::start(3, stack.files(), stack.url("issuer")).await;
     stack.kill().await;
     raise(&stack, 2, &keyholders.manifest(2));
-    fs::remove_file(stack.files().path(lab::SHARE)).unwrap();
+    fs::remove_dir_all(stack.files().path(lab::KEYHOLDER)).unwrap();
     stack.begin_anew().await;
     let shell = crate::keys::admin(&stack);
     works(&stack).await;

@@ -27,3 +27,4 @@ mod rollback;
 mod single_flight;
 mod soak_report;
 mod stop;
+mod tdx;

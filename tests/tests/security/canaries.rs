@@ -304,8 +304,10 @@ fn watched(stack: &Stack, marker: Canary) -> Vec<Watched> {
         let line = pem.lines().find(|line| !line.starts_with("-----")).unwrap();
         all.push(of(name, line));
     }
-    for name in [lab::CHIP, lab::SHARE] {
-        let canary = Canary::of_bytes(&fs::read(files.path(name)).unwrap());
+    let seed = files.path(lab::KEYHOLDER).join("seed");
+    for path in [files.path(lab::CHIP), seed, stack.own_share()] {
+        let canary = Canary::of_bytes(&fs::read(&path).unwrap());
+        let name = path.strip_prefix(files.dir()).unwrap();
         let own = Some(PathBuf::from("lab").join(name));
         all.push(Watched { canary, own });
     }

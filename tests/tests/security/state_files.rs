@@ -65,7 +65,7 @@ async fn each_damage_to_the_state_is_named_and_nothing_is_touched() {
     let at = |offset: u64, what: &str| format!("the store is corrupt at byte {offset}: {what}");
     let e = envelope.display();
     let unopened =
-        format!("{e}: no recipient of the envelope opens with this TEE's key and this share");
+        format!("{e}: no recipient of the envelope opens with this TEE's key and these shares");
     let unread = format!("{e}: the envelope can't be read: it is damaged or of another format");
     let manifest = "the manifest is not accepted: the manifest's signature is not valid";
     let file = |name: &str| stack.files().path(name);
@@ -127,7 +127,14 @@ async fn each_damage_to_the_state_is_named_and_nothing_is_touched() {
             unread.clone(),
         ),
         ("an empty envelope", envelope.clone(), cut(0), unread),
-        ("another share", file(lab::SHARE), flip(0), unopened.clone()),
+        (
+            "another share",
+            stack.own_share(),
+            flip(0),
+            format!(
+                "{e}: the share of the keyholder tokenkeep-dev is not the one that the envelope was made with"
+            ),
+        ),
         ("another chip", file(lab::CHIP), flip(0), unopened),
         (
             "another manifest than was signed",
@@ -262,7 +269,7 @@ async fn a_manifest_with_faults_is_refused_with_all_of_them() {
     sign(stack.files(), |manifest| {
         format!(
             "unknown = 1\n{}",
-            manifest.replace("\"operator\"", "\"king\"")
+            manifest.replace("[\"operator\"", "[\"king\"")
         )
     });
     let (status, text) = stack.try_restart().await.unwrap_err();

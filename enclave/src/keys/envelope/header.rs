@@ -46,17 +46,12 @@ impl<const N: usize> fmt::Debug for Hex<N> {
 
 /// Who holds the quorum's secret.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
-pub enum Custody {
-    /// A file of the host: for development, and refused on hardware.
-    ShareFile {},
-    /// Keyholders.
-    Keyholders {
-        /// How many of them are needed.
-        quorum: usize,
-        /// All of them.
-        holders: Vec<Holder>,
-    },
+#[serde(deny_unknown_fields)]
+pub struct Custody {
+    /// How many of the keyholders are needed.
+    pub quorum: usize,
+    /// All of them.
+    pub holders: Vec<Holder>,
 }
 
 /// One keyholder of an envelope.
@@ -98,8 +93,6 @@ pub enum Retired {
         /// The id of the set.
         set: Hex<8>,
     },
-    /// A share file, which nobody can confirm to be destroyed.
-    ShareFile {},
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -167,18 +160,12 @@ impl Header {
                 return Err(EnvelopeError::Unreadable);
             }
         }
-        let holders = match custody {
-            Custody::ShareFile {} => 0,
-            Custody::Keyholders { quorum, holders } => {
-                if *quorum == 0 || *quorum > holders.len() {
-                    return Err(EnvelopeError::Unreadable);
-                }
-                holders.len()
-            }
-        };
-        if recipients.len() > MAX_RECIPIENTS
+        let Custody { quorum, holders } = custody;
+        if *quorum == 0
+            || *quorum > holders.len()
+            || holders.len() > MAX_KEYHOLDERS
+            || recipients.len() > MAX_RECIPIENTS
             || retired.len() > MAX_RETIRED
-            || holders > MAX_KEYHOLDERS
         {
             return Err(EnvelopeError::Unreadable);
         }

@@ -31,12 +31,12 @@ use crate::seal::{SealError, SealingKey, derive, length_prefixed};
 use header::{File, Header, Recipient};
 
 pub use header::{Custody, Hex, Holder, Retired};
-pub use quorum::{MIN_SHARE_FILE_BYTES, NewHolder, QuorumSecret, gather, share_out};
+pub use quorum::{NewHolder, QuorumSecret, gather, share_out};
 
 /// The longest envelope file in bytes.
 pub const MAX_ENVELOPE_BYTES: usize = 64 * 1024;
 
-const FORMAT: &str = "tokenkeep/envelope/v2";
+const FORMAT: &str = "tokenkeep/envelope/v3";
 const LOCAL_LABEL: &[u8] = b"tokenkeep/envelope/local/v2";
 const OFF_CHIP_LABEL: &[u8] = b"tokenkeep/envelope/off-chip/v2";
 const STATE_LABEL: &[u8] = b"tokenkeep/envelope/state/v2";
@@ -142,14 +142,11 @@ pub enum EnvelopeError {
     NobodyCouldOpen,
     /// No recipient opened: another chip, another configuration, other shares, or a
     /// changed file.
-    #[error("no recipient of the envelope opens with this TEE's key and this share")]
+    #[error("no recipient of the envelope opens with this TEE's key and these shares")]
     NoRecipient,
     /// A recipient opened, but the rest is not what was sealed with it.
     #[error("the envelope was changed: its header is not the one that was sealed")]
     HeaderChanged,
-    /// The share file is shorter than [`MIN_SHARE_FILE_BYTES`].
-    #[error("the share must have at least 32 bytes")]
-    ShortShare,
     /// A keyholder's share does not open its piece.
     #[error("the share of the keyholder {holder} is not the one that the envelope was made with")]
     WrongShare {

@@ -9,11 +9,7 @@ use super::header::{Custody, Hex, Holder};
 use super::{EnvelopeError, FORMAT};
 use crate::seal::{SealError, SealingKey, derive, length_prefixed};
 
-/// Share files have at least this many bytes.
-pub const MIN_SHARE_FILE_BYTES: usize = 32;
-
 const PIECE_LABEL: &[u8] = b"tokenkeep/envelope/piece/v2";
-const FILE_LABEL: &[u8] = b"tokenkeep/envelope/share-file/v2";
 
 /// What a quorum of keyholders gives back.
 pub struct QuorumSecret(Zeroizing<[u8; 32]>);
@@ -33,17 +29,6 @@ impl QuorumSecret {
         let mut secret = Zeroizing::new([0; 32]);
         rng.fill(secret.as_mut()).map_err(|_| SealError::Failed)?;
         Ok(Self(secret))
-    }
-
-    /// The secret that stands in a file of the host, for development.
-    ///
-    /// # Errors
-    /// [`EnvelopeError::ShortShare`].
-    pub fn of_share_file(file: &[u8]) -> Result<Self, EnvelopeError> {
-        if file.len() < MIN_SHARE_FILE_BYTES {
-            return Err(EnvelopeError::ShortShare);
-        }
-        Ok(Self(derive(file, b"", FILE_LABEL)?))
     }
 
     pub(super) fn expose(&self) -> &[u8; 32] {
@@ -115,7 +100,7 @@ pub fn share_out(
             sealed_piece: Base64UrlUnpadded::encode_string(&sealed),
         })
     });
-    Ok(Custody::Keyholders {
+    Ok(Custody {
         quorum,
         holders: holders.collect::<Result<_, EnvelopeError>>()?,
     })
@@ -124,16 +109,14 @@ pub fn share_out(
 /// The secret, from the shares that keyholders released, each by its keyholder's place in the list.
 ///
 /// # Errors
-/// [`EnvelopeError::WrongShare`], [`EnvelopeError::TooFewShares`]; [`EnvelopeError::Unreadable`] for a custody without
-/// keyholders or with pieces that are none.
+/// [`EnvelopeError::WrongShare`], [`EnvelopeError::TooFewShares`]; [`EnvelopeError::Unreadable`] for pieces that are
+/// none.
 pub fn gather(
     custody: &Custody,
     state: &[u8; 16],
     released: &[(usize, Zeroizing<[u8; 32]>)],
 ) -> Result<QuorumSecret, EnvelopeError> {
-    let Custody::Keyholders { quorum, holders } = custody else {
-        return Err(EnvelopeError::Unreadable);
-    };
+    let Custody { quorum, holders } = custody;
     let mut pieces: Vec<Share> = Vec::new();
     for (at, secret) in released {
         let holder = holders.get(*at).ok_or(EnvelopeError::Unreadable)?;
