@@ -273,9 +273,10 @@ pub fn evidence_failed(error: &EvidenceError) {
     warn!(event = "evidence_failed", %error);
 }
 
-/// A token left.
+/// A token left. At `debug` only: its leaf says it to those whom it concerns, and a line for each token is a write for
+/// each.
 pub fn token_issued(issued: &Issued) {
-    info!(event = "token_issued", client = %issued.client, resource = %issued.resource);
+    debug!(event = "token_issued", client = %issued.client, resource = %issued.resource);
 }
 
 /// A token was refused.

@@ -19,6 +19,7 @@ pub mod key_watch;
 pub mod listener;
 pub mod log;
 pub mod offline;
+mod outlasting;
 pub mod public;
 pub mod refresher;
 pub mod root;

@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
 use crate::listener::Connection;
+use crate::outlasting::Outlasting;
 use crate::root::keeper::RootKeeper;
 use crate::status::Refusal;
 use crate::store::{EmbeddedStore, Folder, StateDir};
@@ -101,8 +102,7 @@ impl Shell {
         pending: Pending<T>,
     ) -> Result<Durable<T>, StoreError> {
         let store = Arc::clone(&self.store);
-        let committed = tokio::spawn(async move { pending.commit(&*store).await });
-        committed.await.map_err(|_stopped| StoreError::Closed)?
+        Outlasting::new(async move { pending.commit(&*store).await }).await
     }
 
     /// Waits until witnesses have seen all that is durable, if there are any.
