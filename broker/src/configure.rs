@@ -142,6 +142,8 @@ fn role(role: &ManifestRole) -> Result<Role, IdError> {
     Ok(match role {
         ManifestRole::Operator => Role::Operator,
         ManifestRole::Tenant(id) => Role::Tenant(TenantId::parse(id)?),
+        ManifestRole::TenantSecurity(id) => Role::TenantSecurity(TenantId::parse(id)?),
+        ManifestRole::TenantAuditor(id) => Role::TenantAuditor(TenantId::parse(id)?),
         ManifestRole::Vendor(id) => Role::Vendor(VendorId::parse(id)?),
     })
 }

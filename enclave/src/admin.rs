@@ -35,8 +35,13 @@ pub enum Role {
     /// Runs the service: registers tenants, vendors and providers, and may
     /// freeze anything. Sees no tenant's grants.
     Operator,
-    /// Acts for a tenant: its grants, its freezes.
+    /// Owns a tenant: its grants, its freezes, its keys.
     Tenant(TenantId),
+    /// Guards a tenant: sees what its owner sees, freezes and thaws, revokes grants, replaces its key. Gives nothing
+    /// to anybody.
+    TenantSecurity(TenantId),
+    /// Sees of a tenant what its owner sees, and changes nothing.
+    TenantAuditor(TenantId),
     /// Acts for a vendor: its clients and apps.
     Vendor(VendorId),
 }
@@ -61,8 +66,32 @@ impl Administrator {
         self.has(&Role::Operator)
     }
 
-    pub(crate) fn acts_for_tenant(&self, tenant: &TenantId) -> bool {
+    pub(crate) fn owns_tenant(&self, tenant: &TenantId) -> bool {
         self.has(&Role::Tenant(tenant.clone()))
+    }
+
+    /// Whether it may stop what touches the tenant's data.
+    pub(crate) fn guards_tenant(&self, tenant: &TenantId) -> bool {
+        self.owns_tenant(tenant) || self.has(&Role::TenantSecurity(tenant.clone()))
+    }
+
+    /// Whether it may see the tenant's data.
+    pub(crate) fn sees_tenant(&self, tenant: &TenantId) -> bool {
+        self.tenants().any(|seen| seen == tenant)
+    }
+
+    /// The tenants whose data it may see.
+    pub(crate) fn tenants(&self) -> impl Iterator<Item = &TenantId> {
+        self.roles.iter().filter_map(|role| match role {
+            Role::Tenant(id) | Role::TenantSecurity(id) | Role::TenantAuditor(id) => Some(id),
+            Role::Operator | Role::Vendor(_) => None,
+        })
+    }
+
+    /// Whether it may know a vendor's clients and apps: a vendor knows its own only, whoever consents or runs the
+    /// service knows all.
+    pub(crate) fn knows_vendor(&self, vendor: &VendorId) -> bool {
+        self.is_operator() || self.tenants().next().is_some() || self.acts_for_vendor(vendor)
     }
 
     pub(crate) fn acts_for_vendor(&self, vendor: &VendorId) -> bool {

@@ -107,8 +107,12 @@ pub struct Administrator {
 pub enum Role {
     /// Registers tenants, vendors and providers; sees no tenant's data.
     Operator,
-    /// Acts for the tenant of this id.
+    /// Owns the tenant of this id: may do all for it.
     Tenant(String),
+    /// Guards the tenant of this id: sees all of it, and stops what it likes.
+    TenantSecurity(String),
+    /// Sees all of the tenant of this id, and changes nothing.
+    TenantAuditor(String),
     /// Acts for the vendor of this id.
     Vendor(String),
 }
@@ -173,7 +177,7 @@ impl Default for Rates {
 
 /// Text that names no role.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("must be operator, tenant:ID or vendor:ID")]
+#[error("must be operator, tenant:ID, tenant-security:ID, tenant-auditor:ID or vendor:ID")]
 pub struct UnknownRole;
 
 /// Why a manifest was not opened: every fault of the signature, or every fault of the file.
@@ -334,6 +338,8 @@ impl FromStr for Role {
         match text.split_once(':') {
             None if text == "operator" => Ok(Self::Operator),
             Some(("tenant", tenant)) => id(tenant).map(Self::Tenant),
+            Some(("tenant-security", tenant)) => id(tenant).map(Self::TenantSecurity),
+            Some(("tenant-auditor", tenant)) => id(tenant).map(Self::TenantAuditor),
             Some(("vendor", vendor)) => id(vendor).map(Self::Vendor),
             None | Some(_) => Err(UnknownRole),
         }
@@ -345,6 +351,8 @@ impl fmt::Display for Role {
         match self {
             Self::Operator => f.write_str("operator"),
             Self::Tenant(id) => write!(f, "tenant:{id}"),
+            Self::TenantSecurity(id) => write!(f, "tenant-security:{id}"),
+            Self::TenantAuditor(id) => write!(f, "tenant-auditor:{id}"),
             Self::Vendor(id) => write!(f, "vendor:{id}"),
         }
     }

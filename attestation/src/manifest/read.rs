@@ -326,7 +326,10 @@ impl FromField for Role {
     fn read(value: Value, path: &str, faults: &mut Faults) -> Option<Self> {
         let text = String::read(value, path, faults)?;
         text.parse().ok().or_else(|| {
-            faults.invalid(path, "must be operator, tenant:ID or vendor:ID");
+            faults.invalid(
+                path,
+                "must be operator, tenant:ID, tenant-security:ID, tenant-auditor:ID or vendor:ID",
+            );
             None
         })
     }

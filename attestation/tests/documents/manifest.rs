@@ -23,7 +23,7 @@ gateway = "https://gateway.test"
 [[administrators]]
 name = "dev"
 spki_sha256 = "1111111111111111111111111111111111111111111111111111111111111111"
-roles = ["operator", "tenant:bank", "vendor:acme"]
+roles = ["operator", "tenant:bank", "tenant-security:bank", "tenant-auditor:bank", "vendor:acme"]
 "#;
 
 fn key() -> Vec<u8> {
@@ -76,7 +76,16 @@ fn what_a_manifest_leaves_out_has_the_safe_value() {
         .iter()
         .map(ToString::to_string)
         .collect();
-    assert_eq!(roles, ["operator", "tenant:bank", "vendor:acme"]);
+    assert_eq!(
+        roles,
+        [
+            "operator",
+            "tenant:bank",
+            "tenant-security:bank",
+            "tenant-auditor:bank",
+            "vendor:acme"
+        ]
+    );
 }
 
 /// A certificate of an authority, PEM.
@@ -278,7 +287,7 @@ fn each_fault_is_named_with_its_path() {
     let authority = authority();
     let more = |lines: &str| format!("{LOCAL}{lines}\n");
     let only_local = "an emulated enclave serves only loopback, .test and .localhost";
-    let role = "must be operator, tenant:ID or vendor:ID";
+    let role = "must be operator, tenant:ID, tenant-security:ID, tenant-auditor:ID or vendor:ID";
     let id = "must be 1 to 64 letters, digits, '-', '_' and '.'";
     let sha = "1111111111111111111111111111111111111111111111111111111111111111";
     let rows: Vec<(String, EnclaveKind, Vec<FieldFault>)> = vec![
@@ -361,7 +370,10 @@ fn each_fault_is_named_with_its_path() {
             )],
         ),
         (
-            swap("\"operator\", \"tenant:bank\", \"vendor:acme\"", ""),
+            swap(
+                "\"operator\", \"tenant:bank\", \"tenant-security:bank\", \"tenant-auditor:bank\", \"vendor:acme\"",
+                "",
+            ),
             Emulated,
             vec![invalid("administrators[0].roles", "must have an entry")],
         ),

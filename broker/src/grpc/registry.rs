@@ -131,10 +131,10 @@ impl RegistryService for Registry {
         &self,
         request: Request<v1::ListVendorsRequest>,
     ) -> Result<Response<v1::ListVendorsResponse>, Status> {
-        caller(&self.shell, &request)?;
+        let by = caller(&self.shell, &request)?;
         let message = request.get_ref();
         let page = convert::page(message.page_size, &message.page_token);
-        let page = self.shell.enclave.vendors(page).map_err(refuse)?;
+        let page = self.shell.enclave.vendors(by, page).map_err(refuse)?;
         let vendors = page.entries.into_iter().map(convert::vendor_message);
         Ok(Response::new(v1::ListVendorsResponse {
             vendors: vendors.collect(),
@@ -188,9 +188,9 @@ impl RegistryService for Registry {
         &self,
         request: Request<v1::GetClientRequest>,
     ) -> Result<Response<v1::GetClientResponse>, Status> {
-        caller(&self.shell, &request)?;
+        let by = caller(&self.shell, &request)?;
         let id = convert::client_id("id", &request.get_ref().id).map_err(refuse)?;
-        let client = self.shell.enclave.client(&id).map_err(refuse)?;
+        let client = self.shell.enclave.client(by, &id).map_err(refuse)?;
         Ok(Response::new(v1::GetClientResponse {
             client: Some(convert::client_message(client)),
         }))
@@ -200,11 +200,15 @@ impl RegistryService for Registry {
         &self,
         request: Request<v1::ListClientsRequest>,
     ) -> Result<Response<v1::ListClientsResponse>, Status> {
-        caller(&self.shell, &request)?;
+        let by = caller(&self.shell, &request)?;
         let message = request.get_ref();
         let vendor = convert::vendor_id("vendor", &message.vendor).map_err(refuse)?;
         let page = convert::page(message.page_size, &message.page_token);
-        let page = self.shell.enclave.clients(&vendor, page).map_err(refuse)?;
+        let page = self
+            .shell
+            .enclave
+            .clients(by, &vendor, page)
+            .map_err(refuse)?;
         let clients = page.entries.into_iter().map(convert::client_message);
         Ok(Response::new(v1::ListClientsResponse {
             clients: clients.collect(),
@@ -295,9 +299,9 @@ impl RegistryService for Registry {
         &self,
         request: Request<v1::GetAppRequest>,
     ) -> Result<Response<v1::GetAppResponse>, Status> {
-        caller(&self.shell, &request)?;
+        let by = caller(&self.shell, &request)?;
         let id = convert::app_id("id", &request.get_ref().id).map_err(refuse)?;
-        let app = self.shell.enclave.app(&id).map_err(refuse)?;
+        let app = self.shell.enclave.app(by, &id).map_err(refuse)?;
         Ok(Response::new(v1::GetAppResponse {
             app: Some(convert::app_message(app)),
         }))
@@ -307,11 +311,11 @@ impl RegistryService for Registry {
         &self,
         request: Request<v1::ListAppsRequest>,
     ) -> Result<Response<v1::ListAppsResponse>, Status> {
-        caller(&self.shell, &request)?;
+        let by = caller(&self.shell, &request)?;
         let message = request.get_ref();
         let vendor = convert::vendor_id("vendor", &message.vendor).map_err(refuse)?;
         let page = convert::page(message.page_size, &message.page_token);
-        let page = self.shell.enclave.apps(&vendor, page).map_err(refuse)?;
+        let page = self.shell.enclave.apps(by, &vendor, page).map_err(refuse)?;
         let apps = page.entries.into_iter().map(convert::app_message);
         Ok(Response::new(v1::ListAppsResponse {
             apps: apps.collect(),

@@ -45,7 +45,7 @@ impl Enclave {
         now: &Now,
     ) -> Result<Pending<GrantView>, AdminError> {
         let mut grant = request.grant;
-        forbid_unless(by.acts_for_tenant(&grant.tenant))?;
+        forbid_unless(by.owns_tenant(&grant.tenant))?;
         let view = self.view.read();
         self.check_grant(&view, &grant, now)?;
         let token = self.open_grant_deposit(&grant, request.sealed_refresh_token, now)?;

@@ -69,7 +69,7 @@ impl Enclave {
         tenant: &TenantId,
         now: &Now,
     ) -> Result<Pending<Erasure>, AdminError> {
-        forbid_unless(by.is_operator() || by.acts_for_tenant(tenant))?;
+        forbid_unless(by.is_operator() || by.owns_tenant(tenant))?;
         let view = self.view.read();
         let (Some(key), Some(registered)) =
             (view.tenant_keys.get(tenant), view.tenants.get(tenant))
@@ -113,7 +113,7 @@ impl Enclave {
         by: &Administrator,
         tenant: &TenantId,
     ) -> Result<Option<Erasure>, AdminError> {
-        forbid_unless(by.is_operator() || by.acts_for_tenant(tenant))?;
+        forbid_unless(by.is_operator() || by.sees_tenant(tenant))?;
         let view = self.view.read();
         let held = view.erasures.get(tenant);
         Ok(held.map(|held| (*held.value).clone()))
@@ -124,7 +124,7 @@ impl Enclave {
     /// # Errors
     /// [`AdminError`].
     pub fn tenant(&self, by: &Administrator, tenant: &TenantId) -> Result<Tenant, AdminError> {
-        forbid_unless(by.is_operator() || by.acts_for_tenant(tenant))?;
+        forbid_unless(by.is_operator() || by.sees_tenant(tenant))?;
         let view = self.view.read();
         let held = view.tenants.get(tenant);
         let held = held.ok_or(AdminError::NotFound("tenant"))?;

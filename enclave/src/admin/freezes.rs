@@ -118,7 +118,7 @@ impl Enclave {
         tenant: Option<&TenantId>,
     ) -> Result<Vec<Freeze>, AdminError> {
         match tenant {
-            Some(tenant) => forbid_unless(by.acts_for_tenant(tenant))?,
+            Some(tenant) => forbid_unless(by.sees_tenant(tenant))?,
             None => forbid_unless(by.is_operator())?,
         }
         let view = self.view.read();
@@ -148,7 +148,7 @@ fn may_freeze(
     subject: &Subject,
 ) -> Result<(), AdminError> {
     if let Some(tenant) = tenant {
-        forbid_unless(by.acts_for_tenant(tenant))?;
+        forbid_unless(by.guards_tenant(tenant))?;
         return known_tenant(view, tenant);
     }
     let vendor = match subject {

@@ -1,12 +1,12 @@
 //! The end of a grant: revoked by its owner, and deleted.
 
 use super::freezes::MAX_REASON_BYTES;
-use super::{AdminError, Administrator, GrantView};
+use super::{AdminError, Administrator, GrantView, forbid_unless};
 use crate::Enclave;
 use crate::audit::Event;
 use crate::custody::{self, Head};
 use crate::freeze::Touched;
-use crate::ids::GrantId;
+use crate::ids::{GrantId, TenantId};
 use crate::pending::Pending;
 use crate::record::{Place, Table};
 use crate::registry::Grant;
@@ -40,7 +40,7 @@ impl Enclave {
             });
         }
         let view = self.view.read();
-        let grant = own_grant(&view, by, id)?;
+        let grant = own_grant(&view, by, id, Administrator::guards_tenant)?;
         let mut answer = self.view_of(&view, grant);
         if answer.revoked {
             let nothing = Batch::default();
@@ -115,7 +115,7 @@ impl Enclave {
         now: &Now,
     ) -> Result<Pending<()>, AdminError> {
         let view = self.view.read();
-        let grant = own_grant(&view, by, id)?;
+        let grant = own_grant(&view, by, id, Administrator::owns_tenant)?;
         let of = |table, generation| Write {
             key: self
                 .cabinet
@@ -161,16 +161,21 @@ impl Enclave {
     }
 }
 
+/// A grant that an administrator may change. To whom may not see it, it is as if it weren't there.
 fn own_grant<'v>(
     view: &'v View,
     by: &Administrator,
     id: &GrantId,
+    may: impl Fn(&Administrator, &TenantId) -> bool,
 ) -> Result<&'v Grant, AdminError> {
-    view.grants
+    let grant = view
+        .grants
         .get(id)
         .map(|held: &Held<Grant>| &*held.value)
-        .filter(|grant| by.acts_for_tenant(&grant.tenant))
-        .ok_or(AdminError::NotFound("grant"))
+        .filter(|grant| by.sees_tenant(&grant.tenant))
+        .ok_or(AdminError::NotFound("grant"))?;
+    forbid_unless(may(by, &grant.tenant))?;
+    Ok(grant)
 }
 
 fn custody_place(grant: &Grant) -> Place {

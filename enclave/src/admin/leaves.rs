@@ -7,7 +7,7 @@ use std::sync::Arc;
 use base64ct::{Base64UrlUnpadded, Encoding};
 use serde::Deserialize;
 
-use super::{AdminError, Administrator, Role};
+use super::{AdminError, Administrator};
 use crate::Enclave;
 use crate::audit::{SEAL_LABEL, VERSION, private_place, tag};
 use crate::ids::TenantId;
@@ -56,20 +56,17 @@ impl Enclave {
         tenant: Option<&TenantId>,
     ) -> Result<LeafReader, AdminError> {
         let view = self.view.read();
-        let own = by.roles.iter().filter_map(|role| match role {
-            Role::Tenant(own) => Some(own),
-            Role::Operator | Role::Vendor(_) => None,
-        });
         let mut reader = LeafReader {
             tenants: HashMap::new(),
             system: by.is_operator() && tenant.is_none(),
             only_own: tenant.is_some(),
         };
         if let Some(tenant) = tenant
-            && !by.acts_for_tenant(tenant)
+            && !by.sees_tenant(tenant)
         {
             return Err(AdminError::Forbidden);
         }
+        let own = by.tenants();
         for own in own.filter(|own| tenant.is_none_or(|tenant| tenant == *own)) {
             if let Ok(key) = view.realm_key(own) {
                 reader.tenants.insert(tag(own, &key), (own.clone(), key));
@@ -110,6 +107,7 @@ impl Enclave {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Role;
     use super::*;
     use crate::registry::Rotation;
     use crate::store::Log;

@@ -109,7 +109,7 @@ impl Enclave {
         let view = self.view.read();
         view.grants
             .get(id)
-            .filter(|held| by.acts_for_tenant(&held.value.tenant))
+            .filter(|held| by.sees_tenant(&held.value.tenant))
             .map(|held| self.view_of(&view, &held.value))
             .ok_or(AdminError::NotFound("grant"))
     }
@@ -124,7 +124,7 @@ impl Enclave {
         tenant: &TenantId,
         page: PageRequest<'_>,
     ) -> Result<Page<GrantView>, AdminError> {
-        forbid_unless(by.acts_for_tenant(tenant))?;
+        forbid_unless(by.sees_tenant(tenant))?;
         let view = self.view.read();
         let page = paged(&view.grants, page, |grant| grant.tenant == *tenant)?;
         Ok(Page {
@@ -148,24 +148,30 @@ impl Enclave {
     ) -> Result<Page<Tenant>, AdminError> {
         let view = self.view.read();
         paged(&view.tenants, page, |tenant| {
-            by.is_operator() || by.acts_for_tenant(&tenant.id)
+            by.is_operator() || by.sees_tenant(&tenant.id)
         })
     }
 
-    /// The vendors: whoever administers may know them.
+    /// The vendors that an administrator may know: a vendor knows itself only.
     ///
     /// # Errors
     /// [`AdminError`].
-    pub fn vendors(&self, page: PageRequest<'_>) -> Result<Page<Vendor>, AdminError> {
-        paged(&self.view.read().vendors, page, |_| true)
+    pub fn vendors(
+        &self,
+        by: &Administrator,
+        page: PageRequest<'_>,
+    ) -> Result<Page<Vendor>, AdminError> {
+        let known = |vendor: &Vendor| by.knows_vendor(&vendor.id);
+        paged(&self.view.read().vendors, page, known)
     }
 
-    /// One client: whoever administers may know it.
+    /// One client.
     ///
     /// # Errors
-    /// [`AdminError::NotFound`].
-    pub fn client(&self, id: &ClientId) -> Result<Client, AdminError> {
+    /// [`AdminError::NotFound`] if there is none, or it is another vendor's.
+    pub fn client(&self, by: &Administrator, id: &ClientId) -> Result<Client, AdminError> {
         one(&self.view.read().clients, id, "client")
+            .and_then(|client| known(client, "client", |client| by.knows_vendor(&client.vendor)))
     }
 
     /// The clients of a vendor.
@@ -174,9 +180,11 @@ impl Enclave {
     /// [`AdminError`].
     pub fn clients(
         &self,
+        by: &Administrator,
         vendor: &VendorId,
         page: PageRequest<'_>,
     ) -> Result<Page<Client>, AdminError> {
+        forbid_unless(by.knows_vendor(vendor))?;
         paged(&self.view.read().clients, page, |c| c.vendor == *vendor)
     }
 
@@ -199,16 +207,23 @@ impl Enclave {
     /// One app, without its secret.
     ///
     /// # Errors
-    /// [`AdminError::NotFound`].
-    pub fn app(&self, id: &AppId) -> Result<App, AdminError> {
+    /// [`AdminError::NotFound`] if there is none, or it is another vendor's.
+    pub fn app(&self, by: &Administrator, id: &AppId) -> Result<App, AdminError> {
         one(&self.view.read().apps, id, "app")
+            .and_then(|app| known(app, "app", |app| by.knows_vendor(&app.vendor)))
     }
 
     /// The apps of a vendor, without their secrets.
     ///
     /// # Errors
     /// [`AdminError`].
-    pub fn apps(&self, vendor: &VendorId, page: PageRequest<'_>) -> Result<Page<App>, AdminError> {
+    pub fn apps(
+        &self,
+        by: &Administrator,
+        vendor: &VendorId,
+        page: PageRequest<'_>,
+    ) -> Result<Page<App>, AdminError> {
+        forbid_unless(by.knows_vendor(vendor))?;
         paged(&self.view.read().apps, page, |app| app.vendor == *vendor)
     }
 }
@@ -220,6 +235,13 @@ fn one<K: Ord, T: Clone>(
 ) -> Result<T, AdminError> {
     map.get(id)
         .map(|held| (*held.value).clone())
+        .ok_or(AdminError::NotFound(what))
+}
+
+/// What is not the caller's to know is as if it weren't there.
+fn known<T>(found: T, what: &'static str, may_know: impl Fn(&T) -> bool) -> Result<T, AdminError> {
+    Some(found)
+        .filter(may_know)
         .ok_or(AdminError::NotFound(what))
 }
 

@@ -177,7 +177,7 @@ impl Enclave {
         let Some(tenant) = tenant else {
             return Ok(self.keys().states());
         };
-        forbid_unless(by.is_operator() || by.acts_for_tenant(tenant))?;
+        forbid_unless(by.is_operator() || by.sees_tenant(tenant))?;
         let view = self.view.read();
         let held = view.tenant_keys.get(tenant);
         let held = held.ok_or(AdminError::NotFound("tenant"))?;
@@ -195,7 +195,7 @@ impl Enclave {
         tenant: &TenantId,
         now: &Now,
     ) -> Result<Pending<Vec<KeyState>>, AdminError> {
-        forbid_unless(by.is_operator() || by.acts_for_tenant(tenant))?;
+        forbid_unless(by.is_operator() || by.guards_tenant(tenant))?;
         let under = self.wrap_key();
         let view = self.view.read();
         let held = view.tenant_keys.get(tenant);

@@ -42,6 +42,8 @@ fn each_role_reaches_its_own_and_nothing_else() {
     let other_tenant = administrator(&[Role::Tenant(id("other"))]);
     let vendor = administrator(&[Role::Vendor(id("crm-sync"))]);
     let other_vendor = administrator(&[Role::Vendor(id("other"))]);
+    let security = administrator(&[Role::TenantSecurity(id("acme"))]);
+    let auditor = administrator(&[Role::TenantAuditor(id("acme"))]);
     let new_tenant = || Tenant {
         id: id("new"),
         display_name: String::new(),
@@ -72,83 +74,167 @@ fn each_role_reaches_its_own_and_nothing_else() {
     type Row<'a> = (
         &'a str,
         Box<dyn Fn(&Administrator) -> Result<(), AdminError> + 'a>,
-        [Result<(), AdminError>; 5],
+        [Result<(), AdminError>; 7],
     );
     let no = || Err(AdminError::Forbidden);
     let absent = || Err(AdminError::NotFound("grant"));
-    // In the order: operator, tenant, other tenant, vendor, other vendor.
+    // In the order: operator, tenant, other tenant, vendor, other vendor, tenant's security, tenant's auditor.
     let rows: Vec<Row<'_>> = vec![
         (
             "create tenant",
             Box::new(|by| e.create_tenant(by, new_tenant(), now).map(|_| ())),
-            [Ok(()), no(), no(), no(), no()],
+            [Ok(()), no(), no(), no(), no(), no(), no()],
         ),
         (
             "create vendor",
             Box::new(|by| e.create_vendor(by, new_vendor(), now).map(|_| ())),
-            [Ok(()), no(), no(), no(), no()],
+            [Ok(()), no(), no(), no(), no(), no(), no()],
         ),
         (
             "create provider",
             Box::new(|by| e.create_provider(by, new_provider.clone(), now).map(|_| ())),
-            [Ok(()), no(), no(), no(), no()],
+            [Ok(()), no(), no(), no(), no(), no(), no()],
         ),
         (
             "create client",
             Box::new(|by| e.create_client(by, new_client(), now).map(|_| ())),
-            [no(), no(), no(), Ok(()), no()],
+            [no(), no(), no(), Ok(()), no(), no(), no()],
         ),
         (
             "update client",
             Box::new(|by| {
-                let client = e.client(&id("worker"))?;
+                let client = e.client(by, &id("worker"))?;
                 e.update_client(by, client, now).map(|_| ())
             }),
-            [no(), no(), no(), Ok(()), no()],
+            // To a vendor another one's client is as if it weren't there.
+            [
+                no(),
+                no(),
+                no(),
+                Ok(()),
+                Err(AdminError::NotFound("client")),
+                no(),
+                no(),
+            ],
         ),
         (
             "read grant",
             Box::new(|by| e.grant(by, &grant).map(|_| ())),
-            [absent(), Ok(()), absent(), absent(), absent()],
+            [
+                absent(),
+                Ok(()),
+                absent(),
+                absent(),
+                absent(),
+                Ok(()),
+                Ok(()),
+            ],
         ),
         (
             "list grants",
             Box::new(|by| e.grants(by, &acme, PageRequest::default()).map(|_| ())),
-            [no(), Ok(()), no(), no(), no()],
+            [no(), Ok(()), no(), no(), no(), Ok(()), Ok(())],
         ),
         (
             "deposit",
             Box::new(|by| deposit(&world, by, world.grant())),
-            [no(), Ok(()), no(), no(), no()],
+            [no(), Ok(()), no(), no(), no(), no(), no()],
         ),
         (
             "freeze client everywhere",
             Box::new(|by| freeze(by, Subject::Client(id("worker")), None)),
-            [Ok(()), no(), no(), Ok(()), no()],
+            [Ok(()), no(), no(), Ok(()), no(), no(), no()],
         ),
         (
             "freeze grant everywhere",
             Box::new(|by| freeze(by, Subject::Grant(id("contacts")), None)),
-            [Ok(()), no(), no(), no(), no()],
+            [Ok(()), no(), no(), no(), no(), no(), no()],
         ),
         (
             "freeze client for acme",
             Box::new(|by| freeze(by, Subject::Client(id("worker")), Some(id("acme")))),
-            [no(), Ok(()), no(), no(), no()],
+            [no(), Ok(()), no(), no(), no(), Ok(()), no()],
         ),
         (
             "list freezes of acme",
             Box::new(|by| e.list_freezes(by, Some(&acme)).map(|_| ())),
-            [no(), Ok(()), no(), no(), no()],
+            [no(), Ok(()), no(), no(), no(), Ok(()), Ok(())],
         ),
         (
             "list freezes everywhere",
             Box::new(|by| e.list_freezes(by, None).map(|_| ())),
-            [Ok(()), no(), no(), no(), no()],
+            [Ok(()), no(), no(), no(), no(), no(), no()],
+        ),
+        (
+            "revoke grant",
+            Box::new(|by| e.revoke_grant(by, &grant, "", now).map(|_| ())),
+            [absent(), Ok(()), absent(), absent(), absent(), Ok(()), no()],
+        ),
+        (
+            "delete grant",
+            Box::new(|by| e.delete_grant(by, &grant, now).map(|_| ())),
+            [absent(), Ok(()), absent(), absent(), absent(), no(), no()],
+        ),
+        (
+            "see tenant",
+            Box::new(|by| e.tenant(by, &acme).map(|_| ())),
+            [Ok(()), Ok(()), no(), no(), no(), Ok(()), Ok(())],
+        ),
+        (
+            "replace the tenant's key",
+            Box::new(|by| e.rotate_tenant_key(by, &acme, now).map(|_| ())),
+            [Ok(()), Ok(()), no(), no(), no(), Ok(()), no()],
+        ),
+        (
+            "erase tenant",
+            Box::new(|by| e.erase_tenant(by, &acme, now).map(|_| ())),
+            [Ok(()), Ok(()), no(), no(), no(), no(), no()],
+        ),
+        (
+            "read the tenant's leaves",
+            Box::new(|by| e.leaf_reader(by, Some(&acme)).map(|_| ())),
+            [no(), Ok(()), no(), no(), no(), Ok(()), Ok(())],
+        ),
+        (
+            "list the vendor's clients",
+            Box::new(|by| {
+                e.clients(by, &id("crm-sync"), PageRequest::default())
+                    .map(|_| ())
+            }),
+            [Ok(()), Ok(()), Ok(()), Ok(()), no(), Ok(()), Ok(())],
+        ),
+        (
+            "list the vendor's apps",
+            Box::new(|by| {
+                e.apps(by, &id("crm-sync"), PageRequest::default())
+                    .map(|_| ())
+            }),
+            [Ok(()), Ok(()), Ok(()), Ok(()), no(), Ok(()), Ok(())],
+        ),
+        (
+            "see the vendor's app",
+            Box::new(|by| e.app(by, &world.grant().app).map(|_| ())),
+            [
+                Ok(()),
+                Ok(()),
+                Ok(()),
+                Ok(()),
+                Err(AdminError::NotFound("app")),
+                Ok(()),
+                Ok(()),
+            ],
         ),
     ];
     for (what, act, expected) in rows {
-        let callers = [&operator, &tenant, &other_tenant, &vendor, &other_vendor];
+        let callers = [
+            &operator,
+            &tenant,
+            &other_tenant,
+            &vendor,
+            &other_vendor,
+            &security,
+            &auditor,
+        ];
         for (by, expected) in callers.into_iter().zip(expected) {
             assert_eq!(act(by), expected, "{what} by {:?}", by.roles);
         }
@@ -491,7 +577,7 @@ fn pages_follow_each_other_and_end() {
                 size,
                 after: &after,
             };
-            let page = world.enclave.clients(&id("crm-sync"), request).unwrap();
+            let page = world.enclave.clients(by, &id("crm-sync"), request).unwrap();
             found.extend(page.entries.into_iter().map(|client| client.id.to_string()));
             if page.next.is_empty() {
                 return found;

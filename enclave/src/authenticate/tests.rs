@@ -449,7 +449,7 @@ fn a_workload_is_recognised_by_its_spiffe_id() {
     );
 
     let registered = |change: fn(&mut Client)| {
-        let mut client = world.enclave.client(&id("worker")).unwrap();
+        let mut client = world.enclave.client(world.admin(), &id("worker")).unwrap();
         change(&mut client);
         let change = world
             .enclave
@@ -494,7 +494,7 @@ fn a_clients_keys_are_changed_without_a_gap() {
     };
     let (old, new) = (jwk(&world.assertion_key, KID), jwk(&next, "next"));
     let change = |world: &World, jwks: Vec<ClientKey>| {
-        let mut client = world.enclave.client(&id("worker")).unwrap();
+        let mut client = world.enclave.client(world.admin(), &id("worker")).unwrap();
         client.jwks = jwks;
         let change = world
             .enclave

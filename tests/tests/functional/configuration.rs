@@ -109,7 +109,7 @@ fn all_faults_of_a_file_are_told_at_once() {
         (
             1,
             &json!([
-                "manifest.toml: administrators[0].roles[0]: must be operator, tenant:ID or vendor:ID",
+                "manifest.toml: administrators[0].roles[0]: must be operator, tenant:ID, tenant-security:ID, tenant-auditor:ID or vendor:ID",
                 "manifest.toml: upstream.allow_loopback: must be false on hardware",
                 "manifest.toml: unknown: unknown field",
             ])

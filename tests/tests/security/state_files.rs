@@ -277,6 +277,6 @@ async fn a_manifest_with_faults_is_refused_with_all_of_them() {
     assert_eq!(
         text.lines().last().unwrap_or_default(),
         "tokenkeep-dev: the manifest is not accepted: the manifest has 2 fault(s): \
-         administrators[0].roles[0]: must be operator, tenant:ID or vendor:ID; unknown: unknown field"
+         administrators[0].roles[0]: must be operator, tenant:ID, tenant-security:ID, tenant-auditor:ID or vendor:ID; unknown: unknown field"
     );
 }
