@@ -395,7 +395,7 @@ fn each_fault_is_named_with_its_path() {
         (
             swap("vendor:acme", "vendor:a/b"),
             Emulated,
-            vec![invalid("administrators[0].roles[2]", role)],
+            vec![invalid("administrators[0].roles[4]", role)],
         ),
         (
             swap("roles", "role"),
