@@ -4,6 +4,7 @@ use std::io;
 use std::num::NonZero;
 use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread::{self, ScopedJoinHandle};
 
 use attestation::{Attester, AttesterError, Platform};
@@ -126,7 +127,7 @@ pub async fn boot(
     let (store, report) = EmbeddedStore::open(dir, cipher, rng.clone(), policy, Box::new(end))?;
     events::store_opened(&report);
 
-    let mut boot = Boot::new(config, keys, Box::new(rng))?;
+    let mut boot = Boot::new(config, keys, Arc::new(rng))?;
     if let Some(old) = retiring {
         boot = boot.and_retiring(old)?;
     }

@@ -178,6 +178,7 @@ impl<F: Folder> Refresher<F> {
             url,
             authorization,
             body,
+            certificate,
             deadline_ms,
         } = request;
         let Ok(url) = url.as_str().parse() else {
@@ -187,6 +188,7 @@ impl<F: Folder> Refresher<F> {
             url,
             headers: HeaderMap::new(),
             authorization,
+            certificate,
             body,
             deadline: Some(Duration::from_millis(deadline_ms)),
         };

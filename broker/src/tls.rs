@@ -1,17 +1,19 @@
 //! TLS of the three listeners and of outgoing connections: 1.3 only, on ring.
 
 use arc_swap::ArcSwap;
+use enclave::keys::ClientCertificate;
 use ring::digest::{SHA256, digest};
+use rustls::client::ResolvesClientCert;
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::{
     CryptoProvider, WebPkiSupportedAlgorithms, ring as rustls_ring, verify_tls13_signature,
 };
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
-use rustls::sign::CertifiedKey;
+use rustls::sign::{CertifiedKey, Signer, SigningKey};
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, PeerIncompatible,
-    RootCertStore, ServerConfig, SignatureScheme,
+    RootCertStore, ServerConfig, SignatureAlgorithm, SignatureScheme,
 };
 use rustls_pki_types::{CertificateDer, UnixTime};
 use std::fmt;
@@ -142,6 +144,58 @@ pub fn client(roots: RootCertStore) -> Result<Arc<ClientConfig>, TlsError> {
     // A ticket would let a provider link the tenants of one process.
     config.resumption = rustls::client::Resumption::disabled();
     Ok(Arc::new(config))
+}
+
+/// TLS towards one provider, as [`client`] made it, that shows an app's certificate [RFC 8705 §2]. For one connection.
+#[must_use]
+pub fn with_certificate(base: &ClientConfig, shown: Box<ClientCertificate>) -> Arc<ClientConfig> {
+    let mut config = base.clone();
+    config.client_auth_cert_resolver = Arc::new(Shown(Arc::new(CertifiedKey::new(
+        vec![shown.certificate().clone()],
+        Arc::new(HandshakeKey(Arc::from(shown))),
+    ))));
+    Arc::new(config)
+}
+
+/// Shows its one certificate, whomever the server says it trusts.
+#[derive(Debug)]
+struct Shown(Arc<CertifiedKey>);
+
+impl ResolvesClientCert for Shown {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.0))
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
+}
+
+/// A key that the enclave signs handshakes with.
+#[derive(Debug)]
+struct HandshakeKey(Arc<ClientCertificate>);
+
+impl SigningKey for HandshakeKey {
+    fn choose_scheme(&self, offered: &[SignatureScheme]) -> Option<Box<dyn Signer>> {
+        offered
+            .contains(&SignatureScheme::ECDSA_NISTP256_SHA256)
+            .then(|| Box::new(HandshakeKey(Arc::clone(&self.0))) as _)
+    }
+
+    fn algorithm(&self) -> SignatureAlgorithm {
+        SignatureAlgorithm::ECDSA
+    }
+}
+
+impl Signer for HandshakeKey {
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rustls::Error> {
+        let signature = self.0.sign(message);
+        signature.ok_or(rustls::Error::FailedToGetRandomBytes)
+    }
+
+    fn scheme(&self) -> SignatureScheme {
+        SignatureScheme::ECDSA_NISTP256_SHA256
+    }
 }
 
 /// SHA-256 of a certificate's `SubjectPublicKeyInfo`, DER; `None` if it is not a

@@ -251,6 +251,7 @@ impl Filler {
             .await?;
         let base_url = HttpUrl::parse("http://127.0.0.1:1/api")?;
         let provider = Provider {
+            issuer: None,
             id: ProviderId::parse(names::PROVIDER)?,
             token_endpoint: HttpUrl::parse("http://127.0.0.1:1/token")?,
             revocation_endpoint: None,
@@ -270,6 +271,7 @@ impl Filler {
             provider: ProviderId::parse(names::PROVIDER)?,
             oauth_client_id: names::OAUTH_CLIENT_ID.to_owned(),
             auth_method: AuthMethod::None,
+            key: None,
         };
         let app = NewApp {
             app,

@@ -119,7 +119,7 @@ pub async fn register(
                 quiet_ms: Some(200),
                 ..v1::ProviderProfile::default()
             }),
-            made_from: None,
+            ..v1::Provider::default()
         }),
         profile_file: None,
     };
@@ -136,6 +136,7 @@ pub async fn register(
             provider: PROVIDER.to_owned(),
             oauth_client_id: OAUTH_CLIENT_ID.to_owned(),
             auth_method: v1::ClientAuthMethod::ClientSecretBasic.into(),
+            ..v1::App::default()
         }),
         sealed_client_secret: recipient.seal_client_secret(VENDOR, APP, PROVIDER, &secret)?,
     };

@@ -1,5 +1,6 @@
 //! Administration: who may change what, and the changes themselves.
 
+mod apps;
 mod deposit;
 mod erase;
 mod freezes;
@@ -21,13 +22,13 @@ use crate::record::RecordError;
 use crate::scope::ScopeError;
 use crate::seal::SealError;
 
+pub use apps::NewApp;
 pub use deposit::DepositRequest;
 pub use erase::{Erasure, ErasurePhase};
 pub use freezes::FreezeRequest;
 pub use leaves::{LeafReader, ReadLeaf};
 pub use list::{GrantView, Page, PageRequest};
 pub use profile::{BesideProfile, ProfileFile, ProfileFileError, ProfileSource};
-pub use register::NewApp;
 
 /// What an administrator may do.
 #[derive(Clone, Debug, PartialEq, Eq)]

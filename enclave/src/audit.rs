@@ -64,6 +64,11 @@ pub(crate) enum Event<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         refused: Option<&'a str>,
     },
+    /// The provider refused an exchange for a reason that does not concern the refresh token: it stays as it was.
+    RefreshRefused {
+        grant: &'a GrantId,
+        error: &'a str,
+    },
     NeedsConsent {
         grant: &'a GrantId,
         cause: &'a str,
@@ -148,6 +153,7 @@ impl Event<'_> {
             Self::GatewayCall { .. } => "gateway_call",
             Self::GatewayCompleted { .. } => "gateway_completed",
             Self::Refreshed { .. } => "refreshed",
+            Self::RefreshRefused { .. } => "refresh_refused",
             Self::NeedsConsent { .. } => "needs_consent",
             Self::Deposited { .. } => "deposited",
             Self::GrantRevoked { .. } => "grant_revoked",
@@ -174,7 +180,8 @@ impl Event<'_> {
             Self::TokenIssued { .. }
             | Self::GatewayCall { .. }
             | Self::GatewayCompleted { .. }
-            | Self::Refreshed { .. } => Log::Issuance,
+            | Self::Refreshed { .. }
+            | Self::RefreshRefused { .. } => Log::Issuance,
             Self::NeedsConsent { .. }
             | Self::Deposited { .. }
             | Self::GrantRevoked { .. }
@@ -208,6 +215,7 @@ impl Event<'_> {
             | Self::GatewayCall { .. }
             | Self::GatewayCompleted { .. }
             | Self::Refreshed { .. }
+            | Self::RefreshRefused { .. }
             | Self::NeedsConsent { .. }
             | Self::Deposited { .. }
             | Self::ProviderTold { .. }

@@ -31,7 +31,7 @@ use crate::time::Now;
 use crate::view::{Effect, Held, HeldSealed, TenantKey, View};
 
 /// A source of random bytes that may be shared between threads.
-pub type Randomness = Box<dyn SecureRandom + Send + Sync>;
+pub type Randomness = Arc<dyn SecureRandom + Send + Sync>;
 
 /// Why the enclave did not boot.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]

@@ -1,5 +1,6 @@
 //! The keys of the enclave: the root, how it is wrapped, and what hangs from it.
 
+mod app_key;
 pub mod authority;
 mod bundled;
 pub mod envelope;
@@ -10,6 +11,8 @@ pub mod ring;
 pub mod root;
 mod turn;
 
+pub use app_key::ClientCertificate;
+pub(crate) use app_key::make as make_app_key;
 pub use bundled::Bundle;
 pub(crate) use bundled::Speaking;
 pub use turn::KeyState;

@@ -4,8 +4,9 @@
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::http_url::MAX_URL_BYTES;
 use crate::rate::Rate;
-use crate::registry::Rotation;
+use crate::registry::{AuthMethod, Rotation};
 
 /// How long nothing is presented after an exchange whose request may still be at
 /// work: the deadline of an exchange, and half as long again.
@@ -43,6 +44,9 @@ pub const MIN_IDLE_LIFETIME_S: u64 = 600;
 pub const MAX_DEAD_CODES: usize = 16;
 const MAX_CODE_BYTES: usize = 64;
 
+/// As many methods as there are.
+const MAX_AUTH_METHODS: usize = 5;
+
 /// How a provider's token endpoint behaves, and how it is treated.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -64,6 +68,11 @@ pub struct Profile {
     pub dead_codes: Vec<String>,
     /// How many exchanges may be under way at once, of all tenants.
     pub max_in_flight: Option<u32>,
+    /// How apps may authenticate; empty: by any method.
+    pub auth_methods: Vec<AuthMethod>,
+    /// The sole audience of apps' assertions [RFC 7523 §3]; `None` for the issuer, or the token endpoint if the issuer is
+    /// not known.
+    pub assertion_audience: Option<String>,
 }
 
 impl Default for Profile {
@@ -76,6 +85,8 @@ impl Default for Profile {
             requests_burst: DEFAULT_RATE.burst,
             dead_codes: Vec::new(),
             max_in_flight: None,
+            auth_methods: Vec::new(),
+            assertion_audience: None,
         }
     }
 }
@@ -129,6 +140,8 @@ impl Profile {
             requests_burst,
             dead_codes,
             max_in_flight,
+            auth_methods,
+            assertion_audience,
         } = self;
         let rate = 1..=MAX_RATE_PER_S;
         let rows = [
@@ -167,12 +180,26 @@ impl Profile {
                 "provider.profile.max_in_flight",
                 "1 to 1024",
             ),
+            (
+                auth_methods.len() <= MAX_AUTH_METHODS,
+                "provider.profile.auth_methods",
+                "each once",
+            ),
+            (
+                assertion_audience.as_deref().is_none_or(is_audience),
+                "provider.profile.assertion_audience",
+                "1 to 2048 visible ASCII characters",
+            ),
         ];
         match rows.iter().find(|(holds, _, _)| !holds) {
             Some((_, field, rule)) => Err(ProfileError { field, rule }),
             None => Ok(()),
         }
     }
+}
+
+fn is_audience(text: &str) -> bool {
+    (1..=MAX_URL_BYTES).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic())
 }
 
 fn is_code(code: &str) -> bool {
@@ -188,7 +215,7 @@ mod tests {
     fn each_bound_is_kept() {
         assert_eq!(Profile::default().check(), Ok(()));
         type Row = (&'static str, fn(&mut Profile));
-        let rows: [Row; 12] = [
+        let rows: [Row; 15] = [
             ("quiet_ms", |p| p.quiet_ms = MAX_QUIET_MS + 1),
             ("deadline_ms", |p| p.deadline_ms = 99),
             ("deadline_ms", |p| p.deadline_ms = 60_001),
@@ -201,6 +228,15 @@ mod tests {
             ("dead_codes", |p| p.dead_codes = vec!["a".into(); 17]),
             ("max_in_flight", |p| p.max_in_flight = Some(0)),
             ("max_in_flight", |p| p.max_in_flight = Some(1_025)),
+            ("auth_methods", |p| {
+                p.auth_methods = vec![AuthMethod::None; 6]
+            }),
+            ("assertion_audience", |p| {
+                p.assertion_audience = Some(String::new());
+            }),
+            ("assertion_audience", |p| {
+                p.assertion_audience = Some("a b".into());
+            }),
         ];
         for (field, change) in rows {
             let mut profile = Profile::default();

@@ -11,6 +11,8 @@
 //! that nobody who hangs up cancels it.
 
 mod answer;
+mod assertion;
+mod credential;
 mod journal;
 mod keep_alive;
 mod leave;
@@ -32,6 +34,7 @@ use crate::freeze::Subject;
 use crate::gateway::{EchoFilter, Needles};
 use crate::http_url::HttpUrl;
 use crate::ids::{GrantId, TenantId};
+use crate::keys::ClientCertificate;
 use crate::pending::{Durable, Pending};
 use crate::record::RecordError;
 use crate::registry::Provider;
@@ -58,6 +61,8 @@ pub struct UpstreamRequest {
     pub authorization: Option<CredentialHeader>,
     /// The form.
     pub body: UpstreamBody,
+    /// What is shown in the TLS handshake of this one connection, if the app authenticates by it.
+    pub certificate: Option<Box<ClientCertificate>>,
     /// How long it may take in milliseconds, from the connection to the answer's
     /// last byte.
     pub deadline_ms: u64,

@@ -69,6 +69,15 @@ impl ClientKey {
         Ok(Self { kid, key })
     }
 
+    /// A key that is known by its thumbprint.
+    #[must_use]
+    pub fn of(key: &PublicKey) -> Self {
+        Self {
+            kid: key.thumbprint().to_string(),
+            key: *key,
+        }
+    }
+
     /// The key as a JWK, with its `kid`.
     #[must_use]
     pub fn to_json(&self) -> String {
@@ -107,6 +116,9 @@ impl From<ClientKey> for String {
 pub struct Provider {
     /// Its id.
     pub id: ProviderId,
+    /// Its issuer identifier [RFC 8414 §2], if it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub issuer: Option<String>,
     /// Where refresh tokens are redeemed.
     pub token_endpoint: HttpUrl,
     /// Where it is told that a token is revoked [RFC 7009], if anywhere.
@@ -183,6 +195,9 @@ pub enum Api {
         /// What may be called there; empty: every method and path.
         #[serde(default)]
         operations: Vec<Operation>,
+        /// What the provider knows it by [RFC 8707], if its access tokens are asked for with that.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        upstream_resource: Option<String>,
     },
     /// It trusts this issuer and checks tokens itself.
     Direct {
@@ -199,6 +214,7 @@ impl Api {
             base_url,
             tenant_hosts: false,
             operations: Vec::new(),
+            upstream_resource: None,
         }
     }
 }
@@ -216,6 +232,46 @@ pub struct App {
     pub oauth_client_id: String,
     /// How it authenticates there.
     pub auth_method: AuthMethod,
+    /// Its key there, if it authenticates by one; the enclave sets it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<AppKey>,
+}
+
+/// The public side of an app's own key at its provider: what is registered there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AppKey {
+    /// The public key; its `kid` is its thumbprint [RFC 7638].
+    pub public: ClientKey,
+    /// A self-signed certificate of it: DER in base64, as `x5c` has it [RFC 7517 §4.7].
+    pub x5c: String,
+}
+
+impl AppKey {
+    /// A JWK set of the one key [RFC 7517 §5].
+    #[must_use]
+    pub fn to_jwks(&self) -> String {
+        let own = serde_json::from_str(&self.public.to_json());
+        let mut jwk: serde_json::Map<String, serde_json::Value> = own.unwrap_or_default();
+        jwk.insert("use".to_owned(), "sig".into());
+        jwk.insert("alg".to_owned(), self.public.key().alg().name().into());
+        jwk.insert("x5c".to_owned(), vec![self.x5c.as_str()].into());
+        serde_json::json!({ "keys": [jwk] }).to_string()
+    }
+
+    /// The certificate as PEM [RFC 7468 §5].
+    #[must_use]
+    pub fn to_pem(&self) -> String {
+        let mut pem = "-----BEGIN CERTIFICATE-----\n".to_owned();
+        let mut rest = self.x5c.as_str();
+        while !rest.is_empty() {
+            let (line, after) = rest.split_at_checked(64).unwrap_or((rest, ""));
+            pem.push_str(line);
+            pem.push('\n');
+            rest = after;
+        }
+        pem.push_str("-----END CERTIFICATE-----\n");
+        pem
+    }
 }
 
 /// How an app authenticates at its provider's token endpoint [RFC 6749 §2.3].
@@ -228,6 +284,10 @@ pub enum AuthMethod {
     ClientSecretBasic,
     /// The secret in the form.
     ClientSecretPost,
+    /// An assertion signed by a key of its own [RFC 7523 §2.2].
+    PrivateKeyJwt,
+    /// A TLS client certificate of a key of its own [RFC 8705 §2].
+    TlsClientAuth,
 }
 
 impl AuthMethod {
@@ -235,8 +295,17 @@ impl AuthMethod {
     #[must_use]
     pub fn takes_secret(self) -> bool {
         match self {
-            Self::None => false,
+            Self::None | Self::PrivateKeyJwt | Self::TlsClientAuth => false,
             Self::ClientSecretBasic | Self::ClientSecretPost => true,
+        }
+    }
+
+    /// Whether the method takes a key, which is made in the enclave.
+    #[must_use]
+    pub fn takes_key(self) -> bool {
+        match self {
+            Self::None | Self::ClientSecretBasic | Self::ClientSecretPost => false,
+            Self::PrivateKeyJwt | Self::TlsClientAuth => true,
         }
     }
 }

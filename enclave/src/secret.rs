@@ -47,6 +47,10 @@ secret! {
     ClientSecret
 }
 secret! {
+    /// The private key of an app at its provider, PKCS#8 in DER.
+    AppPrivateKey
+}
+secret! {
     /// The body of a request to a provider's token endpoint: holds the refresh
     /// token and may hold the app's secret.
     UpstreamBody
@@ -68,10 +72,11 @@ mod tests {
     fn debug_shows_nothing() {
         let canary = b"canary-2b9e".to_vec();
         let shown = format!(
-            "{:?} {:?} {:?} {:?} {:?} {:#?}",
+            "{:?} {:?} {:?} {:?} {:?} {:?} {:#?}",
             RefreshToken::new(canary.clone()),
             UpstreamAccessToken::new(canary.clone()),
             ClientSecret::new(canary.clone()),
+            AppPrivateKey::new(canary.clone()),
             UpstreamBody::new(canary.clone()),
             CredentialHeader::new(canary.clone()),
             RawResponse::new(canary),

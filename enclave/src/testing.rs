@@ -6,6 +6,7 @@
 )]
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use attestation::{DepositContext, DepositEnvelope};
@@ -195,7 +196,7 @@ fn boot(
     store: &MemoryStore,
     now: &Now,
 ) -> Result<Enclave, BootError> {
-    let mut boot = Boot::new(config(), keys, Box::new(SystemRandom::new())).unwrap();
+    let mut boot = Boot::new(config(), keys, Arc::new(SystemRandom::new())).unwrap();
     if let Some(old) = old {
         boot = boot.and_retiring(&old.root).unwrap();
     }
@@ -312,6 +313,7 @@ impl World {
             api,
         };
         Provider {
+            issuer: None,
             id: id::<ProviderId>("crm"),
             token_endpoint: HttpUrl::parse("http://127.0.0.1:1/token").unwrap(),
             revocation_endpoint: HttpUrl::parse("http://127.0.0.1:1/revoke").ok(),
@@ -328,6 +330,7 @@ impl World {
                     Api::Gateway {
                         base_url: HttpUrl::parse("https://my.crm.example/v1").unwrap(),
                         tenant_hosts: true,
+                        upstream_resource: None,
                         operations: vec![
                             operation("people-list", "GET", "/people", None),
                             operation("people-get", "GET", "/people/{id:integer}", None),
@@ -383,6 +386,7 @@ impl World {
             provider: id("crm"),
             oauth_client_id: "oauth-client".into(),
             auth_method: AuthMethod::ClientSecretBasic,
+            key: None,
         };
         let sealed_client_secret = self.seal("crm-sync", "crm-app", "crm", "client-secret", "s3");
         let new = NewApp {

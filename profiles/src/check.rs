@@ -6,7 +6,7 @@ use std::fmt;
 use url::Url;
 
 use crate::MAX_BYTES;
-use crate::document::{Document, Operation, Source};
+use crate::document::{AssertionAudience, Document, Operation, Source};
 use crate::template::{fill, is_label, names};
 
 /// The version of the schema.
@@ -217,6 +217,12 @@ fn client(document: &Document, faults: &mut Faults) {
         "client.authentication",
         "must name a method",
     );
+    let algorithms = &client.assertion_algorithms;
+    faults.hold(
+        algorithms.len() <= 16 && algorithms.iter().all(|name| is_algorithm(name)),
+        "client.assertion_algorithms",
+        "at most 16, each of A-Z, a-z, 0-9 and -",
+    );
     let code = |text: &str| {
         (1..=256).contains(&text.len()) && text.bytes().all(|b| (0x21..=0x7e).contains(&b))
     };
@@ -251,6 +257,11 @@ fn client(document: &Document, faults: &mut Faults) {
         "client.offline_scopes",
         "must be of visible characters",
     );
+}
+
+fn is_algorithm(text: &str) -> bool {
+    let fits = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
+    (1..=32).contains(&text.len()) && text.bytes().all(fits)
 }
 
 fn refresh(document: &Document, faults: &mut Faults) {
@@ -418,6 +429,14 @@ fn facts(document: &Document) -> BTreeMap<&'static str, Vec<&'static str>> {
             "client",
             given(&[
                 ("authentication", true),
+                (
+                    "assertion_algorithms",
+                    !client.assertion_algorithms.is_empty(),
+                ),
+                (
+                    "assertion_audience",
+                    client.assertion_audience != AssertionAudience::Issuer,
+                ),
                 ("pkce", client.pkce != no),
                 ("iss", client.iss != no),
                 ("dpop", client.dpop != no),

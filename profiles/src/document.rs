@@ -113,6 +113,12 @@ pub struct Endpoints {
 pub struct ClientRules {
     /// The methods that it accepts, the best first.
     pub authentication: Vec<Authentication>,
+    /// The algorithms that assertions may be signed by, if not all [RFC 8414].
+    #[serde(default)]
+    pub assertion_algorithms: Vec<String>,
+    /// Whom an assertion is for [RFC 7523 §3].
+    #[serde(default)]
+    pub assertion_audience: AssertionAudience,
     /// PKCE [RFC 7636].
     pub pkce: Support,
     /// `iss` in the authorization response [RFC 9207].
@@ -151,6 +157,17 @@ pub enum Authentication {
     ClientSecretPost,
     /// None: a public client.
     None,
+}
+
+/// Whom an assertion is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AssertionAudience {
+    /// The issuer, if the profile names it.
+    #[default]
+    Issuer,
+    /// The token endpoint.
+    TokenEndpoint,
 }
 
 /// Whether something is there.

@@ -218,6 +218,8 @@ pub struct OidcEndpoints {
     pub api_url: String,
     /// Gives a first refresh token without a person.
     pub consent_url: String,
+    /// Registers a client.
+    pub client_url: String,
     /// Counts what happened.
     pub ledger_url: String,
     /// The registered clients' ids.
@@ -307,6 +309,19 @@ impl OidcProvider {
             grant_id,
             refresh_token: SecretString::from(refresh_token),
         })
+    }
+
+    /// Registers a client by its metadata [RFC 7591], anew if it is there.
+    ///
+    /// # Errors
+    /// The metadata is refused, or the provider does not answer.
+    pub async fn register(&self, client: &Value) -> Result<(), NodeError> {
+        let answer = fetch::post_json(&self.endpoints.client_url, client).await?;
+        if answer.status.is_success() {
+            Ok(())
+        } else {
+            Err(NodeError::Refused(answer.status.as_u16()))
+        }
     }
 
     /// What the provider counted so far.

@@ -1,6 +1,8 @@
 //! Client certificates for mutual TLS, P-256: self-signed, known to the service by their key's digest, or X.509-SVIDs
 //! of a trust domain's authority.
 
+use std::net::IpAddr;
+
 use rcgen::{
     BasicConstraints, Certificate, CertificateParams, CertifiedIssuer, DnType,
     ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType,
@@ -85,6 +87,19 @@ impl Authority {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
         made(&params.signed_by(&key, &self.0)?, &key)
     }
+}
+
+/// A certificate of a server at an address of this machine, self-signed, with its key, both PEM.
+///
+/// # Errors
+/// [`PkiError::Mint`].
+pub fn server_certificate(address: IpAddr) -> Result<(String, SecretString), PkiError> {
+    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+    let mut params = CertificateParams::default();
+    params.subject_alt_names = vec![SanType::IpAddress(address)];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    let certificate = params.self_signed(&key)?;
+    Ok((certificate.pem(), SecretString::from(key.serialize_pem())))
 }
 
 fn client_params() -> CertificateParams {

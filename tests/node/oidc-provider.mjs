@@ -8,10 +8,13 @@
 //   access_token_ttl_s  default 60
 //   refresh_token_ttl_s default 86400
 //   rotate              default true: single use, and a reuse revokes the grant
+//   tls                 {cert, key}, PEM: the provider speaks TLS and asks for client certificates [RFC 8705]; the
+//                       test's own routes stay on plain HTTP
 // It prints one JSON line when it listens, and ends on SIGTERM or when standard input closes.
 //
 // For tests only, beside the provider's own routes:
 //   POST /_test/consent {client_id, scope, user?, resource?} -> {refresh_token, grant_id}
+//   POST /_test/client  client metadata: registers the client, anew if it is there
 //   POST /_test/revoke  {grant_id}
 //   GET  /_test/ledger  how often each thing happened
 //   GET  /api/contacts  needs a valid access token with scope contacts.read
@@ -19,6 +22,7 @@
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { createServer } from 'node:http';
+import { createServer as createTlsServer } from 'node:https';
 import { createInterface } from 'node:readline';
 
 import { exportJWK, generateKeyPair } from 'jose';
@@ -46,6 +50,13 @@ const scopes = config.scopes ?? ['contacts.read', 'contacts.write'];
 const resources = config.resources ?? {};
 const accessTokenTtl = config.access_token_ttl_s ?? 60;
 const refreshTokenTtl = config.refresh_token_ttl_s ?? 86_400;
+const withDefaults = (client) => ({
+  grant_types: ['authorization_code', 'refresh_token'],
+  response_types: ['code'],
+  redirect_uris: ['http://127.0.0.1/callback'],
+  application_type: 'native',
+  ...client,
+});
 const clients = (
   config.clients ?? [
     {
@@ -54,13 +65,7 @@ const clients = (
       token_endpoint_auth_method: 'client_secret_basic',
     },
   ]
-).map((client) => ({
-  grant_types: ['authorization_code', 'refresh_token'],
-  response_types: ['code'],
-  redirect_uris: ['http://127.0.0.1/callback'],
-  application_type: 'native',
-  ...client,
-}));
+).map(withDefaults);
 
 async function signingKey(alg) {
   const { privateKey } = await generateKeyPair(alg, { extractable: true });
@@ -68,13 +73,23 @@ async function signingKey(alg) {
 }
 
 // The issuer names the port, so the socket comes first and the provider second.
-const server = createServer();
-server.listen(0, '127.0.0.1');
-await once(server, 'listening');
-const issuer = `http://127.0.0.1:${server.address().port}`;
+async function listening(server) {
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  return server.address().port;
+}
+const plain = createServer();
+const plainOrigin = `http://127.0.0.1:${await listening(plain)}`;
+// Any client certificate passes the handshake: whose it is, the provider decides.
+const tls = config.tls === undefined
+  ? undefined
+  : createTlsServer({ ...config.tls, requestCert: true, rejectUnauthorized: false });
+const issuer = tls === undefined ? plainOrigin : `https://127.0.0.1:${await listening(tls)}`;
+const servers = tls === undefined ? [plain] : [plain, tls];
 
+const Store = store();
 const provider = new Provider(issuer, {
-  adapter: store(),
+  adapter: Store,
   clients,
   jwks: { keys: [await signingKey('ES256'), await signingKey('RS256')] },
   scopes: ['openid', 'offline_access', ...scopes],
@@ -88,12 +103,23 @@ const provider = new Provider(issuer, {
   },
   rotateRefreshToken: config.rotate ?? true,
   findAccount: async (ctx, sub) => ({ accountId: sub, claims: async () => ({ sub }) }),
-  clientAuthMethods: ['client_secret_basic', 'client_secret_post', 'private_key_jwt', 'none'],
+  clientAuthMethods: [
+    'client_secret_basic', 'client_secret_post', 'private_key_jwt', 'self_signed_tls_client_auth', 'none',
+  ],
   features: {
     devInteractions: { enabled: false },
     introspection: { enabled: true },
     revocation: { enabled: true },
     dPoP: { enabled: true },
+    mTLS: {
+      enabled: true,
+      selfSignedTlsClientAuth: true,
+      getCertificate: (ctx) => {
+        if (!ctx.socket.encrypted) return undefined;
+        const raw = ctx.socket.getPeerX509Certificate();
+        return raw?.toString();
+      },
+    },
     resourceIndicators: {
       enabled: true,
       useGrantedResource: async () => true,
@@ -189,6 +215,14 @@ async function consent(ctx) {
   ctx.body = { refresh_token: await refreshToken.save(), grant_id: grantId };
 }
 
+async function register(ctx) {
+  const client = withDefaults(await json(ctx));
+  await new Store('Client').upsert(client.client_id, client);
+  // What it says is checked by the provider when it is found.
+  await provider.Client.find(client.client_id);
+  ctx.status = 204;
+}
+
 async function revoke(ctx) {
   const { grant_id: grantId } = await json(ctx);
   await Promise.all([
@@ -220,6 +254,7 @@ async function contacts(ctx) {
 
 const routes = new Map([
   ['POST /_test/consent', consent],
+  ['POST /_test/client', register],
   ['POST /_test/revoke', revoke],
   ['GET /_test/ledger', async (ctx) => { ctx.body = ledger; }],
   ['GET /api/contacts', contacts],
@@ -231,14 +266,20 @@ provider.use(async (ctx, next) => {
   return route(ctx);
 });
 
-server.on('request', provider.callback());
+for (const server of servers) server.on('request', provider.callback());
 
 let stopping = false;
 function stop() {
   if (stopping) return;
   stopping = true;
-  server.close(() => process.exit(0));
-  server.closeAllConnections();
+  let open = servers.length;
+  for (const server of servers) {
+    server.close(() => {
+      open -= 1;
+      if (open === 0) process.exit(0);
+    });
+    server.closeAllConnections();
+  }
 }
 process.once('SIGTERM', stop);
 process.once('SIGINT', stop);
@@ -250,8 +291,9 @@ process.stdout.write(
     revocation_endpoint: `${issuer}/token/revocation`,
     introspection_endpoint: `${issuer}/token/introspection`,
     api_url: `${issuer}/api/contacts`,
-    consent_url: `${issuer}/_test/consent`,
-    ledger_url: `${issuer}/_test/ledger`,
+    consent_url: `${plainOrigin}/_test/consent`,
+    client_url: `${plainOrigin}/_test/client`,
+    ledger_url: `${plainOrigin}/_test/ledger`,
     clients: clients.map((client) => client.client_id),
     pid: process.pid,
   })}\n`,

@@ -6,6 +6,7 @@
 )]
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use attestation::{DepositContext, DepositEnvelope};
 use enclave::Enclave;
@@ -163,7 +164,7 @@ fn take_in(boot: &mut Boot, records: &BTreeMap<Key, Record>, record: &Record) {
 }
 
 async fn boot(keys: &Unlocked, store: &MemoryStore, now: &Now) -> Enclave {
-    let rng = Box::new(SystemRandom::new());
+    let rng = Arc::new(SystemRandom::new());
     let mut boot = Boot::new(config(), keys, rng).expect("a boot");
     let records = store.0.lock().clone();
     for record in records.values() {
@@ -238,6 +239,7 @@ impl Core {
             .await;
         let url = |text: &str| HttpUrl::parse(text).expect("a URL");
         let provider = Provider {
+            issuer: None,
             id: id("crm"),
             token_endpoint: url("http://127.0.0.1:1/token"),
             revocation_endpoint: None,
@@ -258,6 +260,7 @@ impl Core {
                 provider: id("crm"),
                 oauth_client_id: "oauth-client".to_owned(),
                 auth_method: AuthMethod::None,
+                key: None,
             },
             sealed_client_secret: &[],
         };

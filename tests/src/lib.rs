@@ -13,6 +13,7 @@ pub mod fuzz;
 pub mod https;
 pub mod keyholders;
 pub mod life;
+pub mod oidc;
 pub mod process;
 pub mod stack;
 pub mod targets;

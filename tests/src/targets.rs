@@ -67,6 +67,7 @@ pub async fn try_add(
             provider: id.to_owned(),
             oauth_client_id: names::OAUTH_CLIENT_ID.to_owned(),
             auth_method: v1::ClientAuthMethod::ClientSecretBasic.into(),
+            ..v1::App::default()
         }),
         sealed_client_secret: sealed.expect("a sealed secret"),
     };

@@ -1,5 +1,6 @@
 //! Between the contract's messages and the enclave's types.
 
+mod apps;
 mod by_profile;
 
 use enclave::admin::{AdminError, Erasure, ErasurePhase, GrantView, PageRequest};
@@ -12,8 +13,7 @@ use enclave::keys::envelope::Retired;
 use enclave::operation::{Operation, OperationName, PathTemplate};
 use enclave::profile::Profile;
 use enclave::registry::{
-    Api, App, AuthMethod, Client, ClientKey, Grant, Provider, Rotation, Target, TargetHost, Tenant,
-    Vendor,
+    Api, Client, ClientKey, Grant, Provider, Rotation, Target, TargetHost, Tenant, Vendor,
 };
 use enclave::scope::Scopes;
 use enclave::spiffe::SpiffeId;
@@ -21,6 +21,8 @@ use proto::v1;
 
 use crate::root::erase::waits_for;
 
+pub use apps::{app, app_message};
+use apps::{auth_method, auth_method_message};
 pub use by_profile::{beside_profile, profile_file};
 
 macro_rules! id {
@@ -210,6 +212,7 @@ pub fn provider(message: v1::Provider) -> Result<Provider, AdminError> {
     let targets = message.targets.into_iter().map(target);
     Ok(Provider {
         id: provider_id("provider.id", &message.id)?,
+        issuer: (!message.issuer.is_empty()).then_some(message.issuer),
         token_endpoint: url("provider.token_endpoint", &message.token_endpoint)?,
         revocation_endpoint: match message.revocation_endpoint.as_str() {
             "" => None,
@@ -217,7 +220,11 @@ pub fn provider(message: v1::Provider) -> Result<Provider, AdminError> {
         },
         rotation,
         targets: targets.collect::<Result<_, _>>()?,
-        profile: message.profile.map(profile).unwrap_or_default(),
+        profile: message
+            .profile
+            .map(profile)
+            .transpose()?
+            .unwrap_or_default(),
         made_from: None,
     })
 }
@@ -237,7 +244,7 @@ fn rotation(number: i32) -> Result<Option<Rotation>, AdminError> {
 }
 
 /// What is not given is as it is by default; the bounds are the enclave's to check.
-fn profile(message: v1::ProviderProfile) -> Profile {
+fn profile(message: v1::ProviderProfile) -> Result<Profile, AdminError> {
     let v1::ProviderProfile {
         quiet_ms,
         deadline_ms,
@@ -246,9 +253,12 @@ fn profile(message: v1::ProviderProfile) -> Profile {
         requests_burst,
         dead_codes,
         max_in_flight,
+        auth_methods,
+        assertion_audience,
     } = message;
     let default = Profile::default();
-    Profile {
+    let methods = auth_methods.into_iter();
+    Ok(Profile {
         quiet_ms: quiet_ms.unwrap_or(default.quiet_ms),
         deadline_ms: deadline_ms.unwrap_or(default.deadline_ms),
         idle_lifetime_s: idle_lifetime_s.or(default.idle_lifetime_s),
@@ -256,7 +266,11 @@ fn profile(message: v1::ProviderProfile) -> Profile {
         requests_burst: requests_burst.unwrap_or(default.requests_burst),
         dead_codes,
         max_in_flight,
-    }
+        auth_methods: methods
+            .map(|number| auth_method("provider.profile.auth_methods", number))
+            .collect::<Result<_, _>>()?,
+        assertion_audience: (!assertion_audience.is_empty()).then_some(assertion_audience),
+    })
 }
 
 fn profile_message(profile: Profile) -> v1::ProviderProfile {
@@ -268,7 +282,10 @@ fn profile_message(profile: Profile) -> v1::ProviderProfile {
         requests_burst,
         dead_codes,
         max_in_flight,
+        auth_methods,
+        assertion_audience,
     } = profile;
+    let methods = auth_methods.into_iter();
     v1::ProviderProfile {
         quiet_ms: Some(quiet_ms),
         deadline_ms: Some(deadline_ms),
@@ -277,6 +294,10 @@ fn profile_message(profile: Profile) -> v1::ProviderProfile {
         requests_burst: Some(requests_burst),
         dead_codes,
         max_in_flight,
+        auth_methods: methods
+            .map(|method| auth_method_message(method).into())
+            .collect(),
+        assertion_audience: assertion_audience.unwrap_or_default(),
     }
 }
 
@@ -290,6 +311,7 @@ fn target(message: v1::Target) -> Result<Target, AdminError> {
                 .into_iter()
                 .map(operation)
                 .collect::<Result<_, _>>()?,
+            upstream_resource: None,
         },
         v1::target::Api::Resource(_) if message.tenant_hosts || !message.operations.is_empty() => {
             return Err(AdminError::Field {
@@ -358,6 +380,7 @@ fn target_message(target: Target) -> v1::Target {
             base_url,
             tenant_hosts,
             operations,
+            upstream_resource: _,
         } => v1::Target {
             name,
             api: Some(v1::target::Api::GatewayBaseUrl(base_url.into())),
@@ -384,6 +407,7 @@ pub fn provider_message(provider: Provider) -> v1::Provider {
     let targets = provider.targets.into_iter().map(target_message);
     v1::Provider {
         id: provider.id.into(),
+        issuer: provider.issuer.unwrap_or_default(),
         token_endpoint: provider.token_endpoint.as_str().to_owned(),
         rotation: rotation.into(),
         targets: targets.collect(),
@@ -398,48 +422,6 @@ pub fn provider_message(provider: Provider) -> v1::Provider {
             signer_sha256: origin.signer.map(Vec::from).unwrap_or_default(),
             parameters: origin.parameters.into_iter().collect(),
         }),
-    }
-}
-
-/// Reads a message as an app.
-///
-/// # Errors
-/// [`AdminError`].
-pub fn app(message: v1::App) -> Result<App, AdminError> {
-    let auth_method = match v1::ClientAuthMethod::try_from(message.auth_method) {
-        Ok(v1::ClientAuthMethod::None) => AuthMethod::None,
-        Ok(v1::ClientAuthMethod::ClientSecretBasic) => AuthMethod::ClientSecretBasic,
-        Ok(v1::ClientAuthMethod::ClientSecretPost) => AuthMethod::ClientSecretPost,
-        Ok(v1::ClientAuthMethod::Unspecified) | Err(_) => {
-            return Err(AdminError::Field {
-                field: "app.auth_method",
-                rule: "must be NONE, CLIENT_SECRET_BASIC or CLIENT_SECRET_POST",
-            });
-        }
-    };
-    Ok(App {
-        id: app_id("app.id", &message.id)?,
-        vendor: vendor_id("app.vendor", &message.vendor)?,
-        provider: provider_id("app.provider", &message.provider)?,
-        oauth_client_id: message.oauth_client_id,
-        auth_method,
-    })
-}
-
-/// The message for an app.
-#[must_use]
-pub fn app_message(app: App) -> v1::App {
-    let auth_method = match app.auth_method {
-        AuthMethod::None => v1::ClientAuthMethod::None,
-        AuthMethod::ClientSecretBasic => v1::ClientAuthMethod::ClientSecretBasic,
-        AuthMethod::ClientSecretPost => v1::ClientAuthMethod::ClientSecretPost,
-    };
-    v1::App {
-        id: app.id.into(),
-        vendor: app.vendor.into(),
-        provider: app.provider.into(),
-        oauth_client_id: app.oauth_client_id,
-        auth_method: auth_method.into(),
     }
 }
 

@@ -140,7 +140,7 @@ impl Door {
         let opened = EmbeddedStore::open(state.path(), cipher, rng.clone(), policy, end);
         let (store, _) = opened.unwrap();
         let clock = Clock::new(0);
-        let mut boot = Boot::new(config(), &keys, Box::new(rng)).unwrap();
+        let mut boot = Boot::new(config(), &keys, Arc::new(rng)).unwrap();
         let batch = boot.create_keys(&clock.now()).unwrap().unwrap();
         let _receipt = store.commit(batch).await.unwrap();
         let shell = Arc::new(Shell {
@@ -217,6 +217,7 @@ impl Door {
             api: Api::behind_gateway(base_url),
         };
         let provider = Provider {
+            issuer: None,
             id: id("crm"),
             token_endpoint: HttpUrl::parse("http://127.0.0.1:1/token").unwrap(),
             revocation_endpoint: None,
@@ -233,6 +234,7 @@ impl Door {
             provider: id("crm"),
             oauth_client_id: "oauth-client".into(),
             auth_method: AuthMethod::None,
+            key: None,
         };
         let new = NewApp {
             app,

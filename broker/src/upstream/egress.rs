@@ -1,6 +1,7 @@
 //! Sends requests out, one connection each.
 
 use bytes::Bytes;
+use enclave::keys::ClientCertificate;
 use enclave::secret::{CredentialHeader, RawResponse, UpstreamBody};
 use http::header::{ACCEPT, AUTHORIZATION, CONNECTION, CONTENT_TYPE, HOST, HeaderName};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
@@ -75,6 +76,8 @@ pub struct TokenRequest {
     pub headers: HeaderMap,
     /// The `Authorization` header, if the app authenticates with it.
     pub authorization: Option<CredentialHeader>,
+    /// The certificate that is shown, if the app authenticates with one.
+    pub certificate: Option<Box<ClientCertificate>>,
     /// The form, `application/x-www-form-urlencoded`.
     pub body: UpstreamBody,
     /// The deadline, instead of [`EgressLimits::deadline`].
@@ -142,10 +145,17 @@ impl Egress {
             url,
             mut headers,
             authorization,
+            certificate,
             body,
             deadline,
         } = request;
         let origin = Origin::of(&url).map_err(|source| NotSent::Origin { source })?;
+        // Without TLS nobody would see it, and the request would come from nobody.
+        if certificate.is_some() && !origin.is_secure() {
+            return Err(NotSent::PlainText.into());
+        }
+        let shows = certificate.map(|shown| tls::with_certificate(&self.tls, shown));
+        let tls = shows.as_ref().unwrap_or(&self.tls);
         let form = HeaderValue::from_static("application/x-www-form-urlencoded");
         headers.insert(CONTENT_TYPE, form);
         if !headers.contains_key(ACCEPT) {
@@ -164,7 +174,7 @@ impl Egress {
         let deadline = sleep(deadline.unwrap_or(self.limits.deadline));
         tokio::pin!(deadline);
         let mut stage = tokio::select! {
-            opened = self.open(&origin, &self.tls, &mut request) => opened?,
+            opened = self.open(&origin, tls, &mut request) => opened?,
             () = &mut deadline => return Err(NotSent::Deadline.into()),
         };
         let answer = tokio::select! {

@@ -48,6 +48,7 @@ fn post(url: &str) -> TokenRequest {
         authorization: Some(CredentialHeader::new(
             format!("Basic {CANARY}").into_bytes(),
         )),
+        certificate: None,
         body: UpstreamBody::new(format!("refresh_token={CANARY}").into_bytes()),
         deadline: None,
     }

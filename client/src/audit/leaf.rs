@@ -97,7 +97,8 @@ kinds! {
         TokenIssued = "token_issued",
         GatewayCall = "gateway_call",
         GatewayCompleted = "gateway_completed",
-        Refreshed = "refreshed";
+        Refreshed = "refreshed",
+        RefreshRefused = "refresh_refused";
     control:
         NeedsConsent = "needs_consent",
         Deposited = "deposited",

@@ -252,6 +252,7 @@ fn check_target(grant: &Grant, target: &Target) -> Result<(), AdminError> {
             base_url,
             tenant_hosts,
             operations,
+            upstream_resource: _,
         } => {
             let below = |host: &&str| base_url.at_host_below(host).is_some();
             let fit = match hosts.as_slice() {

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 
 use attestation::manifest::{ManifestSignature, SignatureFault};
 use profiles::Document;
-use profiles::document::{ParameterError, Reuse, Rotation as Known};
+use profiles::document::{
+    AssertionAudience, Authentication, ParameterError, Reuse, Rotation as Known,
+};
 use profiles::template::fill;
 use thiserror::Error;
 
@@ -14,7 +16,7 @@ use crate::Enclave;
 use crate::http_url::HttpUrl;
 use crate::ids::{IdError, ProviderId, TargetName};
 use crate::profile::Profile;
-use crate::registry::{Api, ProfileOrigin, Provider, Rotation, Target};
+use crate::registry::{Api, AuthMethod, ProfileOrigin, Provider, Rotation, Target};
 
 /// A profile that a provider is to be registered by.
 #[derive(Clone, Debug)]
@@ -144,11 +146,13 @@ fn provider(
     });
     let mut targets = behind.collect::<Result<Vec<_>, ProfileFileError>>()?;
     targets.extend(beside.direct);
-    let treatment = treatment(document, beside.treatment);
+    let treatment = treatment(document, &values, beside.treatment);
     let revocation = document.endpoints.revocation.as_deref();
     origin.parameters.clone_from(&values);
+    let issuer = document.endpoints.issuer.as_deref();
     Ok(Provider {
         id,
+        issuer: issuer.map(|template| fill(template, &values)),
         token_endpoint: url("endpoints.token", &document.endpoints.token)?,
         revocation_endpoint: revocation
             .map(|template| url("endpoints.revocation", template))
@@ -186,14 +190,36 @@ fn rotation(
     }
 }
 
-fn treatment(document: &Document, given: Profile) -> Profile {
+fn treatment(document: &Document, values: &BTreeMap<String, String>, given: Profile) -> Profile {
     let mut codes = document.errors.dead_codes.clone();
     codes.extend(given.dead_codes);
     codes.dedup();
+    let client = &document.client;
+    let algorithms = &client.assertion_algorithms;
+    // Our assertions are signed by ES256.
+    let assertions = algorithms.is_empty() || algorithms.iter().any(|name| name == "ES256");
+    let methods = client.authentication.iter().map(|known| method(*known));
+    let methods = methods.filter(|method| assertions || *method != AuthMethod::PrivateKeyJwt);
+    let audience = match client.assertion_audience {
+        AssertionAudience::Issuer => None,
+        AssertionAudience::TokenEndpoint => Some(fill(&document.endpoints.token, values)),
+    };
     Profile {
         idle_lifetime_s: given.idle_lifetime_s.or(document.refresh.idle_lifetime_s),
         dead_codes: codes,
+        auth_methods: methods.collect(),
+        assertion_audience: given.assertion_audience.or(audience),
         ..given
+    }
+}
+
+fn method(known: Authentication) -> AuthMethod {
+    match known {
+        Authentication::PrivateKeyJwt => AuthMethod::PrivateKeyJwt,
+        Authentication::TlsClientAuth => AuthMethod::TlsClientAuth,
+        Authentication::ClientSecretBasic => AuthMethod::ClientSecretBasic,
+        Authentication::ClientSecretPost => AuthMethod::ClientSecretPost,
+        Authentication::None => AuthMethod::None,
     }
 }
 
@@ -268,6 +294,29 @@ mod tests {
             "https://acme.my.salesforce.com/services/oauth2/token"
         );
         assert_eq!(made.profile.idle_lifetime_s, Some(2_592_000));
+        assert_eq!(
+            made.issuer.as_deref(),
+            Some("https://acme.my.salesforce.com")
+        );
+        // It takes assertions by RS256 only, and ours are by ES256.
+        assert_eq!(
+            made.profile.auth_methods,
+            [AuthMethod::ClientSecretPost, AuthMethod::ClientSecretBasic]
+        );
+        let origin = [("origin", "https://op.example")];
+        let made = by(&image("oidc-provider", &origin), BesideProfile::default()).unwrap();
+        assert!(
+            made.profile
+                .auth_methods
+                .contains(&AuthMethod::PrivateKeyJwt)
+        );
+        assert_eq!(made.profile.assertion_audience, None);
+        let tenant = [("tenant", "11223344")];
+        let made = by(&image("entra", &tenant), BesideProfile::default()).unwrap();
+        assert_eq!(
+            made.profile.assertion_audience.as_deref(),
+            Some(made.token_endpoint.as_str())
+        );
     }
 
     #[test]

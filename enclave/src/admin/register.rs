@@ -1,8 +1,9 @@
-//! Registering tenants, vendors, clients, providers and apps.
+//! Registering tenants, vendors, clients and providers.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use url::Url;
 use zeroize::Zeroizing;
 
 use super::{AdminError, Administrator, forbid_unless};
@@ -15,32 +16,23 @@ use crate::ids::{ClientId, TenantId};
 use crate::operation::{self, Operation, OperationsError};
 use crate::pending::Pending;
 use crate::record::{Place, Table};
-use crate::registry::{Api, App, Client, Provider, Target, Tenant, Vendor};
+use crate::registry::{Api, Client, Provider, Target, Tenant, Vendor};
 use crate::seal::SealingKey;
-use crate::store::{Batch, Write};
+use crate::store::Batch;
 use crate::time::Now;
-use crate::view::{Effect, Held, HeldSealed, TenantKey, View};
+use crate::view::{Effect, Held, TenantKey, View};
 
 /// The longest display name in bytes.
 pub(crate) const MAX_DISPLAY_NAME_BYTES: usize = 256;
 
-/// The longest `client_id` at a provider in bytes.
-pub(crate) const MAX_OAUTH_CLIENT_ID_BYTES: usize = 1_024;
-
 /// The most keys for assertions of a client.
 pub(crate) const MAX_CLIENT_KEYS: usize = 8;
 
+/// The longest resource indicator at a provider in bytes.
+const MAX_RESOURCE_BYTES: usize = 2_048;
+
 /// The most targets of a provider.
 pub(crate) const MAX_TARGETS: usize = 64;
-
-/// An app to register, with its secret still sealed.
-#[derive(Clone, Debug)]
-pub struct NewApp<'a> {
-    /// The app.
-    pub app: App,
-    /// The secret, sealed to the enclave's HPKE key; empty for none.
-    pub sealed_client_secret: &'a [u8],
-}
 
 impl Enclave {
     /// Registers a tenant and makes its key.
@@ -198,76 +190,8 @@ impl Enclave {
         Ok(Pending::new(change, effects, Touched::nothing(), provider))
     }
 
-    /// Registers an app of a vendor at a provider.
-    ///
-    /// # Errors
-    /// [`AdminError`].
-    pub fn create_app(
-        &self,
-        by: &Administrator,
-        new: NewApp<'_>,
-        now: &Now,
-    ) -> Result<Pending<App>, AdminError> {
-        let app = new.app;
-        forbid_unless(by.acts_for_vendor(&app.vendor))?;
-        let id_fits = (1..=MAX_OAUTH_CLIENT_ID_BYTES).contains(&app.oauth_client_id.len())
-            && app
-                .oauth_client_id
-                .bytes()
-                .all(|b| (0x20..0x7f).contains(&b));
-        if !id_fits {
-            return Err(AdminError::Field {
-                field: "app.oauth_client_id",
-                rule: "1 to 1024 characters of printable ASCII [RFC 6749 A.1]",
-            });
-        }
-        if app.auth_method.takes_secret() == new.sealed_client_secret.is_empty() {
-            return Err(AdminError::Field {
-                field: "sealed_client_secret",
-                rule: "present if and only if auth_method takes a secret",
-            });
-        }
-        let view = self.view.read();
-        if !view.vendors.contains_key(&app.vendor) {
-            return Err(AdminError::NotFound("vendor"));
-        }
-        if !view.providers.contains_key(&app.provider) {
-            return Err(AdminError::NotFound("provider"));
-        }
-        if view.apps.contains_key(&app.id) {
-            return Err(AdminError::Exists("app"));
-        }
-        let mut change = self.record(Table::Apps, app.id.as_str(), &app)?;
-        let mut effects = vec![Effect::App(Held::new(1, app.clone()))];
-        if app.auth_method.takes_secret() {
-            let secret = self.open_app_deposit(&app, new.sealed_client_secret, now)?;
-            let (write, held) = self.secret_record(&app, &secret)?;
-            change.writes.push(write);
-            effects.push(Effect::AppSecret(app.id.clone(), held));
-        }
-        let event = registered("app", app.id.as_str(), by);
-        change.leaves.push(self.leaf(&view, None, &event, now)?);
-        Ok(Pending::new(change, effects, Touched::nothing(), app))
-    }
-
-    fn secret_record(
-        &self,
-        app: &App,
-        secret: &Zeroizing<Vec<u8>>,
-    ) -> Result<(Write, HeldSealed), AdminError> {
-        let place = Place::system(Table::AppSecrets, app.id.as_str());
-        let write = self
-            .cabinet
-            .seal(&*self.rng, &self.system_key, &place, 0, secret)?;
-        let held = HeldSealed {
-            generation: 1,
-            sealed: write.sealed.as_deref().unwrap_or_default().into(),
-        };
-        Ok((write, held))
-    }
-
     /// The batch that writes a new record of the system's realm.
-    fn record<T: serde::Serialize>(
+    pub(super) fn record<T: serde::Serialize>(
         &self,
         table: Table,
         name: &str,
@@ -335,6 +259,12 @@ impl Enclave {
         if provider.token_endpoint.is_loopback() && !self.config.allow_loopback {
             return Err(loopback_refused("provider.token_endpoint"));
         }
+        if let Some(issuer) = &provider.issuer
+            && check_issuer(issuer)?.is_loopback()
+            && !self.config.allow_loopback
+        {
+            return Err(loopback_refused("provider.issuer"));
+        }
         let revocation = provider.revocation_endpoint.as_ref();
         if revocation.is_some_and(HttpUrl::is_loopback) && !self.config.allow_loopback {
             return Err(loopback_refused("provider.revocation_endpoint"));
@@ -365,8 +295,12 @@ impl Enclave {
                     base_url,
                     tenant_hosts,
                     operations,
+                    upstream_resource,
                 } => {
                     check_operations(operations)?;
+                    if let Some(resource) = upstream_resource {
+                        check_upstream_resource(resource)?;
+                    }
                     if *tenant_hosts && !base_url.has_domain() {
                         return Err(AdminError::Field {
                             field: "provider.targets.tenant_hosts",
@@ -401,6 +335,29 @@ impl Enclave {
         }
         Ok(())
     }
+}
+
+/// An absolute URI without a fragment [RFC 8707 §2], as it goes into a form.
+fn check_upstream_resource(resource: &str) -> Result<(), AdminError> {
+    let fits = resource.len() <= MAX_RESOURCE_BYTES
+        && resource.bytes().all(|b| b.is_ascii_graphic() && b != b'#')
+        && Url::parse(resource).is_ok();
+    if fits {
+        Ok(())
+    } else {
+        Err(AdminError::Field {
+            field: "provider.targets.upstream_resource",
+            rule: "an absolute URI of at most 2048 characters, without a fragment [RFC 8707]",
+        })
+    }
+}
+
+/// An issuer identifier: an https URL without query and fragment [RFC 8414 §2]. It is compared as it is written.
+fn check_issuer(issuer: &str) -> Result<HttpUrl, AdminError> {
+    HttpUrl::parse(issuer).map_err(|error| AdminError::Url {
+        field: "provider.issuer",
+        error,
+    })
 }
 
 fn check_operations(operations: &[Operation]) -> Result<(), AdminError> {
@@ -466,7 +423,7 @@ fn check_client_keys(client: &Client) -> Result<(), AdminError> {
     Ok(())
 }
 
-fn registered<'a>(what: &'a str, id: &'a str, by: &'a Administrator) -> Event<'a> {
+pub(super) fn registered<'a>(what: &'a str, id: &'a str, by: &'a Administrator) -> Event<'a> {
     Event::Registered {
         what,
         id,

@@ -123,6 +123,7 @@ impl Enclave {
             base_url,
             tenant_hosts,
             operations,
+            upstream_resource: _,
         } = &target.api
         else {
             return Err(Denied::Resource.into());

@@ -101,7 +101,10 @@ fn moment(unix_s: u64) -> Result<OffsetDateTime, AuthorityError> {
 }
 
 /// Begins a little before `lo_s`, for verifiers whose clocks are behind.
-fn validity(now: &Now, days: i64) -> Result<(OffsetDateTime, OffsetDateTime), AuthorityError> {
+pub(super) fn validity(
+    now: &Now,
+    days: i64,
+) -> Result<(OffsetDateTime, OffsetDateTime), AuthorityError> {
     let from = moment(now.lo_s.saturating_sub(300))?;
     let to = moment(now.lo_s)?
         .checked_add(Duration::days(days))
@@ -109,7 +112,7 @@ fn validity(now: &Now, days: i64) -> Result<(OffsetDateTime, OffsetDateTime), Au
     Ok((from, to))
 }
 
-fn named(common_name: &str) -> DistinguishedName {
+pub(super) fn named(common_name: &str) -> DistinguishedName {
     let mut name = DistinguishedName::new();
     name.push(
         DnType::CommonName,
@@ -118,7 +121,7 @@ fn named(common_name: &str) -> DistinguishedName {
     name
 }
 
-fn serial(rng: &dyn SecureRandom) -> Result<rcgen::SerialNumber, AuthorityError> {
+pub(super) fn serial(rng: &dyn SecureRandom) -> Result<rcgen::SerialNumber, AuthorityError> {
     let mut bytes = [0; 16];
     rng.fill(&mut bytes).map_err(|_| AuthorityError::Failed)?;
     // Positive, as X.509 wants it.
@@ -129,7 +132,7 @@ fn serial(rng: &dyn SecureRandom) -> Result<rcgen::SerialNumber, AuthorityError>
     Ok(rcgen::SerialNumber::from_slice(&bytes))
 }
 
-fn new_key() -> Result<KeyPair, AuthorityError> {
+pub(super) fn new_key() -> Result<KeyPair, AuthorityError> {
     KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(|_| AuthorityError::Failed)
 }
 

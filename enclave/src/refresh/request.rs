@@ -1,14 +1,18 @@
 //! Writing the request to a provider's token endpoint [RFC 6749 §6].
 
 use base64ct::{Base64, Encoding};
+use ring::rand::SecureRandom;
 use url::form_urlencoded::byte_serialize;
 use zeroize::Zeroizing;
 
-use super::UpstreamRequest;
+use super::credential::Credential;
+use super::{UpstreamRequest, assertion};
 use crate::http_url::HttpUrl;
 use crate::registry::{App, AuthMethod, Provider};
 use crate::scope::Scopes;
-use crate::secret::{ClientSecret, CredentialHeader, RefreshToken, UpstreamBody};
+use crate::seal::SealError;
+use crate::secret::{CredentialHeader, RefreshToken, UpstreamBody};
+use crate::time::Now;
 
 /// The form, written into one buffer that is wiped.
 struct Form(Zeroizing<Vec<u8>>);
@@ -37,73 +41,98 @@ fn room(parts: &[&[u8]]) -> usize {
     })
 }
 
-pub(super) fn refresh(
-    provider: &Provider,
-    app: &App,
-    secret: Option<&ClientSecret>,
-    token: &RefreshToken,
-    scopes: Option<&Scopes>,
-) -> UpstreamRequest {
-    let scope = scopes.map(Scopes::to_string).unwrap_or_default();
-    let fields: [(&str, &[u8]); 3] = [
-        ("grant_type", b"refresh_token"),
-        ("refresh_token", token.expose()),
-        ("scope", scope.as_bytes()),
-    ];
-    let asked = if scope.is_empty() { 2 } else { 3 };
-    let fields = fields.get(..asked).unwrap_or_default();
-    authenticated(&provider.token_endpoint, provider, app, secret, fields)
+/// Who asks: an app at its provider, with what it authenticates by.
+pub(super) struct Author<'a> {
+    pub(super) provider: &'a Provider,
+    pub(super) app: &'a App,
+    pub(super) credential: Credential,
+    pub(super) rng: &'a dyn SecureRandom,
+    pub(super) now: &'a Now,
 }
 
-/// A form with what the app authenticates by.
-fn authenticated(
-    url: &HttpUrl,
-    provider: &Provider,
-    app: &App,
-    secret: Option<&ClientSecret>,
-    fields: &[(&str, &[u8])],
-) -> UpstreamRequest {
-    let secret_bytes = secret.map(ClientSecret::expose).unwrap_or_default();
-    let id = app.oauth_client_id.as_bytes();
-    let mut values: Vec<&[u8]> = fields.iter().map(|(_, value)| *value).collect();
-    values.extend([id, secret_bytes]);
-    let mut form = Form(Zeroizing::new(Vec::with_capacity(room(&values))));
-    for (name, value) in fields {
-        form.push(name, value);
-    }
-    let authorization = match app.auth_method {
-        AuthMethod::None => {
-            form.push("client_id", id);
-            None
+impl Author<'_> {
+    pub(super) fn refresh(
+        self,
+        token: &RefreshToken,
+        scopes: Option<&Scopes>,
+    ) -> Result<UpstreamRequest, SealError> {
+        let scope = scopes.map(Scopes::to_string).unwrap_or_default();
+        let mut fields: Vec<(&str, &[u8])> = vec![
+            ("grant_type", b"refresh_token"),
+            ("refresh_token", token.expose()),
+        ];
+        if !scope.is_empty() {
+            fields.push(("scope", scope.as_bytes()));
         }
-        AuthMethod::ClientSecretPost => {
-            form.push("client_id", id);
-            form.push("client_secret", secret_bytes);
-            None
-        }
-        AuthMethod::ClientSecretBasic => Some(basic(id, secret_bytes)),
-    };
-    UpstreamRequest {
-        url: url.clone(),
-        authorization,
-        body: UpstreamBody::new(std::mem::take(&mut *form.0)),
-        deadline_ms: provider.profile.deadline_ms,
+        let url = &self.provider.token_endpoint;
+        self.request(url, &fields)
     }
-}
 
-/// A request to a revocation endpoint [RFC 7009 §2.1].
-pub(super) fn revocation(
-    endpoint: &HttpUrl,
-    provider: &Provider,
-    app: &App,
-    secret: Option<&ClientSecret>,
-    token: &RefreshToken,
-) -> UpstreamRequest {
-    let fields: [(&str, &[u8]); 2] = [
-        ("token", token.expose()),
-        ("token_type_hint", b"refresh_token"),
-    ];
-    authenticated(endpoint, provider, app, secret, &fields)
+    /// A request to a revocation endpoint [RFC 7009 §2.1].
+    pub(super) fn revocation(
+        self,
+        endpoint: &HttpUrl,
+        token: &RefreshToken,
+    ) -> Result<UpstreamRequest, SealError> {
+        let fields: [(&str, &[u8]); 2] = [
+            ("token", token.expose()),
+            ("token_type_hint", b"refresh_token"),
+        ];
+        self.request(endpoint, &fields)
+    }
+
+    /// A form with what the app authenticates by.
+    fn request(
+        self,
+        url: &HttpUrl,
+        fields: &[(&str, &[u8])],
+    ) -> Result<UpstreamRequest, SealError> {
+        let id = self.app.oauth_client_id.as_bytes();
+        let mut own: Vec<(&str, &[u8])> = vec![("client_id", id)];
+        let (mut authorization, mut certificate) = (None, None);
+        let assertion;
+        match (self.app.auth_method, &self.credential) {
+            (AuthMethod::None, _) => {}
+            (AuthMethod::ClientSecretPost, Credential::Secret(secret)) => {
+                own.push(("client_secret", secret.expose()));
+            }
+            (AuthMethod::ClientSecretBasic, Credential::Secret(secret)) => {
+                own.clear();
+                authorization = Some(basic(id, secret.expose()));
+            }
+            (AuthMethod::PrivateKeyJwt, Credential::Key(key)) => {
+                let audience = assertion::audience(self.provider);
+                assertion = assertion::sign(self.app, audience, key, self.now, self.rng)?;
+                own.push(("client_assertion_type", assertion::TYPE.as_bytes()));
+                own.push(("client_assertion", assertion.as_bytes()));
+            }
+            (AuthMethod::TlsClientAuth, Credential::Certificate(_)) => {}
+            // What was opened belongs to the method: see `open_credential`.
+            (
+                AuthMethod::ClientSecretPost
+                | AuthMethod::ClientSecretBasic
+                | AuthMethod::PrivateKeyJwt
+                | AuthMethod::TlsClientAuth,
+                _,
+            ) => return Err(SealError::Failed),
+        }
+        let all = || fields.iter().chain(&own);
+        let values: Vec<&[u8]> = all().map(|(_, value)| *value).collect();
+        let mut form = Form(Zeroizing::new(Vec::with_capacity(room(&values))));
+        for (name, value) in all() {
+            form.push(name, value);
+        }
+        if let Credential::Certificate(shown) = self.credential {
+            certificate = Some(shown);
+        }
+        Ok(UpstreamRequest {
+            url: url.clone(),
+            authorization,
+            body: UpstreamBody::new(std::mem::take(&mut *form.0)),
+            certificate,
+            deadline_ms: self.provider.profile.deadline_ms,
+        })
+    }
 }
 
 /// `Basic`, with id and secret form-encoded first [RFC 6749 §2.3.1].
@@ -120,13 +149,19 @@ fn basic(id: &[u8], secret: &[u8]) -> CredentialHeader {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
+
+    use ring::rand::SystemRandom;
+
     use super::*;
     use crate::ids::{AppId, ProviderId, VendorId};
     use crate::profile::Profile;
     use crate::registry::Rotation;
+    use crate::secret::ClientSecret;
 
     fn provider() -> Provider {
         Provider {
+            issuer: None,
             id: ProviderId::parse("p").unwrap(),
             token_endpoint: HttpUrl::parse("https://p.example/token").unwrap(),
             revocation_endpoint: HttpUrl::parse("https://p.example/revoke").ok(),
@@ -144,13 +179,31 @@ mod tests {
             provider: ProviderId::parse("p").unwrap(),
             oauth_client_id: "id:1".to_owned(),
             auth_method,
+            key: None,
+        }
+    }
+
+    static RNG: LazyLock<SystemRandom> = LazyLock::new(SystemRandom::new);
+
+    fn author<'a>(provider: &'a Provider, app: &'a App) -> Author<'a> {
+        let now = &Now {
+            lo_s: 100,
+            hi_s: 101,
+            mono_ms: 0,
+        };
+        Author {
+            provider,
+            app,
+            credential: Credential::Secret(ClientSecret::new(b"s&c=".to_vec())),
+            rng: &*RNG,
+            now,
         }
     }
 
     fn written(method: AuthMethod, scopes: Option<&Scopes>) -> (Option<String>, String) {
-        let secret = ClientSecret::new(b"s&c=".to_vec());
         let token = RefreshToken::new(b"r+t/ %".to_vec());
-        let request = refresh(&provider(), &app(method), Some(&secret), &token, scopes);
+        let (provider, app) = (provider(), app(method));
+        let request = author(&provider, &app).refresh(&token, scopes).unwrap();
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
         (
             request.authorization.map(|header| text(header.expose())),
@@ -164,7 +217,8 @@ mod tests {
         let provider = provider();
         let endpoint = provider.revocation_endpoint.clone().unwrap();
         let app = app(AuthMethod::None);
-        let request = revocation(&endpoint, &provider, &app, None, &token);
+        let request = author(&provider, &app).revocation(&endpoint, &token);
+        let request = request.unwrap();
         assert_eq!(request.url, endpoint);
         let form = String::from_utf8(request.body.expose().to_vec()).unwrap();
         let expected = "token=r%2B1&token_type_hint=refresh_token&client_id=id%3A1";

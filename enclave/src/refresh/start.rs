@@ -12,7 +12,7 @@ use crate::pending::Pending;
 use crate::record::{Place, Table};
 use crate::registry::{App, Grant, Provider, Rotation};
 use crate::scope::Scopes;
-use crate::secret::{ClientSecret, RefreshToken};
+use crate::secret::RefreshToken;
 use crate::store::Batch;
 use crate::time::Now;
 use crate::view::{Effect, Held, View};
@@ -230,23 +230,6 @@ impl Enclave {
             .cabinet
             .open(&key, &place, held.generation, &held.value.sealed)?;
         Ok(custody::decode(&body)?)
-    }
-
-    /// The secret of an app, opened for use, if it has one.
-    pub(super) fn open_app_secret(
-        &self,
-        view: &View,
-        app: &App,
-    ) -> Result<Option<ClientSecret>, RefreshError> {
-        let Some(held) = view.app_secrets.get(&app.id) else {
-            return Ok(None);
-        };
-        let place = Place::system(Table::AppSecrets, app.id.as_str());
-        let key = &self.system_key;
-        let body = self
-            .cabinet
-            .open(key, &place, held.generation, &held.sealed)?;
-        Ok(Some(ClientSecret::new(body.to_vec())))
     }
 }
 

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use super::answer::{self, Refusal, Terms};
 use super::pace::Taken;
+use super::request::Author;
 use super::start::material;
 use super::{
     Action, Adoption, Event, Exchange, PAUSE_MS, RefreshError, State, UpstreamAccess,
-    UpstreamAnswer, request,
+    UpstreamAnswer,
 };
 use crate::Enclave;
 use crate::audit;
@@ -15,6 +16,7 @@ use crate::custody::{Cause, Custody, Phase};
 use crate::freeze::Touched;
 use crate::ids::GrantId;
 use crate::pending::Pending;
+use crate::record::RecordError;
 use crate::registry::Rotation;
 use crate::scope::Scopes;
 use crate::secret::{RawResponse, RefreshToken};
@@ -111,16 +113,16 @@ impl Enclave {
             );
         }
         let (_, token) = self.open_custody(&view, exchange)?;
-        let secret = self.open_app_secret(&view, &material.app)?;
+        let author = Author {
+            provider: &material.provider,
+            app: &material.app,
+            credential: self.open_credential(&view, &material.app)?,
+            rng: &*self.rng,
+            now,
+        };
         // Named always: what the user consented to may be wider than the grant.
         let scopes = (!exchange.scopes.is_empty()).then_some(&exchange.scopes);
-        let request = request::refresh(
-            &material.provider,
-            &material.app,
-            secret.as_ref(),
-            &token,
-            scopes,
-        );
+        let request = author.refresh(&token, scopes).map_err(RecordError::from)?;
         exchange.state = State::Sending;
         Ok(Action::Send(request))
     }
@@ -285,7 +287,7 @@ impl Enclave {
         };
         let leaf = self
             .leaf(view, Some(&exchange.tenant), &event, now)
-            .map_err(crate::record::RecordError::from)?;
+            .map_err(RecordError::from)?;
         batch.leaves.push(leaf);
         exchange.state = State::Adopting { adoption };
         Ok(Action::Commit(Pending::new(
@@ -349,7 +351,7 @@ impl Enclave {
         };
         let leaf = self
             .leaf(&view, Some(&exchange.tenant), &event, now)
-            .map_err(crate::record::RecordError::from)?;
+            .map_err(RecordError::from)?;
         batch.leaves.push(leaf);
         self.forget_upstream(&exchange.grant);
         self.pace.forget(&exchange.grant);
@@ -372,6 +374,16 @@ impl Enclave {
         let (mut batch, effect) = self.write_custody(view, exchange, None, phase, now)?;
         let mut effects = vec![effect];
         self.clear_journal(view, exchange, &mut batch, &mut effects);
+        if let RefreshError::ProviderRefused { code } = &result {
+            let event = audit::Event::RefreshRefused {
+                grant: &exchange.grant,
+                error: code,
+            };
+            let leaf = self
+                .leaf(view, Some(&exchange.tenant), &event, now)
+                .map_err(RecordError::from)?;
+            batch.leaves.push(leaf);
+        }
         exchange.state = State::Settling { phase, result };
         let pending = Pending::new(batch, effects, Touched::nothing(), ());
         Ok(Action::Commit(pending))

@@ -9,8 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use super::answer::{self, Refusal};
 use super::pace::Taken;
+use super::request::Author;
 use super::start::material;
-use super::{Exchange, RefreshError, UpstreamAnswer, UpstreamRequest, request};
+use super::{Exchange, RefreshError, UpstreamAnswer, UpstreamRequest};
 use crate::Enclave;
 use crate::audit::Event;
 use crate::custody::Head;
@@ -89,15 +90,15 @@ impl Enclave {
             .cabinet
             .open(&key, &place, held.generation, &held.sealed)?;
         let token = RefreshToken::new(token.to_vec());
-        let secret = self.open_app_secret(&view, &material.app)?;
-        let request = request::revocation(
-            endpoint,
-            &material.provider,
-            &material.app,
-            secret.as_ref(),
-            &token,
-        );
-        Ok(Telling::Send(request))
+        let author = Author {
+            provider: &material.provider,
+            app: &material.app,
+            credential: self.open_credential(&view, &material.app)?,
+            rng: &*self.rng,
+            now,
+        };
+        let request = author.revocation(endpoint, &token);
+        Ok(Telling::Send(request.map_err(RecordError::from)?))
     }
 
     /// Takes in a provider's answer. `None` if it settles nothing: tell it again,

@@ -325,8 +325,11 @@ fn message_seeds() -> Vec<Vec<u8>> {
         profile: Some(v1::ProviderProfile {
             quiet_ms: Some(1),
             dead_codes: vec!["bad_refresh_token".to_owned()],
+            auth_methods: vec![v1::ClientAuthMethod::PrivateKeyJwt.into()],
+            assertion_audience: url(),
             ..v1::ProviderProfile::default()
         }),
+        issuer: url(),
         made_from: None,
     };
     let app = v1::App {
@@ -334,7 +337,8 @@ fn message_seeds() -> Vec<Vec<u8>> {
         vendor: id(),
         provider: id(),
         oauth_client_id: "client".to_owned(),
-        auth_method: v1::ClientAuthMethod::ClientSecretBasic.into(),
+        auth_method: v1::ClientAuthMethod::TlsClientAuth.into(),
+        ..v1::App::default()
     };
     let grant = v1::Grant {
         id: id(),

@@ -20,6 +20,7 @@ mod many_grants;
 mod oauth_client;
 mod offline;
 mod profiles;
+mod provider_auth;
 mod providers;
 mod python;
 mod real_provider;

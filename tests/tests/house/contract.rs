@@ -12,7 +12,9 @@ use prost_types::{DescriptorProto, FileDescriptorSet};
 
 /// Every field of text or bytes that an answer can hold, and what it holds.
 const MAY_BE_TOLD: &[(&str, &str)] = &[
+    ("App.certificate_pem", "a certificate"),
     ("App.id", "an id that the vendor chose"),
+    ("App.jwks", "a public key"),
     (
         "App.oauth_client_id",
         "the client_id at the provider, public [RFC 6749 §2.2]",
@@ -175,8 +177,10 @@ const MAY_BE_TOLD: &[(&str, &str)] = &[
     ("ProfileOrigin.sha256", "the digest of a profile"),
     ("ProfileOrigin.signer_sha256", "the digest of a public key"),
     ("Provider.id", "an id that the operator chose"),
+    ("Provider.issuer", "a URL as registered"),
     ("Provider.revocation_endpoint", "a URL as registered"),
     ("Provider.token_endpoint", "a URL as registered"),
+    ("ProviderProfile.assertion_audience", "a URL as registered"),
     ("ProviderProfile.dead_codes", "error codes as registered"),
     ("Receipt.leaf_hash", "the hash of a leaf"),
     ("Receipt.log", "the name of a log, public"),
@@ -244,6 +248,10 @@ const HARMLESS: &[(&str, &str)] = &[
         "the last id of the page",
     ),
     ("Provider.token_endpoint", "a URL as registered"),
+    (
+        "ProviderProfile.assertion_audience",
+        "whom assertions are for",
+    ),
 ];
 
 struct Contract {

@@ -20,9 +20,14 @@ pub fn beside_profile(message: v1::Provider) -> Result<(ProviderId, BesideProfil
     let by_profile = [
         ("provider.token_endpoint", &message.token_endpoint),
         ("provider.revocation_endpoint", &message.revocation_endpoint),
+        ("provider.issuer", &message.issuer),
     ];
     if let Some((field, _)) = by_profile.iter().find(|(_, text)| !text.is_empty()) {
         return Err(refuse(field));
+    }
+    let beside = message.profile.as_ref();
+    if beside.is_some_and(|profile| !profile.auth_methods.is_empty()) {
+        return Err(refuse("provider.profile.auth_methods"));
     }
     let rotation = rotation(message.rotation)?;
     let targets = message.targets.into_iter().map(target);
@@ -36,7 +41,11 @@ pub fn beside_profile(message: v1::Provider) -> Result<(ProviderId, BesideProfil
     let beside = BesideProfile {
         rotation,
         direct,
-        treatment: message.profile.map(profile).unwrap_or_default(),
+        treatment: message
+            .profile
+            .map(profile)
+            .transpose()?
+            .unwrap_or_default(),
     };
     Ok((provider_id("provider.id", &message.id)?, beside))
 }

@@ -21,8 +21,9 @@ use crate::cli::secret_input;
 pub(crate) enum AppCommand {
     /// Register an app; its secret is sealed to the attested enclave
     ///
-    /// The secret comes from a file or standard input, never from the command line.
-    #[command(after_long_help = manual!("  tokenkeep app create crm --vendor drift --provider crm-inc --oauth-client-id 0oa1 \\\n      --auth basic --secret-file client-secret\n  tokenkeep app create crm --vendor drift --provider crm-inc --oauth-client-id 0oa1 \\\n      --auth none"))]
+    /// The secret comes from a file or standard input, never from the command line. With --auth private-key-jwt or tls
+    /// there is none: the enclave makes a key that never leaves it, and what is printed is registered at the provider.
+    #[command(after_long_help = manual!("  tokenkeep app create crm --vendor drift --provider crm-inc --oauth-client-id 0oa1 \\\n      --auth basic --secret-file client-secret\n  tokenkeep app create crm --vendor drift --provider crm-inc --oauth-client-id 0oa1 \\\n      --auth none\n  tokenkeep app create crm --vendor drift --provider crm-inc --oauth-client-id 0oa1 \\\n      --auth private-key-jwt\n  tokenkeep --json app show crm | jq .jwks > jwks.json    # what is registered at the provider"))]
     Create(CreateArgs),
     /// List a vendor's apps
     #[command(after_long_help = manual!("  tokenkeep app list --vendor drift"))]
@@ -34,6 +35,12 @@ pub(crate) enum AppCommand {
     /// Show an app
     #[command(after_long_help = manual!("  tokenkeep app show crm"))]
     Show {
+        /// The id
+        id: String,
+    },
+    /// Print the certificate of an app's key, PEM, to be registered at its provider
+    #[command(after_long_help = manual!("  tokenkeep app certificate crm > crm.pem"))]
+    Certificate {
         /// The id
         id: String,
     },
@@ -55,12 +62,12 @@ pub(crate) struct CreateArgs {
     /// How it authenticates at the provider's token endpoint
     #[arg(long, value_enum)]
     auth: Auth,
-    /// The file with its secret, unless --auth is none [default: standard input]
+    /// The file with its secret, for --auth basic and post [default: standard input]
     #[arg(long, value_name = "FILE")]
     secret_file: Option<PathBuf>,
 }
 
-/// How an app authenticates at the token endpoint [RFC 6749 §2.3.1].
+/// How an app authenticates at the token endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Auth {
     /// Not at all: a public client
@@ -69,6 +76,10 @@ pub(crate) enum Auth {
     Basic,
     /// Its secret in the form
     Post,
+    /// An assertion by a key that the enclave makes [RFC 7523]
+    PrivateKeyJwt,
+    /// A TLS client certificate whose key the enclave makes [RFC 8705]
+    Tls,
 }
 
 impl AppCommand {
@@ -91,13 +102,19 @@ impl AppCommand {
                     Ok((page.apps, page.next_page_token))
                 })
                 .await?;
-                let records: Vec<Record> = all.into_iter().map(record).collect();
+                let records: Vec<Record> = all.iter().map(row).collect();
                 output.records("apps", &records)
             }
             Self::Show { id } => {
                 let request = v1::GetAppRequest { id };
                 let found = answer(registry.get_app(request)).await?.into_inner();
-                output.record(&record(found.app.ok_or_else(|| missing("app"))?))
+                output.record(&record(&found.app.ok_or_else(|| missing("app"))?))
+            }
+            Self::Certificate { id } => {
+                let request = v1::GetAppRequest { id };
+                let found = answer(registry.get_app(request)).await?.into_inner();
+                let app = found.app.ok_or_else(|| missing("app"))?;
+                certificate(&app, output)
             }
         }
     }
@@ -114,10 +131,10 @@ impl CreateArgs {
             secret_file,
         } = self;
         let sealed_client_secret = match (auth, &secret_file) {
-            (Auth::None, None) => Vec::new(),
-            (Auth::None, Some(_)) => {
+            (Auth::None | Auth::PrivateKeyJwt | Auth::Tls, None) => Vec::new(),
+            (Auth::None | Auth::PrivateKeyJwt | Auth::Tls, Some(_)) => {
                 return Err(Failure::usage(
-                    "an app with --auth none has no secret",
+                    "only an app with --auth basic or post has a secret",
                     "leave out --secret-file, or choose --auth basic or post",
                 ));
             }
@@ -134,49 +151,88 @@ impl CreateArgs {
                 provider,
                 oauth_client_id,
                 auth_method: auth.wire().into(),
+                ..v1::App::default()
             }),
             sealed_client_secret,
         };
         let made = answer(channel.registry().create_app(request)).await?;
-        output.record(&record(
-            made.into_inner().app.ok_or_else(|| missing("app"))?,
-        ))
+        let app = made.into_inner().app.ok_or_else(|| missing("app"))?;
+        output.record(&record(&app))?;
+        if app.jwks.is_empty() {
+            return Ok(());
+        }
+        output
+            .note("register jwks at the provider, or the certificate: `tokenkeep app certificate`")
     }
 }
 
 impl Auth {
-    const fn wire(self) -> v1::ClientAuthMethod {
+    pub(super) const fn wire(self) -> v1::ClientAuthMethod {
         match self {
             Self::None => v1::ClientAuthMethod::None,
             Self::Basic => v1::ClientAuthMethod::ClientSecretBasic,
             Self::Post => v1::ClientAuthMethod::ClientSecretPost,
+            Self::PrivateKeyJwt => v1::ClientAuthMethod::PrivateKeyJwt,
+            Self::Tls => v1::ClientAuthMethod::TlsClientAuth,
         }
     }
 }
 
-fn auth_name(number: i32) -> String {
+/// A method as `--auth` names it.
+pub(super) fn auth_name(number: i32) -> String {
     match v1::ClientAuthMethod::try_from(number) {
         Ok(v1::ClientAuthMethod::None) => "none".to_owned(),
         Ok(v1::ClientAuthMethod::ClientSecretBasic) => "basic".to_owned(),
         Ok(v1::ClientAuthMethod::ClientSecretPost) => "post".to_owned(),
+        Ok(v1::ClientAuthMethod::PrivateKeyJwt) => "private-key-jwt".to_owned(),
+        Ok(v1::ClientAuthMethod::TlsClientAuth) => "tls".to_owned(),
         Ok(v1::ClientAuthMethod::Unspecified) | Err(_) => format!("unknown ({number})"),
     }
 }
 
-fn record(app: v1::App) -> Record {
+fn certificate(app: &v1::App, output: Output) -> Result<(), Failure> {
+    if app.certificate_pem.is_empty() {
+        return Err(Failure::usage(
+            "the app has no key",
+            "a certificate is there for apps with --auth private-key-jwt or tls",
+        ));
+    }
+    if output.is_json() {
+        return output.json(&json!({ "certificate_pem": app.certificate_pem }));
+    }
+    output.bytes(app.certificate_pem.as_bytes()).map(|_open| ())
+}
+
+fn row(app: &v1::App) -> Record {
+    Record::new([
+        ("id", json!(app.id)),
+        ("vendor", json!(app.vendor)),
+        ("provider", json!(app.provider)),
+        ("oauth_client_id", json!(app.oauth_client_id)),
+        ("auth", json!(auth_name(app.auth_method))),
+    ])
+}
+
+fn record(app: &v1::App) -> Record {
     let v1::App {
         id,
         vendor,
         provider,
         oauth_client_id,
         auth_method,
+        jwks,
+        certificate_pem: _,
     } = app;
     Record::new([
         ("id", json!(id)),
         ("vendor", json!(vendor)),
         ("provider", json!(provider)),
         ("oauth_client_id", json!(oauth_client_id)),
-        ("auth", json!(auth_name(auth_method))),
+        ("auth", json!(auth_name(*auth_method))),
+        (
+            "jwks",
+            serde_json::from_str(jwks).unwrap_or(serde_json::Value::Null),
+        ),
     ])
 }
 

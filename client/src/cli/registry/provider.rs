@@ -9,6 +9,7 @@ use serde_json::json;
 use tokenkeep::AttestedChannel;
 use tokenkeep::rpc_error::answer;
 
+use super::app::{Auth, auth_name};
 use super::{missing, operations, profile};
 use crate::cli::Global;
 use crate::cli::exit::manual;
@@ -30,6 +31,14 @@ pub(crate) enum ProviderCommand {
         /// Where refresh tokens are redeemed
         #[arg(long, value_name = "URL", required_unless_present_any = ["profile", "profile_file"], default_value = "", hide_default_value = true)]
         token_endpoint: String,
+        /// Its issuer identifier, as its metadata has it [RFC 8414]
+        #[arg(
+            long,
+            value_name = "URL",
+            default_value = "",
+            hide_default_value = true
+        )]
+        issuer: String,
         /// Where it is told that a token is revoked [RFC 7009]
         #[arg(
             long,
@@ -130,6 +139,7 @@ impl ProviderCommand {
                 id,
                 by,
                 token_endpoint,
+                issuer,
                 revocation_endpoint,
                 rotation,
                 gateway_targets,
@@ -157,6 +167,7 @@ impl ProviderCommand {
                     provider: Some(v1::Provider {
                         id,
                         token_endpoint,
+                        issuer,
                         rotation: rotation
                             .map_or(v1::RotationProfile::Unspecified, Rotation::wire)
                             .into(),
@@ -198,10 +209,10 @@ impl ProviderCommand {
 #[derive(Debug, Args)]
 pub(crate) struct ByProfile {
     /// A profile that is part of the service's image: see `tokenkeep provider profiles`
-    #[arg(long, value_name = "ID", conflicts_with_all = ["token_endpoint", "revocation_endpoint", "gateway_targets", "profile_file"])]
+    #[arg(long, value_name = "ID", conflicts_with_all = ["token_endpoint", "issuer", "revocation_endpoint", "gateway_targets", "profile_file", "auth_methods"])]
     profile: Option<String>,
     /// A profile of your own, signed by whom the manifest names
-    #[arg(long, value_name = "FILE", requires = "profile_signature", conflicts_with_all = ["token_endpoint", "revocation_endpoint", "gateway_targets"])]
+    #[arg(long, value_name = "FILE", requires = "profile_signature", conflicts_with_all = ["token_endpoint", "issuer", "revocation_endpoint", "gateway_targets", "auth_methods"])]
     profile_file: Option<PathBuf>,
     /// The signature of that profile
     #[arg(long, value_name = "FILE", requires = "profile_file")]
@@ -259,6 +270,17 @@ pub(crate) struct ProfileArgs {
     /// Exchanges under way at once: as many as a crash may cost at a strict provider [default: 8 there]
     #[arg(long, value_name = "NUMBER")]
     max_in_flight: Option<u32>,
+    /// How apps may authenticate there; repeat for more [default: any way]
+    #[arg(long = "auth-method", value_enum, value_name = "METHOD")]
+    auth_methods: Vec<Auth>,
+    /// The sole audience of apps' assertions [default: the issuer, or the token endpoint without one]
+    #[arg(
+        long,
+        value_name = "URL",
+        default_value = "",
+        hide_default_value = true
+    )]
+    assertion_audience: String,
 }
 
 impl ProfileArgs {
@@ -271,7 +293,10 @@ impl ProfileArgs {
             requests_burst,
             dead_codes,
             max_in_flight,
+            auth_methods,
+            assertion_audience,
         } = self;
+        let methods = auth_methods.into_iter();
         v1::ProviderProfile {
             quiet_ms,
             deadline_ms,
@@ -280,6 +305,8 @@ impl ProfileArgs {
             requests_burst,
             dead_codes,
             max_in_flight,
+            auth_methods: methods.map(|method| method.wire().into()).collect(),
+            assertion_audience,
         }
     }
 }
@@ -320,9 +347,12 @@ fn record(provider: v1::Provider) -> Record {
         targets,
         profile,
         revocation_endpoint,
+        issuer,
         made_from,
     } = provider;
     let profile = profile.unwrap_or_default();
+    let methods = profile.auth_methods.iter();
+    let methods: Vec<String> = methods.map(|method| auth_name(*method)).collect();
     let operations: Vec<_> = targets.iter().flat_map(operations::shown).collect();
     let targets: Vec<String> = targets
         .into_iter()
@@ -338,6 +368,7 @@ fn record(provider: v1::Provider) -> Record {
     Record::new([
         ("id", json!(id)),
         ("token_endpoint", json!(token_endpoint)),
+        ("issuer", json!(issuer)),
         ("revocation_endpoint", json!(revocation_endpoint)),
         ("rotation", json!(rotation_name(rotation))),
         ("targets", json!(targets)),
@@ -349,6 +380,8 @@ fn record(provider: v1::Provider) -> Record {
         ("requests_burst", json!(profile.requests_burst)),
         ("dead_codes", json!(profile.dead_codes)),
         ("max_in_flight", json!(profile.max_in_flight)),
+        ("auth_methods", json!(methods)),
+        ("assertion_audience", json!(profile.assertion_audience)),
         ("made_from", json!(made_from.map(made_from_text))),
     ])
 }
