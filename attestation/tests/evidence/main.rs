@@ -14,6 +14,7 @@ mod differential;
 mod emulated;
 mod eventlog;
 mod hostile;
+mod listed;
 mod mutations;
 mod refuse;
 mod revoke;

@@ -12,12 +12,12 @@ use serde_json::Value;
 
 use crate::vectors::{folder, text};
 
-struct Vector {
+pub(crate) struct Vector {
     name: String,
     meta: Value,
     quote: Vec<u8>,
     collateral: Value,
-    at: UnixTime,
+    pub(crate) at: UnixTime,
 }
 
 /// Every folder under `vectors/tdx`.
@@ -45,7 +45,7 @@ fn read(path: &Path) -> Vector {
     }
 }
 
-fn named(name: &str) -> Vector {
+pub(crate) fn named(name: &str) -> Vector {
     read(&folder().join("tdx").join(name))
 }
 
@@ -62,14 +62,14 @@ fn is_accepting(vector: &Vector) -> bool {
 }
 
 impl Vector {
-    fn evidence(&self) -> Evidence {
+    pub(crate) fn evidence(&self) -> Evidence {
         Evidence::tdx(
             self.quote.clone(),
             Some(serde_json::to_vec(&self.collateral).unwrap()),
         )
     }
 
-    fn with_policy(&self, policy: Option<&Policy>) -> Appraisal {
+    pub(crate) fn with_policy(&self, policy: Option<&Policy>) -> Appraisal {
         assess(
             &self.evidence(),
             &Roots::amd().unwrap(),
@@ -784,7 +784,7 @@ fn a_policy_for_amd_alone_admits_no_intel() {
 }
 
 /// What the quote of `vector` says, as the image and signer of a policy.
-fn pinned(vector: &Vector, lines: &str, image: &str) -> Policy {
+pub(crate) fn pinned(vector: &Vector, lines: &str, image: &str) -> Policy {
     let parsed = attestation::tdx::Quote::parse(&vector.quote).unwrap();
     let claims = parsed.claims_for_display();
     let claim = |name: &str| {

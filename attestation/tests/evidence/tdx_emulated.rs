@@ -11,7 +11,7 @@ use crate::emulated::NOW;
 
 const REPORT_DATA: [u8; 64] = [0x44; 64];
 
-fn fields() -> TdFields {
+pub(crate) fn fields() -> TdFields {
     let mut mr_config_id = [0; 48];
     mr_config_id[..32].fill(0x51);
     TdFields {
@@ -34,7 +34,7 @@ fn policy() -> Policy {
     Policy::from_toml(text.as_bytes()).unwrap()
 }
 
-fn appraisal(fields: &TdFields) -> Appraisal {
+pub(crate) fn appraisal(fields: &TdFields) -> Appraisal {
     let platform = TdxPlatform::new().unwrap();
     let minted = platform.evidence(fields).unwrap();
     assess(
