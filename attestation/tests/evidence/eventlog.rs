@@ -159,3 +159,68 @@ fn what_is_no_log_is_refused() {
         assert_eq!(EventLog::parse(&log), Err(error));
     }
 }
+
+/// One event with these digests, behind a header with these algorithms.
+fn digested(algorithms: &[(u16, u16)], register: u32, event_type: u32, ids: &[u16]) -> Vec<u8> {
+    let mut log = written(algorithms, &[]);
+    log.extend(register.to_le_bytes());
+    log.extend(event_type.to_le_bytes());
+    log.extend(u32::try_from(ids.len()).unwrap().to_le_bytes());
+    for id in ids {
+        log.extend(id.to_le_bytes());
+        let bytes = if *id == 12 { 48 } else { 32 };
+        log.extend(vec![u8::try_from(*id).unwrap(); bytes]);
+    }
+    log.extend(0u32.to_le_bytes());
+    log
+}
+
+#[test]
+fn each_algorithm_has_one_digest_and_that_of_sha384_counts() {
+    const BOTH: &[(u16, u16)] = &[(11, 32), (12, 48)];
+    for ids in [[11, 12], [12, 11]] {
+        let log = EventLog::parse(&digested(BOTH, 1, 4, &ids)).unwrap();
+        assert_eq!(log.events()[0].digest, [12; 48]);
+    }
+    let wrong = EventLogError::Digests { index: 0 };
+    for ids in [
+        &[12][..],
+        &[11],
+        &[12, 12],
+        &[11, 11],
+        &[11, 12, 12],
+        &[11, 12, 11],
+        &[],
+    ] {
+        assert_eq!(
+            EventLog::parse(&digested(BOTH, 1, 4, ids)),
+            Err(wrong.clone()),
+            "{ids:?}"
+        );
+    }
+}
+
+#[test]
+fn bounds_of_a_log_are_met_by_what_is_equal_to_them() {
+    // What measures nothing belongs to no register.
+    for register in [0, 1, 5] {
+        let log = digested(&[(12, 48)], register, 3, &[12]);
+        assert_eq!(EventLog::parse(&log).unwrap().events(), []);
+    }
+    let many = |count: u16| -> Vec<(u16, u16)> { (12..12 + count).map(|id| (id, 48)).collect() };
+    assert!(EventLog::parse(&written(&many(8), &[])).is_ok());
+    let error = EventLogError::Algorithms;
+    assert_eq!(EventLog::parse(&written(&many(9), &[])), Err(error));
+    // All ones end a log: what follows is not read, and counts by its size alone.
+    let mut log = written(&[(12, 48)], &[(1, 4, b"data")]);
+    log.resize(MAX_EVENT_LOG_BYTES, 0xFF);
+    assert_eq!(EventLog::parse(&log).unwrap().events().len(), 1);
+    let most = vec![(1, 4, &b"data"[..]); 4_096];
+    assert_eq!(
+        EventLog::parse(&written(&[(12, 48)], &most))
+            .unwrap()
+            .events()
+            .len(),
+        4_096
+    );
+}

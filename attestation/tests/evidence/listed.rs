@@ -7,7 +7,8 @@ use std::path::Path;
 
 use attestation::tdx::Quote;
 use attestation::{
-    Appraisal, CheckName, Evidence, Expected, Outcome, Policy, Roots, Verdict, assess, verify,
+    Appraisal, CheckName, Evidence, Expected, Outcome, Policy, Roots, Verdict, assess, overview,
+    verify,
 };
 use testkit::snp::{Product, ReportFields, VekKind};
 use testkit::tdx::TdFields;
@@ -30,11 +31,19 @@ fn listing(appraisal: &Appraisal) -> String {
 }
 
 fn is_listed(name: &str, appraisal: &Appraisal) {
-    let file =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/evidence/listed/{name}.txt"));
-    let found = listing(appraisal);
+    is_written(&format!("{name}.txt"), &listing(appraisal));
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "whoever changed what is said writes it down anew"
+)]
+fn is_written(name: &str, found: &str) {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/evidence/listed")
+        .join(name);
     if std::env::var_os("TOKENKEEP_BLESS").is_some() {
-        std::fs::write(&file, &found).unwrap();
+        std::fs::write(&file, found).unwrap();
     }
     let expected = std::fs::read_to_string(&file).unwrap_or_default();
     assert!(expected == found, "{name} says now:\n{found}");
@@ -496,4 +505,40 @@ fn what_was_verified_and_accepted_names_its_evidence_and_what_it_says() {
     );
     let mrtd = claim(&evidence.report, "mrtd");
     assert_eq!(says(tdx.claims_for_display(), "mrtd"), Some(mrtd));
+}
+
+#[test]
+fn every_field_of_recorded_evidence_is_shown() {
+    let json = |evidence: &Evidence| {
+        let mut text = serde_json::to_string_pretty(&overview(evidence)).unwrap();
+        text.push('\n');
+        text
+    };
+    for vector in vectors::all() {
+        // Where the folder says it, it says the same.
+        let shown = overview(&vector.evidence);
+        let same = vector
+            .meta
+            .as_object()
+            .unwrap()
+            .iter()
+            .filter(|(key, value)| {
+                let found = shown.get(*key);
+                assert!(
+                    found.is_none_or(|found| found == *value),
+                    "{} {key}",
+                    vector.name
+                );
+                found.is_some()
+            });
+        assert!(same.count() >= 25, "{}", vector.name);
+        is_written(
+            &format!("overview-snp-{}.json", vector.name),
+            &json(&vector.evidence),
+        );
+    }
+    for vector in tdx::all() {
+        let name = format!("overview-tdx-{}.json", vector.name);
+        is_written(&name, &json(&vector.evidence()));
+    }
 }

@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::vectors::{folder, text};
 
 pub(crate) struct Vector {
-    name: String,
+    pub(crate) name: String,
     meta: Value,
     quote: Vec<u8>,
     collateral: Value,
@@ -21,7 +21,7 @@ pub(crate) struct Vector {
 }
 
 /// Every folder under `vectors/tdx`.
-fn all() -> Vec<Vector> {
+pub(crate) fn all() -> Vec<Vector> {
     let mut vectors: Vec<Vector> = fs::read_dir(folder().join("tdx"))
         .unwrap()
         .map(|entry| read(&entry.unwrap().path()))
