@@ -63,6 +63,8 @@ pub enum CallError {
     Refresh(RefreshError),
     /// The API could not be reached or did not answer.
     Upstream(UpstreamError),
+    /// The API refused the proof for want of its newest nonce, which is known now.
+    Challenged,
     /// The API's answer can't be passed on.
     Answer(AnswerError),
     /// The request can't be written.
@@ -245,6 +247,15 @@ impl Inner {
             }
             Err(error) => return Err(error),
         };
+        let answer = match (answer.challenged, &again) {
+            (false, _) => answer,
+            // The API has not acted on it, and wants its newest nonce in the proof.
+            (true, Some(_)) => self.send(report, &access, RequestBody::empty()).await?,
+            (true, None) => return Err(CallError::Challenged),
+        };
+        if answer.challenged {
+            return Err(CallError::Challenged);
+        }
         match again {
             Some(again) if answer.response.status() == StatusCode::UNAUTHORIZED => {
                 self.once_more(report, access, answer, again).await
@@ -256,7 +267,7 @@ impl Inner {
     async fn access(&self, report: &Report) -> Result<Arc<UpstreamAccess>, CallError> {
         let admitted = report.admitted();
         self.refresher
-            .access(&admitted.grant, &admitted.scopes)
+            .access(&admitted.grant, &admitted.wanted)
             .await
             .map_err(CallError::Refresh)
     }
@@ -303,7 +314,7 @@ impl Inner {
             .shell
             .enclave
             .forward(report.admitted(), access, &self.shell.clock.now())
-            .map_err(|denied| CallError::Refused(denied.into()))?;
+            .map_err(CallError::Refused)?;
         let url: Url = call
             .base_url
             .as_str()
@@ -322,7 +333,13 @@ impl Inner {
             .forward(&origin, request, (AUTHORIZATION, call.authorization))
             .await
             .map_err(CallError::Upstream)?;
+        let status = response.status().as_u16();
+        let challenged =
+            self.shell
+                .enclave
+                .api_answered(report.admitted(), access, status, response.headers());
         Ok(Answer {
+            challenged,
             response,
             rules: call.answer,
             access: Arc::clone(access),

@@ -8,12 +8,11 @@ use std::time::{Duration, UNIX_EPOCH};
 use enclave::ids::{GrantId, ProviderId};
 use enclave::refresh::{
     Action, Begin, Cached, Event, Exchange, RefreshError, UpstreamAccess, UpstreamAnswer,
-    UpstreamRequest,
+    UpstreamRequest, Wanted,
 };
-use enclave::scope::Scopes;
 use futures_util::StreamExt;
-use http::HeaderMap;
-use http::header::RETRY_AFTER;
+use http::header::{HeaderName, RETRY_AFTER};
+use http::{HeaderMap, HeaderValue};
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::task::TaskTracker;
@@ -23,7 +22,7 @@ use crate::shell::Shell;
 use crate::store::{Folder, StateDir};
 use crate::upstream::{Egress, TokenAnswer, TokenRequest, UpstreamError};
 
-/// How many exchanges for other scopes a caller waits for before its own.
+/// How many other exchanges of its grant a caller waits for before its own.
 const TURNS: usize = 8;
 
 /// How often grants are looked through for those that need use.
@@ -35,9 +34,12 @@ const KEPT_A_ROUND: usize = 1_024;
 /// How many are used at a time.
 const KEPT_AT_ONCE: usize = 8;
 
+const DPOP: HeaderName = HeaderName::from_static("dpop");
+const DPOP_NONCE: HeaderName = HeaderName::from_static("dpop-nonce");
+
 type Outcome = Result<Arc<UpstreamAccess>, RefreshError>;
 
-/// What the waiters of one exchange see: its scopes, and in the end its outcome.
+/// What the waiters of one exchange see: what it is for, and in the end its outcome.
 type Flight = watch::Receiver<Option<Outcome>>;
 
 /// Gets upstream access tokens.
@@ -45,7 +47,7 @@ type Flight = watch::Receiver<Option<Outcome>>;
 pub struct Refresher<F: Folder = StateDir> {
     shell: Arc<Shell<F>>,
     egress: Egress,
-    flights: Mutex<HashMap<GrantId, (Scopes, Flight)>>,
+    flights: Mutex<HashMap<GrantId, (Wanted, Flight)>>,
     /// Those that wait for their turn at a provider whose exchanges are bounded: the
     /// bound, and its places.
     places: Mutex<HashMap<ProviderId, (u32, Arc<Semaphore>)>>,
@@ -65,29 +67,29 @@ impl<F: Folder> Refresher<F> {
         })
     }
 
-    /// An upstream access token of a grant with these scopes: a cached one, or
+    /// An upstream access token of a grant: a cached one, or
     /// the outcome of an exchange that may be under way already.
     ///
     /// # Errors
     /// [`RefreshError`].
-    pub async fn access(self: &Arc<Self>, grant: &GrantId, scopes: &Scopes) -> Outcome {
+    pub async fn access(self: &Arc<Self>, grant: &GrantId, wanted: &Wanted) -> Outcome {
         for _ in 0..TURNS {
             let now = self.shell.clock.now();
-            match self.shell.enclave.cached_upstream(grant, scopes, &now) {
+            match self.shell.enclave.cached_upstream(grant, wanted, &now) {
                 Some(Cached::Fresh(access)) => return Ok(access),
                 Some(Cached::Ageing(access)) => {
                     // The next one is asked for while this one serves.
-                    drop(self.join(grant, scopes));
+                    drop(self.join(grant, wanted));
                     return Ok(access);
                 }
                 None => {}
             }
-            let (of, mut flight) = self.join(grant, scopes);
+            let (of, mut flight) = self.join(grant, wanted);
             let outcome = match flight.wait_for(Option::is_some).await {
                 Ok(outcome) => outcome.clone(),
                 Err(_) => None,
             };
-            if of == *scopes {
+            if of == *wanted {
                 // The task ends with an outcome, unless it was torn down.
                 return outcome.unwrap_or(Err(RefreshError::ProviderUnclear));
             }
@@ -96,22 +98,22 @@ impl<F: Folder> Refresher<F> {
     }
 
     /// The exchange of a grant that is under way, or a new one.
-    fn join(self: &Arc<Self>, grant: &GrantId, scopes: &Scopes) -> (Scopes, Flight) {
+    fn join(self: &Arc<Self>, grant: &GrantId, wanted: &Wanted) -> (Wanted, Flight) {
         let mut flights = self.flights.lock();
         if let Some((of, flight)) = flights.get(grant) {
             return (of.clone(), flight.clone());
         }
         let (done, flight) = watch::channel(None);
-        flights.insert(grant.clone(), (scopes.clone(), flight.clone()));
+        flights.insert(grant.clone(), (wanted.clone(), flight.clone()));
         drop(flights);
-        let (this, grant, wanted) = (Arc::clone(self), grant.clone(), scopes.clone());
+        let (this, grant, own) = (Arc::clone(self), grant.clone(), wanted.clone());
         self.tasks.spawn(async move {
-            let outcome = this.fly(&grant, &wanted).await;
+            let outcome = this.fly(&grant, &own).await;
             // First off the list, then the word: who comes now finds the cache.
             this.flights.lock().remove(&grant);
             done.send_replace(Some(outcome));
         });
-        (scopes.clone(), flight)
+        (wanted.clone(), flight)
     }
 
     /// A place among the exchanges of the grant's provider, if they are bounded. It is
@@ -133,10 +135,10 @@ impl<F: Folder> Refresher<F> {
         places.acquire_owned().await.ok()
     }
 
-    async fn fly(&self, grant: &GrantId, scopes: &Scopes) -> Outcome {
+    async fn fly(&self, grant: &GrantId, wanted: &Wanted) -> Outcome {
         let _place = self.place(grant).await;
         let now = self.shell.clock.now();
-        let outcome = match self.shell.enclave.begin_refresh(grant, scopes, &now) {
+        let outcome = match self.shell.enclave.begin_refresh(grant, wanted, &now) {
             Ok(Begin::Cached(access)) => return Ok(access),
             Ok(Begin::Exchange(exchange, action)) => self.run(*exchange, action).await,
             Err(error) => Err(error),
@@ -179,14 +181,22 @@ impl<F: Folder> Refresher<F> {
             authorization,
             body,
             certificate,
+            dpop,
             deadline_ms,
         } = request;
         let Ok(url) = url.as_str().parse() else {
             return UpstreamAnswer::NotSent;
         };
+        let mut headers = HeaderMap::new();
+        if let Some(proof) = dpop {
+            let Ok(proof) = HeaderValue::try_from(proof) else {
+                return UpstreamAnswer::NotSent;
+            };
+            headers.insert(DPOP, proof);
+        }
         let request = TokenRequest {
             url,
-            headers: HeaderMap::new(),
+            headers,
             authorization,
             certificate,
             body,
@@ -213,6 +223,7 @@ impl<F: Folder> Refresher<F> {
             }) => UpstreamAnswer::Response {
                 status: status.as_u16(),
                 retry_after_s: self.retry_after_s(&headers),
+                dpop_nonce: only(&headers, &DPOP_NONCE),
                 body,
             },
             Err(error) => {
@@ -243,10 +254,10 @@ impl<F: Folder> Refresher<F> {
             tokio::time::sleep(KEEP_ALIVE).await;
             let now = self.shell.clock.now();
             let due = self.shell.enclave.due_for_keep_alive(&now, KEPT_A_ROUND);
-            let use_one = |(grant, scopes)| {
+            let use_one = |(grant, wanted)| {
                 let this = &self;
                 // The outcome is written down and logged; nobody waits for it.
-                async move { drop(this.access(&grant, &scopes).await) }
+                async move { drop(this.access(&grant, &wanted).await) }
             };
             futures_util::stream::iter(due)
                 .for_each_concurrent(KEPT_AT_ONCE, use_one)
@@ -280,4 +291,11 @@ impl<F: Folder> Refresher<F> {
 
 fn semaphore_of(bound: u32) -> Arc<Semaphore> {
     Arc::new(Semaphore::new(usize::try_from(bound).unwrap_or(usize::MAX)))
+}
+
+/// The value of a header that is there exactly once.
+fn only(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
+    let mut values = headers.get_all(name).iter();
+    let value = values.next().filter(|_| values.next().is_none())?;
+    value.to_str().ok().map(ToOwned::to_owned)
 }

@@ -28,6 +28,7 @@ use crate::replay::ReplayCache;
 use crate::seal::{SealError, SealingKey};
 use crate::store::{Batch, Key, Log, Record};
 use crate::time::Now;
+use crate::upstream_dpop::ServerNonces;
 use crate::view::{Effect, Held, HeldSealed, TenantKey, View};
 
 /// A source of random bytes that may be shared between threads.
@@ -299,7 +300,7 @@ impl Boot {
         let effect = match place.table {
             Table::Grants => Effect::Grant(Held::new(generation, json(&body)?)),
             Table::Custody => {
-                let (head, _token) = custody::decode(&body)?;
+                let (head, _token, _key) = custody::decode(&body)?;
                 let custody = Custody {
                     tenant: tenant.clone(),
                     refresh_generation: head.refresh_generation,
@@ -459,6 +460,7 @@ impl Boot {
             sequences: Arc::new(sequences),
             logs,
             pace: Pace::new(self.began_ms),
+            server_nonces: ServerNonces::default(),
             upstream: Mutex::new(HashMap::new()),
             view: RwLock::new(self.view),
         })

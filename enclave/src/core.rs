@@ -24,13 +24,13 @@ use crate::pending::Durable;
 use crate::policy::Denied;
 use crate::rate::RateLimiter;
 use crate::record::{Cabinet, Place, RecordError};
-use crate::refresh::{Pace, UpstreamAccess};
+use crate::refresh::{Pace, UpstreamAccess, Wanted};
 use crate::replay::ReplayCache;
-use crate::scope::Scopes;
 use crate::seal::{SealError, SealingKey};
-use crate::secret::RefreshToken;
+use crate::secret::{DpopPrivateKey, RefreshToken};
 use crate::store::{Batch, Leaf, Write};
 use crate::time::Now;
+use crate::upstream_dpop::ServerNonces;
 use crate::view::{Effect, Held, View};
 
 /// How many upstream access tokens are kept for one grant: one a set of scopes.
@@ -58,7 +58,8 @@ pub struct Enclave {
     pub(crate) logs: Logs,
     pub(crate) freshness: Freshness,
     pub(crate) pace: Pace,
-    pub(crate) upstream: Mutex<HashMap<GrantId, HashMap<Scopes, Arc<UpstreamAccess>>>>,
+    pub(crate) server_nonces: ServerNonces,
+    pub(crate) upstream: Mutex<HashMap<GrantId, HashMap<Wanted, Arc<UpstreamAccess>>>>,
     pub(crate) view: RwLock<View>,
 }
 
@@ -237,14 +238,14 @@ impl Enclave {
         place: &Place,
         grant: &GrantId,
         expected_generation: u64,
-        (head, token): (Head, &RefreshToken),
+        (head, token, dpop_key): (Head, &RefreshToken, Option<&DpopPrivateKey>),
     ) -> Result<(Batch, Effect), RecordError> {
         let tenant = match &place.realm {
             crate::record::Realm::Tenant(tenant) => tenant,
             crate::record::Realm::System => return Err(RecordError::Schema),
         };
         let key = view.realm_key(tenant)?;
-        let body = custody::encode(&head, token)?;
+        let body = custody::encode(head, token, dpop_key)?;
         let write = self
             .cabinet
             .seal(&*self.rng, &key, place, expected_generation, &body)?;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::ids::TenantId;
 use crate::record::RecordError;
 use crate::refresh::Told;
-use crate::secret::RefreshToken;
+use crate::secret::{DpopPrivateKey, RefreshToken};
 use zeroize::Zeroizing;
 
 /// Why a grant can't be used until its owner consents again.
@@ -98,6 +98,17 @@ pub(crate) struct Head {
     /// What the provider made of the grant's revocation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) told: Option<Told>,
+    /// How long the key is that stands before the token; [`encode`] sets it.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) dpop_key_bytes: u16,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde calls it with a reference"
+)]
+fn is_zero(number: &u16) -> bool {
+    *number == 0
 }
 
 impl Head {
@@ -109,6 +120,7 @@ impl Head {
             refreshed_at_s: at_s,
             subject_sha256: None,
             told: None,
+            dpop_key_bytes: 0,
         }
     }
 
@@ -122,30 +134,39 @@ impl Head {
 }
 
 /// Encodes the body of a custody record: the length of the head (u16), the
-/// head, the token's bytes.
-pub(crate) fn encode(head: &Head, token: &RefreshToken) -> Result<Zeroizing<Vec<u8>>, RecordError> {
-    let head = serde_json::to_vec(head).map_err(|_| RecordError::Schema)?;
+/// head, the bytes of the DPoP key if there is one, the token's bytes.
+pub(crate) fn encode(
+    mut head: Head,
+    token: &RefreshToken,
+    dpop_key: Option<&DpopPrivateKey>,
+) -> Result<Zeroizing<Vec<u8>>, RecordError> {
+    let key = dpop_key.map(DpopPrivateKey::expose).unwrap_or_default();
+    head.dpop_key_bytes = u16::try_from(key.len()).map_err(|_| RecordError::Schema)?;
+    let head = serde_json::to_vec(&head).map_err(|_| RecordError::Schema)?;
     let head_len = u16::try_from(head.len()).map_err(|_| RecordError::Schema)?;
-    let capacity = head
-        .len()
-        .saturating_add(token.expose().len())
-        .saturating_add(2);
+    let parts = [&head_len.to_be_bytes()[..], &head, key, token.expose()];
+    let capacity = parts.iter().map(|part| part.len()).sum();
     let mut body = Zeroizing::new(Vec::with_capacity(capacity));
-    body.extend_from_slice(&head_len.to_be_bytes());
-    body.extend_from_slice(&head);
-    body.extend_from_slice(token.expose());
+    for part in parts {
+        body.extend_from_slice(part);
+    }
     Ok(body)
 }
 
 /// Decodes the body of a custody record.
-pub(crate) fn decode(body: &[u8]) -> Result<(Head, RefreshToken), RecordError> {
+pub(crate) fn decode(
+    body: &[u8],
+) -> Result<(Head, RefreshToken, Option<DpopPrivateKey>), RecordError> {
     let (len, rest) = body.split_first_chunk::<2>().ok_or(RecordError::Schema)?;
-    let (head, token) = rest
+    let (head, rest) = rest
         .split_at_checked(usize::from(u16::from_be_bytes(*len)))
         .ok_or(RecordError::Schema)?;
     let head: Head = serde_json::from_slice(head).map_err(|_| RecordError::Schema)?;
-    let token = RefreshToken::new(token.to_vec());
-    Ok((head, token))
+    let (key, token) = rest
+        .split_at_checked(usize::from(head.dpop_key_bytes))
+        .ok_or(RecordError::Schema)?;
+    let key = (!key.is_empty()).then(|| DpopPrivateKey::new(key.to_vec()));
+    Ok((head, RefreshToken::new(token.to_vec()), key))
 }
 
 #[cfg(test)]
@@ -172,14 +193,24 @@ mod tests {
                     refreshed_at_s: 5,
                     subject_sha256,
                     told: subject_sha256.map(|_| Told::Proved),
+                    dpop_key_bytes: 0,
                 };
-                let body = encode(&head, &token).unwrap();
-                let (found, back) = decode(&body).unwrap();
-                assert_eq!((found, back.expose()), (head, token.expose()));
+                for key in [None, Some(DpopPrivateKey::new(b"key".to_vec()))] {
+                    let body = encode(head, &token, key.as_ref()).unwrap();
+                    let (found, back, found_key) = decode(&body).unwrap();
+                    let dpop_key_bytes = if key.is_some() { 3 } else { 0 };
+                    let expected = Head {
+                        dpop_key_bytes,
+                        ..head
+                    };
+                    assert_eq!((found, back.expose()), (expected, token.expose()));
+                    let exposed = |key: &DpopPrivateKey| key.expose().to_vec();
+                    assert_eq!(found_key.as_ref().map(exposed), key.as_ref().map(exposed));
+                }
             }
         }
         // As it was written before there were times and subjects.
-        let (found, _) =
+        let (found, _, _) =
             decode(b"\0\x2a{\"refresh_generation\":9,\"phase\":\"idle\"}    r").unwrap();
         assert_eq!(found, Head::deposited(9, 0));
         for bad in [&b""[..], b"\0", b"\0\x09{}", b"\0\x02{}r"] {

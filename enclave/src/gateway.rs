@@ -6,6 +6,7 @@
 
 pub mod address;
 mod admit;
+mod bound;
 mod complete;
 mod echo;
 mod headers;
@@ -26,8 +27,8 @@ use crate::operation::{Operation, OperationError};
 use crate::policy::Denied;
 use crate::proof::ProofError;
 use crate::rate::RateExceeded;
+use crate::refresh::Wanted;
 use crate::replay::ReplayError;
-use crate::scope::Scopes;
 use crate::seal::SealError;
 use crate::secret::{CredentialHeader, UpstreamAccessToken};
 use references::References;
@@ -73,8 +74,8 @@ pub struct GatewayRequest<'a> {
 pub struct Admitted {
     /// The grant that it draws on.
     pub grant: GrantId,
-    /// The scopes of its token: the upstream token is asked for with these.
-    pub scopes: Scopes,
+    /// What the upstream token is asked for with: the scopes of its token, the resource of its target.
+    pub wanted: Wanted,
     /// Who called, for the service's own log.
     pub client: ClientId,
     /// The target, for the service's own log.
@@ -122,7 +123,7 @@ pub struct UpstreamCall {
     pub path_and_query: String,
     /// The headers, all but `authorization` and those of the connection.
     pub headers: HeaderMap,
-    /// The header `authorization`, with the provider's bearer token.
+    /// The header `authorization`, with the provider's access token.
     pub authorization: CredentialHeader,
     /// What the answer passes through.
     pub answer: AnswerRules,

@@ -145,6 +145,12 @@ impl HttpUrl {
         self.0.authority()
     }
 
+    /// Scheme, host and port.
+    #[must_use]
+    pub fn origin(&self) -> String {
+        format!("{}://{}", self.0.scheme(), self.0.authority())
+    }
+
     /// The path, `/` at least.
     #[must_use]
     pub fn path(&self) -> &str {

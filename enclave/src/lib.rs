@@ -45,6 +45,7 @@ pub mod store;
 #[cfg(test)]
 mod testing;
 pub mod time;
+mod upstream_dpop;
 mod view;
 
 pub use core::{Enclave, MAX_UPSTREAM_TOKENS_PER_GRANT};

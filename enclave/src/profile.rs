@@ -73,6 +73,8 @@ pub struct Profile {
     /// The sole audience of apps' assertions [RFC 7523 §3]; `None` for the issuer, or the token endpoint if the issuer is
     /// not known.
     pub assertion_audience: Option<String>,
+    /// Whether access tokens are bound to a key that the enclave makes for each grant [RFC 9449].
+    pub dpop: bool,
 }
 
 impl Default for Profile {
@@ -87,6 +89,7 @@ impl Default for Profile {
             max_in_flight: None,
             auth_methods: Vec::new(),
             assertion_audience: None,
+            dpop: false,
         }
     }
 }
@@ -142,6 +145,7 @@ impl Profile {
             max_in_flight,
             auth_methods,
             assertion_audience,
+            dpop: _,
         } = self;
         let rate = 1..=MAX_RATE_PER_S;
         let rows = [

@@ -43,6 +43,7 @@ use crate::secret::{
     CredentialHeader, RawResponse, RefreshToken, UpstreamAccessToken, UpstreamBody,
 };
 use crate::store::StoreError;
+use crate::upstream_dpop::BoundKey;
 
 pub(crate) use orphan::parse as parse_orphan;
 pub(crate) use pace::Pace;
@@ -51,6 +52,26 @@ pub use tell::{Telling, Told};
 
 /// How long to wait before a commit is tried again that must not be given up.
 pub const PAUSE_MS: u64 = 250;
+
+/// What an upstream access token is asked for with. Each has a token of its own.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Wanted {
+    /// Its scopes.
+    pub scopes: Scopes,
+    /// What the provider knows the API by [RFC 8707], where it is asked for with that.
+    pub resource: Option<String>,
+}
+
+impl Wanted {
+    /// With these scopes, for whatever API.
+    #[must_use]
+    pub const fn with(scopes: Scopes) -> Self {
+        Self {
+            scopes,
+            resource: None,
+        }
+    }
+}
 
 /// A request to a provider's token endpoint. Send it on a fresh connection,
 /// once, and follow no redirect.
@@ -63,6 +84,8 @@ pub struct UpstreamRequest {
     pub body: UpstreamBody,
     /// What is shown in the TLS handshake of this one connection, if the app authenticates by it.
     pub certificate: Option<Box<ClientCertificate>>,
+    /// The header `dpop`, if the tokens are to be bound to a key.
+    pub dpop: Option<String>,
     /// How long it may take in milliseconds, from the connection to the answer's
     /// last byte.
     pub deadline_ms: u64,
@@ -94,6 +117,8 @@ pub enum UpstreamAnswer {
         status: u16,
         /// `Retry-After` in seconds, if it was a number.
         retry_after_s: Option<u64>,
+        /// The header `dpop-nonce`, if there is exactly one.
+        dpop_nonce: Option<String>,
         /// The body, within its bound.
         body: RawResponse,
     },
@@ -128,6 +153,8 @@ pub enum Event {
 /// A provider's access token, inside the enclave.
 pub struct UpstreamAccess {
     pub(crate) token: UpstreamAccessToken,
+    /// What it is bound to, if it is no bearer token.
+    pub(crate) bound_to: Option<Arc<BoundKey>>,
     /// Until when no other is asked for, on the monotonic clock.
     pub(crate) fresh_until_ms: u64,
     /// Until when it is used, on the monotonic clock.
@@ -225,7 +252,7 @@ pub enum RefreshError {
 pub struct Exchange {
     grant: GrantId,
     tenant: TenantId,
-    scopes: Scopes,
+    wanted: Wanted,
     granted: Scopes,
     provider: Arc<Provider>,
     /// The phase to fall back to if nothing was sent.
@@ -239,6 +266,8 @@ pub struct Exchange {
     presented_generation: u64,
     /// How often the store refused the adoption because the record is another's.
     conflicts: u8,
+    /// Whether the provider asked for a nonce already.
+    challenged: bool,
     state: State,
 }
 

@@ -207,6 +207,17 @@ pub enum Api {
 }
 
 impl Api {
+    /// What its provider knows it by, if access tokens are asked for with that.
+    #[must_use]
+    pub fn upstream_resource(&self) -> Option<&str> {
+        match self {
+            Self::Gateway {
+                upstream_resource, ..
+            } => upstream_resource.as_deref(),
+            Self::Direct { .. } => None,
+        }
+    }
+
     /// A whole API behind the gateway: every method and path below `base_url`.
     #[must_use]
     pub fn behind_gateway(base_url: HttpUrl) -> Self {

@@ -51,6 +51,10 @@ secret! {
     AppPrivateKey
 }
 secret! {
+    /// The private key that a grant's upstream tokens are bound to, PKCS#8 in DER.
+    DpopPrivateKey
+}
+secret! {
     /// The body of a request to a provider's token endpoint: holds the refresh
     /// token and may hold the app's secret.
     UpstreamBody
@@ -72,11 +76,12 @@ mod tests {
     fn debug_shows_nothing() {
         let canary = b"canary-2b9e".to_vec();
         let shown = format!(
-            "{:?} {:?} {:?} {:?} {:?} {:?} {:#?}",
+            "{:?} {:?} {:?} {:?} {:?} {:?} {:?} {:#?}",
             RefreshToken::new(canary.clone()),
             UpstreamAccessToken::new(canary.clone()),
             ClientSecret::new(canary.clone()),
             AppPrivateKey::new(canary.clone()),
+            DpopPrivateKey::new(canary.clone()),
             UpstreamBody::new(canary.clone()),
             CredentialHeader::new(canary.clone()),
             RawResponse::new(canary),

@@ -237,6 +237,12 @@ pub struct OidcLedger {
     pub refresh_refused: u64,
     /// Refresh tokens used up.
     pub refresh_tokens_consumed: u64,
+    /// Token requests that were asked for a nonce.
+    pub nonce_challenges: u64,
+    /// API calls that were asked for a nonce.
+    pub api_nonce_challenges: u64,
+    /// API calls with a token that is bound to a key, and a good proof.
+    pub api_bound_calls_ok: u64,
     /// Grants that died, for reuse or by revocation.
     pub grants_revoked: u64,
     /// API calls with a good token.
@@ -297,7 +303,28 @@ impl OidcProvider {
         user: &str,
     ) -> Result<OidcGrant, NodeError> {
         let body = json!({ "client_id": client_id, "scope": scope, "user": user });
-        let answer = fetch::post_json(&self.endpoints.consent_url, &body).await?;
+        self.granted(&body).await
+    }
+
+    /// The same, for one resource [RFC 8707].
+    ///
+    /// # Errors
+    /// Unknown client, or the provider does not answer.
+    pub async fn consent_for(
+        &self,
+        client_id: &str,
+        scope: &str,
+        user: &str,
+        resource: &str,
+    ) -> Result<OidcGrant, NodeError> {
+        let body = json!({
+            "client_id": client_id, "scope": scope, "user": user, "resource": resource,
+        });
+        self.granted(&body).await
+    }
+
+    async fn granted(&self, body: &Value) -> Result<OidcGrant, NodeError> {
+        let answer = fetch::post_json(&self.endpoints.consent_url, body).await?;
         if !answer.status.is_success() {
             return Err(NodeError::Refused(answer.status.as_u16()));
         }

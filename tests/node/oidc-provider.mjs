@@ -8,6 +8,8 @@
 //   access_token_ttl_s  default 60
 //   refresh_token_ttl_s default 86400
 //   rotate              default true: single use, and a reuse revokes the grant
+//   dpop_nonces         default false: proofs need a nonce of the provider's [RFC 9449 §8]
+//   api_resource        the API takes JWTs of this audience only, one of `resources`
 //   tls                 {cert, key}, PEM: the provider speaks TLS and asks for client certificates [RFC 8705]; the
 //                       test's own routes stay on plain HTTP
 // It prints one JSON line when it listens, and ends on SIGTERM or when standard input closes.
@@ -17,15 +19,18 @@
 //   POST /_test/client  client metadata: registers the client, anew if it is there
 //   POST /_test/revoke  {grant_id}
 //   GET  /_test/ledger  how often each thing happened
-//   GET  /api/contacts  needs a valid access token with scope contacts.read
+//   GET  /api/contacts  needs a valid access token with scope contacts.read; POST, contacts.write
+// A token that is bound to a key needs a proof with the API's newest nonce [RFC 9449 §9], which changes with every third
+// proof. JWTs are judged by oauth4webapi.
 
-import { createHash } from 'node:crypto';
+import { createHash, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { createServer } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
 import { createInterface } from 'node:readline';
 
-import { exportJWK, generateKeyPair } from 'jose';
+import { calculateJwkThumbprint, decodeJwt, EmbeddedJWK, exportJWK, generateKeyPair, jwtVerify } from 'jose';
+import * as oauth from 'oauth4webapi';
 import { errors, Provider } from 'oidc-provider';
 
 import { store } from './store.mjs';
@@ -87,11 +92,12 @@ const tls = config.tls === undefined
 const issuer = tls === undefined ? plainOrigin : `https://127.0.0.1:${await listening(tls)}`;
 const servers = tls === undefined ? [plain] : [plain, tls];
 
+const signingKeys = [await signingKey('ES256'), await signingKey('RS256')];
 const Store = store();
 const provider = new Provider(issuer, {
   adapter: Store,
   clients,
-  jwks: { keys: [await signingKey('ES256'), await signingKey('RS256')] },
+  jwks: { keys: signingKeys },
   scopes: ['openid', 'offline_access', ...scopes],
   ttl: {
     AccessToken: accessTokenTtl,
@@ -110,7 +116,9 @@ const provider = new Provider(issuer, {
     devInteractions: { enabled: false },
     introspection: { enabled: true },
     revocation: { enabled: true },
-    dPoP: { enabled: true },
+    dPoP: config.dpop_nonces === true
+      ? { enabled: true, nonceSecret: randomBytes(32), requireNonce: () => true }
+      : { enabled: config.dpop !== false },
     mTLS: {
       enabled: true,
       selfSignedTlsClientAuth: true,
@@ -141,6 +149,9 @@ const ledger = {
   refresh_ok: 0,
   refresh_refused: 0,
   refresh_tokens_consumed: 0,
+  nonce_challenges: 0,
+  api_nonce_challenges: 0,
+  api_bound_calls_ok: 0,
   grants_revoked: 0,
   api_calls_ok: 0,
   api_calls_refused: 0,
@@ -151,8 +162,9 @@ const MAX_PRESENTATIONS = 100_000;
 provider.on('grant.success', (ctx) => {
   if (ctx.oidc.params?.grant_type === 'refresh_token') ledger.refresh_ok += 1;
 });
-provider.on('grant.error', () => {
-  ledger.refresh_refused += 1;
+provider.on('grant.error', (ctx, error) => {
+  if (error.error === 'use_dpop_nonce') ledger.nonce_challenges += 1;
+  else ledger.refresh_refused += 1;
 });
 provider.on('refresh_token.consumed', () => {
   ledger.refresh_tokens_consumed += 1;
@@ -170,6 +182,8 @@ provider.use(async (ctx, next) => {
   await next();
   const token = ctx.oidc?.params?.refresh_token;
   if (ctx.path !== '/token' || typeof token !== 'string') return;
+  // The provider has not looked at the token.
+  if (ctx.body?.error === 'use_dpop_nonce') return;
   const digest = createHash('sha256').update(token).digest('hex');
   const known = Object.hasOwn(ledger.presentations, digest);
   if (!known && Object.keys(ledger.presentations).length >= MAX_PRESENTATIONS) return;
@@ -202,6 +216,7 @@ async function consent(ctx) {
     grant.addOIDCScope(scope);
   } else {
     grant.addResourceScope(resource, scope);
+    grant.addOIDCScope('offline_access');
   }
   const grantId = await grant.save();
   const refreshToken = new provider.RefreshToken({
@@ -233,24 +248,109 @@ async function revoke(ctx) {
   ctx.status = 204;
 }
 
-async function contacts(ctx) {
-  const refuse = (status, error) => {
-    ledger.api_calls_refused += 1;
-    ctx.status = status;
-    ctx.set('WWW-Authenticate', error === undefined ? 'Bearer' : `Bearer error="${error}"`);
-    ctx.body = error === undefined ? {} : { error };
-  };
-  const [scheme, value, ...rest] = (ctx.get('authorization') ?? '').split(' ');
-  if (scheme.toLowerCase() !== 'bearer' || value === undefined || rest.length !== 0) {
-    return refuse(401);
+// The API's own nonce: used three times, then another.
+const nonces = { current: randomBytes(12).toString('base64url'), uses: 0 };
+const proofs = new Set();
+
+class Refusal extends Error {
+  constructor(status, error) {
+    super(error);
+    this.status = status;
   }
-  const token = await provider.AccessToken.find(value);
-  // A sender-constrained token is no bearer token [RFC 9449 §7.2].
-  if (token === undefined || token.isSenderConstrained()) return refuse(401, 'invalid_token');
-  if (!token.scopes.has('contacts.read')) return refuse(403, 'insufficient_scope');
-  ledger.api_calls_ok += 1;
-  ctx.body = { contacts: CONTACTS, owner: token.accountId, client_id: token.clientId };
 }
+
+const publicKeys = signingKeys.map(({ d, p, q, dp, dq, qi, ...key }) => key);
+
+/** The whole check of RFC 9068 and RFC 9449 by a library that shares nothing with the caller. */
+async function judged(ctx, scheme, value) {
+  const headers = { authorization: `${scheme} ${value}` };
+  if (ctx.get('dpop') !== '') headers.dpop = ctx.get('dpop');
+  const request = new Request(`${issuer}${ctx.url}`, { method: ctx.method, headers });
+  const metadata = { issuer, jwks_uri: `${issuer}/jwks` };
+  return oauth.validateJwtAccessToken(metadata, request, config.api_resource, {
+    signingAlgorithms: ['ES256', 'RS256'],
+    [oauth.allowInsecureRequests]: true,
+    [oauth.customFetch]: async () => Response.json({ keys: publicKeys }),
+  });
+}
+
+/** A proof of possession of the key with this thumbprint. */
+async function checkProof(ctx, value, jkt) {
+  const { payload, protectedHeader } = await jwtVerify(ctx.get('dpop'), EmbeddedJWK, {
+    algorithms: ['ES256'], typ: 'dpop+jwt', maxTokenAge: '5 minutes', clockTolerance: 10,
+  });
+  const ath = createHash('sha256').update(value).digest('base64url');
+  const holds = payload.htm === ctx.method
+    && payload.htu === `${issuer}${ctx.path}`
+    && payload.ath === ath
+    && typeof payload.jti === 'string'
+    && !proofs.has(payload.jti)
+    && (await calculateJwkThumbprint(protectedHeader.jwk)) === jkt;
+  if (!holds) throw new Refusal(401, 'invalid_dpop_proof');
+  if (payload.nonce !== nonces.current) {
+    ledger.api_nonce_challenges += 1;
+    throw new Refusal(401, 'use_dpop_nonce');
+  }
+  proofs.add(payload.jti);
+  nonces.uses += 1;
+  if (nonces.uses % 3 === 0) nonces.current = randomBytes(12).toString('base64url');
+  ledger.api_bound_calls_ok += 1;
+}
+
+async function authorized(ctx, needed) {
+  const [scheme, value, ...rest] = (ctx.get('authorization') ?? '').split(' ');
+  if (value === undefined || rest.length !== 0) throw new Refusal(401);
+  const bound = scheme.toLowerCase() === 'dpop';
+  if (!bound && scheme.toLowerCase() !== 'bearer') throw new Refusal(401);
+  let token;
+  if (config.api_resource === undefined) {
+    const found = await provider.AccessToken.find(value);
+    if (found === undefined) throw new Refusal(401, 'invalid_token');
+    token = { scopes: found.scopes, jkt: found.jkt, owner: found.accountId, client: found.clientId };
+  } else {
+    const claims = await judged(ctx, scheme, value).catch((error) => {
+      // The library has no say about nonces.
+      process.stderr.write(`judged: ${error.message} ${JSON.stringify(decodeJwt(value))}\n`);
+      throw new Refusal(401, 'invalid_token');
+    });
+    token = {
+      scopes: new Set(claims.scope.split(' ')), jkt: claims.cnf?.jkt, owner: claims.sub, client: claims.client_id,
+    };
+  }
+  // A bound token is no bearer token, nor the other way round [RFC 9449 §7.2].
+  if (bound !== (token.jkt !== undefined)) throw new Refusal(401, 'invalid_token');
+  if (bound) {
+    await checkProof(ctx, value, token.jkt).catch((error) => {
+      throw error instanceof Refusal ? error : new Refusal(401, 'invalid_dpop_proof');
+    });
+  }
+  if (!token.scopes.has(needed)) throw new Refusal(403, 'insufficient_scope');
+  return { ...token, bound };
+}
+
+async function api(ctx, needed, answer) {
+  try {
+    const token = await authorized(ctx, needed);
+    ledger.api_calls_ok += 1;
+    ctx.body = await answer(token);
+    if (token.bound) ctx.set('DPoP-Nonce', nonces.current);
+  } catch (error) {
+    if (!(error instanceof Refusal)) throw error;
+    ledger.api_calls_refused += 1;
+    ctx.status = error.status;
+    const scheme = ctx.get('authorization').toLowerCase().startsWith('dpop ') ? 'DPoP' : 'Bearer';
+    ctx.set('WWW-Authenticate', error.message === '' ? scheme : `${scheme} error="${error.message}"`);
+    if (error.message === 'use_dpop_nonce') ctx.set('DPoP-Nonce', nonces.current);
+    ctx.body = error.message === '' ? {} : { error: error.message };
+  }
+}
+
+const contacts = (ctx) => api(ctx, 'contacts.read', async (token) => (
+  { contacts: CONTACTS, owner: token.owner, client_id: token.client, bound: token.bound }
+));
+const create = (ctx) => api(ctx, 'contacts.write', async (token) => (
+  { created: await json(ctx), owner: token.owner }
+));
 
 const routes = new Map([
   ['POST /_test/consent', consent],
@@ -258,6 +358,7 @@ const routes = new Map([
   ['POST /_test/revoke', revoke],
   ['GET /_test/ledger', async (ctx) => { ctx.body = ledger; }],
   ['GET /api/contacts', contacts],
+  ['POST /api/contacts', create],
 ]);
 
 provider.use(async (ctx, next) => {

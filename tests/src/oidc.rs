@@ -131,6 +131,15 @@ pub async fn deposit(stack: &Stack, oidc: &OidcProvider, oauth_client_id: &str) 
     deposit_token(stack, granted.refresh_token.expose_secret(), scopes).await;
 }
 
+/// The same, for one resource.
+pub async fn deposit_for(stack: &Stack, oidc: &OidcProvider, client: &str, resource: &str) {
+    let scope = names::SCOPES.join(" ");
+    let granted = oidc.consent_for(client, &scope, "alice", resource).await;
+    let token = granted.expect("a consent").refresh_token;
+    let scopes = names::SCOPES.map(str::to_owned).to_vec();
+    deposit_token(stack, token.expose_secret(), scopes).await;
+}
+
 /// The tenant's administrator deposits a refresh token.
 pub async fn deposit_token(stack: &Stack, refresh_token: &str, scopes: Vec<String>) {
     let admin = stack.admin().await;

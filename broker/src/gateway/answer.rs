@@ -21,6 +21,8 @@ use crate::upstream::{Ambiguous, IdleBody};
 
 /// An answer that nothing was passed on of.
 pub(super) struct Answer {
+    /// Whether the API asks for its newest nonce.
+    pub(super) challenged: bool,
     pub(super) response: Response<IdleBody>,
     pub(super) rules: AnswerRules,
     pub(super) access: Arc<UpstreamAccess>,

@@ -128,6 +128,12 @@ fn problem(error: &CallError) -> Problem {
             "API_NO_ANSWER",
             "the API gave no answer; it may have acted on the request",
         ),
+        CallError::Challenged => Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "API_NONCE_CHANGED",
+            "the API wants its newest nonce, which came with its refusal; it has not acted on the request: send it again",
+        )
+        .retry(0),
         CallError::Answer(AnswerError::Echoed(_)) => Problem::new(
             StatusCode::BAD_GATEWAY,
             "API_ECHOED_CREDENTIAL",

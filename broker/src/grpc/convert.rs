@@ -255,6 +255,7 @@ fn profile(message: v1::ProviderProfile) -> Result<Profile, AdminError> {
         max_in_flight,
         auth_methods,
         assertion_audience,
+        dpop,
     } = message;
     let default = Profile::default();
     let methods = auth_methods.into_iter();
@@ -270,6 +271,7 @@ fn profile(message: v1::ProviderProfile) -> Result<Profile, AdminError> {
             .map(|number| auth_method("provider.profile.auth_methods", number))
             .collect::<Result<_, _>>()?,
         assertion_audience: (!assertion_audience.is_empty()).then_some(assertion_audience),
+        dpop,
     })
 }
 
@@ -284,6 +286,7 @@ fn profile_message(profile: Profile) -> v1::ProviderProfile {
         max_in_flight,
         auth_methods,
         assertion_audience,
+        dpop,
     } = profile;
     let methods = auth_methods.into_iter();
     v1::ProviderProfile {
@@ -298,6 +301,7 @@ fn profile_message(profile: Profile) -> v1::ProviderProfile {
             .map(|method| auth_method_message(method).into())
             .collect(),
         assertion_audience: assertion_audience.unwrap_or_default(),
+        dpop,
     }
 }
 
@@ -311,12 +315,17 @@ fn target(message: v1::Target) -> Result<Target, AdminError> {
                 .into_iter()
                 .map(operation)
                 .collect::<Result<_, _>>()?,
-            upstream_resource: None,
+            upstream_resource: (!message.upstream_resource.is_empty())
+                .then_some(message.upstream_resource),
         },
-        v1::target::Api::Resource(_) if message.tenant_hosts || !message.operations.is_empty() => {
+        v1::target::Api::Resource(_)
+            if message.tenant_hosts
+                || !message.operations.is_empty()
+                || !message.upstream_resource.is_empty() =>
+        {
             return Err(AdminError::Field {
                 field: "provider.targets",
-                rule: "operations and tenant hosts are for targets behind the gateway",
+                rule: "operations, tenant hosts and upstream resources are for targets behind the gateway",
             });
         }
         v1::target::Api::Resource(resource) => Api::Direct { resource },
@@ -380,18 +389,20 @@ fn target_message(target: Target) -> v1::Target {
             base_url,
             tenant_hosts,
             operations,
-            upstream_resource: _,
+            upstream_resource,
         } => v1::Target {
             name,
             api: Some(v1::target::Api::GatewayBaseUrl(base_url.into())),
             operations: operations.into_iter().map(operation_message).collect(),
             tenant_hosts,
+            upstream_resource: upstream_resource.unwrap_or_default(),
         },
         Api::Direct { resource } => v1::Target {
             name,
             api: Some(v1::target::Api::Resource(resource)),
             operations: Vec::new(),
             tenant_hosts: false,
+            upstream_resource: String::new(),
         },
     }
 }

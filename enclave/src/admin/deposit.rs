@@ -14,10 +14,11 @@ use crate::ids::OperationId;
 use crate::keys::keyring::open_deposit;
 use crate::pending::Pending;
 use crate::record::{Place, Table};
-use crate::registry::{Api, App, Grant, Target};
+use crate::registry::{Api, App, AuthMethod, Grant, Target};
 use crate::secret::RefreshToken;
 use crate::store::Batch;
 use crate::time::Now;
+use crate::upstream_dpop::BoundKey;
 use crate::view::{Effect, Held, View};
 
 /// The most clients, and the most targets, of a grant.
@@ -47,7 +48,7 @@ impl Enclave {
         let mut grant = request.grant;
         forbid_unless(by.owns_tenant(&grant.tenant))?;
         let view = self.view.read();
-        self.check_grant(&view, &grant, now)?;
+        let dpop = self.check_grant(&view, &grant, now)?;
         let token = self.open_grant_deposit(&grant, request.sealed_refresh_token, now)?;
 
         let held = view.grants.get(&grant.id);
@@ -86,13 +87,18 @@ impl Enclave {
         }
         let refresh_generation =
             custody.map_or(1, |held| held.value.refresh_generation.saturating_add(1));
+        let dpop_key = dpop.then(|| BoundKey::generate(&*self.rng)).transpose()?;
         let place = Place::tenant(&grant.tenant, Table::Custody, grant.id.as_str());
         let (custody_batch, effect) = self.custody_write(
             &view,
             &place,
             &grant.id,
             custody.map_or(0, |held| held.generation),
-            (Head::deposited(refresh_generation, now.lo_s), &token),
+            (
+                Head::deposited(refresh_generation, now.lo_s),
+                &token,
+                dpop_key.as_ref(),
+            ),
         )?;
         batch.writes.extend(custody_batch.writes);
         effects.push(effect);
@@ -112,7 +118,8 @@ impl Enclave {
         Ok(Pending::new(batch, effects, Touched::nothing(), answer))
     }
 
-    fn check_grant(&self, view: &View, grant: &Grant, now: &Now) -> Result<(), AdminError> {
+    /// Whether the grant's upstream tokens are to be bound to a key.
+    fn check_grant(&self, view: &View, grant: &Grant, now: &Now) -> Result<bool, AdminError> {
         known_tenant(view, &grant.tenant)?;
         if grant.expires_at_s.is_some_and(|end_s| now.hi_s >= end_s) {
             return Err(AdminError::Field {
@@ -174,7 +181,15 @@ impl Enclave {
         if strays {
             return Err(AdminError::NotFound("target"));
         }
-        Ok(())
+        let dpop = provider.value.profile.dpop;
+        if dpop && app.value.auth_method == AuthMethod::None {
+            // [RFC 9449 §5]
+            return Err(AdminError::Field {
+                field: "grant.app",
+                rule: "a public client's refresh token is bound to the key that it was got with, which is not here",
+            });
+        }
+        Ok(dpop)
     }
 
     fn open_grant_deposit(

@@ -56,7 +56,7 @@ impl Enclave {
         let place = custody_place(grant);
         let sealed = &held.value.sealed;
         let body = self.cabinet.open(&key, &place, held.generation, sealed);
-        let (head, mut token) = custody::decode(&body?)?;
+        let (head, mut token, _key) = custody::decode(&body?)?;
         // The answer to an exchange that was cut off may hold a newer one.
         if let Some(successor) = self.journalled_successor(&view, id) {
             token = successor;
@@ -79,7 +79,7 @@ impl Enclave {
             &place,
             id,
             held.generation,
-            (Head::ended(head.refresh_generation), &nothing),
+            (Head::ended(head.refresh_generation), &nothing, None),
         )?;
         batch.writes.push(kept);
         let mut effects = vec![custody, Effect::Revocation(id.clone(), revocation)];
@@ -131,7 +131,7 @@ impl Enclave {
             &custody_place(grant),
             id,
             custody,
-            (Head::ended(0), &nothing),
+            (Head::ended(0), &nothing, None),
         )?;
         let held = view.grants.get(id).map(|held| held.generation);
         batch.writes.push(of(Table::Grants, generation(held)));

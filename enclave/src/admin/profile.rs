@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use attestation::manifest::{ManifestSignature, SignatureFault};
 use profiles::Document;
 use profiles::document::{
-    AssertionAudience, Authentication, ParameterError, Reuse, Rotation as Known,
+    AssertionAudience, Authentication, ParameterError, Reuse, Rotation as Known, Support,
 };
 use profiles::template::fill;
 use thiserror::Error;
@@ -48,6 +48,8 @@ pub struct BesideProfile {
     pub rotation: Option<Rotation>,
     /// Targets that trust this issuer themselves.
     pub direct: Vec<Target>,
+    /// What the provider knows its targets by [RFC 8707].
+    pub resources: BTreeMap<TargetName, String>,
     /// How its token endpoint is treated; what the profile knows is put in.
     pub treatment: Profile,
 }
@@ -78,6 +80,18 @@ pub enum ProfileFileError {
         /// Why.
         error: crate::http_url::HttpUrlError,
     },
+    /// The profile says that there is no DPoP.
+    #[error("the provider has no DPoP: leave dpop out")]
+    NoDpop,
+    /// A resource is given, and the profile says that it is not taken.
+    #[error("the provider takes no resource indicators: leave upstream_resource out")]
+    NoResource,
+    /// No resource is given, and the profile says that it must be.
+    #[error("the provider demands resource indicators: name one for each target")]
+    ResourceIsMissing,
+    /// A resource is for a target that the profile does not have.
+    #[error("a resource indicator is for a target that the profile does not have")]
+    NoSuchTarget,
     /// The profile says how refresh tokens behave.
     #[error("the profile says how refresh tokens behave: give no rotation")]
     RotationIsKnown,
@@ -138,13 +152,34 @@ fn provider(
         HttpUrl::parse(&fill(template, &values))
             .map_err(|error| ProfileFileError::Url { field, error })
     };
+    let client = &document.client;
+    if beside.treatment.dpop && client.dpop == Support::No {
+        return Err(ProfileFileError::NoDpop);
+    }
+    if !beside.resources.is_empty() && client.resource == Support::No {
+        return Err(ProfileFileError::NoResource);
+    }
+    let mut resources = beside.resources;
     let behind = document.targets.iter().map(|target| {
+        let name = TargetName::parse(&target.name).map_err(ProfileFileError::Target)?;
+        let upstream_resource = resources.remove(&name);
+        if upstream_resource.is_none() && client.resource == Support::Required {
+            return Err(ProfileFileError::ResourceIsMissing);
+        }
         Ok(Target {
-            name: TargetName::parse(&target.name).map_err(ProfileFileError::Target)?,
-            api: Api::behind_gateway(url("targets.base_url", &target.base_url)?),
+            name,
+            api: Api::Gateway {
+                base_url: url("targets.base_url", &target.base_url)?,
+                tenant_hosts: false,
+                operations: Vec::new(),
+                upstream_resource,
+            },
         })
     });
     let mut targets = behind.collect::<Result<Vec<_>, ProfileFileError>>()?;
+    if !resources.is_empty() {
+        return Err(ProfileFileError::NoSuchTarget);
+    }
     targets.extend(beside.direct);
     let treatment = treatment(document, &values, beside.treatment);
     let revocation = document.endpoints.revocation.as_deref();
@@ -209,6 +244,7 @@ fn treatment(document: &Document, values: &BTreeMap<String, String>, given: Prof
         dead_codes: codes,
         auth_methods: methods.collect(),
         assertion_audience: given.assertion_audience.or(audience),
+        dpop: given.dpop || client.dpop == Support::Required,
         ..given
     }
 }

@@ -130,7 +130,8 @@ fn without_a_lease_nothing_is_issued_and_changes_are_made_all_the_same() {
     let mut world = world(30_000);
     let not_witnessed = || Err(IssueError::Denied(Denied::NotWitnessed));
     assert_eq!(world.ask(|_| {}).map(|_| ()), not_witnessed());
-    let (grant, scopes) = (id("contacts"), world.grant().scopes);
+    let grant = id("contacts");
+    let scopes = crate::refresh::Wanted::with(world.grant().scopes);
     let begun = world.enclave.begin_refresh(&grant, &scopes, &world.now);
     assert_eq!(begun.map(|_| ()).unwrap_err(), RefreshError::NotWitnessed);
 

@@ -16,7 +16,7 @@ use crate::nonce::Role;
 use crate::operation::{self, Called, OperationError};
 use crate::pending::Pending;
 use crate::policy::{self, Ask, Denied};
-use crate::refresh::UpstreamAccess;
+use crate::refresh::{UpstreamAccess, Wanted};
 use crate::registry::Api;
 use crate::scope::Scopes;
 use crate::secret::CredentialHeader;
@@ -123,7 +123,7 @@ impl Enclave {
             base_url,
             tenant_hosts,
             operations,
-            upstream_resource: _,
+            upstream_resource,
         } = &target.api
         else {
             return Err(Denied::Resource.into());
@@ -183,7 +183,10 @@ impl Enclave {
             jti: claims.jti,
             references,
             grant: grant_id,
-            scopes: allowed.scopes,
+            wanted: Wanted {
+                scopes: allowed.scopes,
+                resource: upstream_resource.clone(),
+            },
             client: claims.client_id,
             target: target.name.clone(),
             operation,
@@ -200,32 +203,39 @@ impl Enclave {
         Ok(Pending::new(batch, Vec::new(), allowed.touched, admitted))
     }
 
-    /// The request to the API, with the bearer injected last. The freezes are
+    /// The request to the API, with the credential injected last. The freezes are
     /// looked at once more: the last wait is behind us.
     ///
     /// # Errors
-    /// [`Denied`].
+    /// [`GatewayError::Denied`], or [`GatewayError::Internal`] without random bytes.
     pub fn forward(
         &self,
         admitted: &Admitted,
         access: &UpstreamAccess,
         now: &Now,
-    ) -> Result<UpstreamCall, Denied> {
+    ) -> Result<UpstreamCall, GatewayError> {
         if let Some(denied) = self.stopped(&admitted.touched, now) {
-            return Err(denied);
+            return Err(denied.into());
         }
-        let mut bearer = b"Bearer ".to_vec();
-        bearer.extend_from_slice(access.token.expose());
         let mut headers = admitted.headers.clone();
         // An echo could not be seen in anything else.
         let plain = HeaderValue::from_static("identity");
         headers.insert(header::ACCEPT_ENCODING, plain);
+        let scheme: &[u8] = match self.api_proof(admitted, access, now)? {
+            None => b"Bearer ",
+            Some(proof) => {
+                headers.insert(DPOP, proof);
+                b"DPoP "
+            }
+        };
+        let mut credential = scheme.to_vec();
+        credential.extend_from_slice(access.token.expose());
         Ok(UpstreamCall {
             base_url: admitted.base_url.clone(),
             method: admitted.method.clone(),
             path_and_query: admitted.path_and_query.clone(),
             headers,
-            authorization: CredentialHeader::new(bearer),
+            authorization: CredentialHeader::new(credential),
             answer: AnswerRules {
                 references: admitted.references.clone(),
                 echo: access.echo_filter(),

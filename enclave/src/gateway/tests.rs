@@ -98,7 +98,7 @@ fn call(world: &World, change: impl FnOnce(&mut Calling)) -> Result<Admitted, Ga
 fn access(world: &World, admitted: &Admitted) -> std::sync::Arc<UpstreamAccess> {
     let begun = world
         .enclave
-        .begin_refresh(&admitted.grant, &admitted.scopes, &world.now);
+        .begin_refresh(&admitted.grant, &admitted.wanted, &world.now);
     let Begin::Exchange(mut exchange, mut action) = begun.unwrap() else {
         panic!("there is no cached token");
     };
@@ -120,6 +120,7 @@ fn access(world: &World, admitted: &Admitted) -> std::sync::Arc<UpstreamAccess> 
                 Event::Answered(UpstreamAnswer::Response {
                     status: 200,
                     retry_after_s: None,
+                    dpop_nonce: None,
                     body: RawResponse::new(body.to_vec()),
                 })
             }
@@ -393,7 +394,7 @@ fn a_freeze_stops_a_token_that_was_issued_before() {
         .enclave
         .forward(&admitted, &access, &world.now)
         .map(|_| ());
-    assert_eq!(found, Err(frozen));
+    assert_eq!(found, Err(frozen.into()));
 }
 
 #[test]
@@ -428,8 +429,8 @@ fn a_discarded_token_is_not_used_again() {
     let admitted = call(&world, |_| {}).unwrap();
     let first = access(&world, &admitted);
     let cached = || {
-        let (grant, scopes) = (&admitted.grant, &admitted.scopes);
-        world.enclave.cached_upstream(grant, scopes, &world.now)
+        let (grant, wanted) = (&admitted.grant, &admitted.wanted);
+        world.enclave.cached_upstream(grant, wanted, &world.now)
     };
     assert!(cached().is_some());
     world.enclave.discard_upstream(&admitted, &first);
@@ -450,8 +451,8 @@ fn a_refused_token_is_doubted_when_it_is_not_new() {
     world.now.mono_ms += 4_999;
     assert!(!world.enclave.doubt_upstream(&admitted, &access, &world.now));
     let cached = |world: &World| {
-        let (grant, scopes) = (&admitted.grant, &admitted.scopes);
-        world.enclave.cached_upstream(grant, scopes, &world.now)
+        let (grant, wanted) = (&admitted.grant, &admitted.wanted);
+        world.enclave.cached_upstream(grant, wanted, &world.now)
     };
     assert!(cached(&world).is_some());
     world.now.mono_ms += 1;

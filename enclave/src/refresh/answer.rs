@@ -14,6 +14,7 @@ use crate::scope::Scopes;
 use crate::seal::length_prefixed;
 use crate::secret::{RawResponse, RefreshToken, UpstreamAccessToken};
 use crate::time::Now;
+use crate::upstream_dpop::BoundKey;
 
 /// The longest access or refresh token in bytes.
 const MAX_TOKEN_BYTES: usize = 16 * 1024;
@@ -48,6 +49,8 @@ pub(super) struct Terms<'a> {
     pub(super) granted: &'a Scopes,
     /// Where in its span the renewal lies, 0 to 255.
     pub(super) jitter: u8,
+    /// What the access token must be bound to.
+    pub(super) bound_to: Option<Arc<BoundKey>>,
 }
 
 /// A string member that is wiped.
@@ -129,12 +132,14 @@ fn access(body: &Body, terms: &Terms<'_>, now: &Now) -> Result<Arc<UpstreamAcces
         .as_ref()
         .and_then(|token| token_bytes(&token.0))
         .ok_or(refused("it is absent or ill-formed"))?;
-    let bearer = body
-        .token_type
-        .as_deref()
-        .is_some_and(|kind| kind.eq_ignore_ascii_case("bearer"));
-    if !bearer {
-        return Err(refused("its type is not bearer"));
+    // One that should be bound and is not is thrown away [RFC 9449 §5].
+    let (kind, other) = match terms.bound_to {
+        None => ("bearer", "its type is not bearer"),
+        Some(_) => ("dpop", "its type is not DPoP"),
+    };
+    let found = body.token_type.as_deref();
+    if !found.is_some_and(|found| found.eq_ignore_ascii_case(kind)) {
+        return Err(refused(other));
     }
     if let Some(scope) = &body.scope {
         let scopes = Scopes::parse(scope.split(' ').filter(|token| !token.is_empty()))
@@ -158,6 +163,7 @@ fn access(body: &Body, terms: &Terms<'_>, now: &Now) -> Result<Arc<UpstreamAcces
     let usable_ms = lifetime_ms.saturating_sub((tenth_ms / 2).max(MARGIN_MS).min(tenth_ms));
     Ok(Arc::new(UpstreamAccess {
         token: UpstreamAccessToken::new(token.to_vec()),
+        bound_to: terms.bound_to.clone(),
         fresh_until_ms: now.mono_ms.saturating_add(fresh_ms),
         usable_until_ms: now.mono_ms.saturating_add(usable_ms),
         obtained_ms: now.mono_ms,
@@ -196,6 +202,11 @@ pub(super) fn refusal_in_success(raw: &RawResponse, profile: &Profile) -> Option
         }),
         _ => refused("other"),
     })
+}
+
+/// Whether the answer is the challenge of RFC 9449 §8.
+pub(super) fn asks_for_nonce(status: u16, raw: &RawResponse) -> bool {
+    matches!(status, 400 | 401) && error_code(raw).as_deref() == Some("use_dpop_nonce")
 }
 
 /// The error code of a body, if it has one.
@@ -242,6 +253,9 @@ pub(super) fn refusal(
         "unauthorized_client" => refused("unauthorized_client"),
         "unsupported_grant_type" => refused("unsupported_grant_type"),
         "invalid_scope" => refused("invalid_scope"),
+        "invalid_target" => refused("invalid_target"),
+        "invalid_dpop_proof" => refused("invalid_dpop_proof"),
+        "use_dpop_nonce" => refused("use_dpop_nonce"),
         _ => refused("other"),
     }
 }
@@ -265,6 +279,7 @@ mod tests {
         let terms = Terms {
             granted: &granted,
             jitter: 128,
+            bound_to: None,
         };
         success(&RawResponse::new(body.as_bytes().to_vec()), &terms, &NOW).map(|adoption| {
             (
@@ -333,6 +348,34 @@ mod tests {
     }
 
     #[test]
+    fn a_token_that_must_be_bound_is_no_bearer_token() {
+        let rng = ring::rand::SystemRandom::new();
+        let key = BoundKey::generate(&rng).unwrap();
+        let terms = Terms {
+            granted: &Scopes::default(),
+            jitter: 0,
+            bound_to: Some(Arc::new(BoundKey::open(&key, &rng).unwrap())),
+        };
+        let unbound = Err(RefreshError::UnusableToken("its type is not DPoP"));
+        for (kind, expected) in [
+            ("DPoP", Ok(true)),
+            ("dpop", Ok(true)),
+            ("Bearer", unbound.clone()),
+            ("", unbound),
+        ] {
+            let body =
+                format!(r#"{{"access_token":"at","token_type":"{kind}","refresh_token":"r2"}}"#);
+            let found = success(&RawResponse::new(body.into_bytes()), &terms, &NOW).unwrap();
+            // The new refresh token is kept either way.
+            assert_eq!(found.successor.unwrap().expose(), b"r2");
+            assert_eq!(
+                found.access.map(|access| access.bound_to.is_some()),
+                expected
+            );
+        }
+    }
+
+    #[test]
     fn what_is_no_answer_is_told_apart() {
         for body in [
             "",
@@ -394,7 +437,7 @@ mod tests {
         #[test]
         fn no_body_panics(body: Vec<u8>, status: u16) {
             let raw = RawResponse::new(body);
-            let terms = Terms { granted: &Scopes::default(), jitter: 0 };
+            let terms = Terms { granted: &Scopes::default(), jitter: 0, bound_to: None };
             let _ = success(&raw, &terms, &NOW);
             let _ = refusal_in_success(&raw, &Profile::default());
             let _ = refusal(status, None, &raw, &Profile::default());

@@ -64,7 +64,7 @@ fn token_in_custody(world: &World) -> (Phase, Vec<u8>) {
         .enclave
         .cabinet
         .open(&key, &place, held.generation, sealed);
-    let (head, token) = custody::decode(&body.unwrap()).unwrap();
+    let (head, token, _key) = custody::decode(&body.unwrap()).unwrap();
     assert_eq!(head.phase, held.value.phase);
     (head.phase, token.expose().to_vec())
 }
@@ -251,6 +251,7 @@ fn status(status: u16, body: &str) -> UpstreamAnswer {
     UpstreamAnswer::Response {
         status,
         retry_after_s: None,
+        dpop_nonce: None,
         body: RawResponse::new(body.as_bytes().to_vec()),
     }
 }

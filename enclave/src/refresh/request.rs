@@ -6,10 +6,9 @@ use url::form_urlencoded::byte_serialize;
 use zeroize::Zeroizing;
 
 use super::credential::Credential;
-use super::{UpstreamRequest, assertion};
+use super::{UpstreamRequest, Wanted, assertion};
 use crate::http_url::HttpUrl;
 use crate::registry::{App, AuthMethod, Provider};
-use crate::scope::Scopes;
 use crate::seal::SealError;
 use crate::secret::{CredentialHeader, RefreshToken, UpstreamBody};
 use crate::time::Now;
@@ -54,9 +53,11 @@ impl Author<'_> {
     pub(super) fn refresh(
         self,
         token: &RefreshToken,
-        scopes: Option<&Scopes>,
+        wanted: &Wanted,
+        dpop: Option<String>,
     ) -> Result<UpstreamRequest, SealError> {
-        let scope = scopes.map(Scopes::to_string).unwrap_or_default();
+        // Named always: what the user consented to may be wider than the grant.
+        let scope = wanted.scopes.to_string();
         let mut fields: Vec<(&str, &[u8])> = vec![
             ("grant_type", b"refresh_token"),
             ("refresh_token", token.expose()),
@@ -64,8 +65,12 @@ impl Author<'_> {
         if !scope.is_empty() {
             fields.push(("scope", scope.as_bytes()));
         }
+        if let Some(resource) = &wanted.resource {
+            fields.push(("resource", resource.as_bytes()));
+        }
         let url = &self.provider.token_endpoint;
-        self.request(url, &fields)
+        let request = self.request(url, &fields)?;
+        Ok(UpstreamRequest { dpop, ..request })
     }
 
     /// A request to a revocation endpoint [RFC 7009 §2.1].
@@ -130,6 +135,7 @@ impl Author<'_> {
             authorization,
             body: UpstreamBody::new(std::mem::take(&mut *form.0)),
             certificate,
+            dpop: None,
             deadline_ms: self.provider.profile.deadline_ms,
         })
     }
@@ -157,6 +163,7 @@ mod tests {
     use crate::ids::{AppId, ProviderId, VendorId};
     use crate::profile::Profile;
     use crate::registry::Rotation;
+    use crate::scope::Scopes;
     use crate::secret::ClientSecret;
 
     fn provider() -> Provider {
@@ -200,10 +207,12 @@ mod tests {
         }
     }
 
-    fn written(method: AuthMethod, scopes: Option<&Scopes>) -> (Option<String>, String) {
+    fn written(method: AuthMethod, wanted: &Wanted) -> (Option<String>, String) {
         let token = RefreshToken::new(b"r+t/ %".to_vec());
         let (provider, app) = (provider(), app(method));
-        let request = author(&provider, &app).refresh(&token, scopes).unwrap();
+        let request = author(&provider, &app)
+            .refresh(&token, wanted, None)
+            .unwrap();
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
         (
             request.authorization.map(|header| text(header.expose())),
@@ -228,13 +237,23 @@ mod tests {
     #[test]
     fn each_method_puts_the_secret_in_its_place() {
         let base = "grant_type=refresh_token&refresh_token=r%2Bt%2F+%25";
-        let scopes = Scopes::parse(["b", "a"]).unwrap();
+        let mut wanted = Wanted::with(Scopes::parse(["b", "a"]).unwrap());
         assert_eq!(
-            written(AuthMethod::None, Some(&scopes)),
+            written(AuthMethod::None, &wanted),
             (None, format!("{base}&scope=a+b&client_id=id%3A1"))
         );
+        wanted.resource = Some("https://api.example/".to_owned());
+        let resource = "resource=https%3A%2F%2Fapi.example%2F";
         assert_eq!(
-            written(AuthMethod::ClientSecretPost, None),
+            written(AuthMethod::None, &wanted),
+            (
+                None,
+                format!("{base}&scope=a+b&{resource}&client_id=id%3A1")
+            )
+        );
+        let any = Wanted::with(Scopes::default());
+        assert_eq!(
+            written(AuthMethod::ClientSecretPost, &any),
             (
                 None,
                 format!("{base}&client_id=id%3A1&client_secret=s%26c%3D")
@@ -242,7 +261,7 @@ mod tests {
         );
         let pair = Base64::encode_string(b"id%3A1:s%26c%3D");
         assert_eq!(
-            written(AuthMethod::ClientSecretBasic, None),
+            written(AuthMethod::ClientSecretBasic, &any),
             (Some(format!("Basic {pair}")), base.to_owned())
         );
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::pace::Whom;
-use super::{Action, Adoption, Exchange, RefreshError, State, UpstreamAccess};
+use super::{Action, Adoption, Exchange, RefreshError, State, UpstreamAccess, Wanted};
 use crate::Enclave;
 use crate::custody::{self, Custody, Head, Phase};
 use crate::freeze::Touched;
@@ -11,8 +11,7 @@ use crate::ids::{GrantId, ProviderId};
 use crate::pending::Pending;
 use crate::record::{Place, Table};
 use crate::registry::{App, Grant, Provider, Rotation};
-use crate::scope::Scopes;
-use crate::secret::RefreshToken;
+use crate::secret::{DpopPrivateKey, RefreshToken};
 use crate::store::Batch;
 use crate::time::Now;
 use crate::view::{Effect, Held, View};
@@ -52,7 +51,7 @@ impl Material {
         Exchange {
             grant: self.grant.id.clone(),
             tenant: self.grant.tenant.clone(),
-            scopes: self.grant.scopes.clone(),
+            wanted: Wanted::with(self.grant.scopes.clone()),
             granted: self.grant.scopes.clone(),
             provider: Arc::clone(&self.provider),
             before: Phase::Idle,
@@ -60,6 +59,7 @@ impl Material {
             intent_generation: 0,
             presented_generation: 0,
             conflicts: 0,
+            challenged: false,
             state: State::Done,
         }
     }
@@ -68,9 +68,9 @@ impl Material {
 impl Enclave {
     /// An upstream access token for a grant from the cache, while it lasts.
     #[must_use]
-    pub fn cached_upstream(&self, grant: &GrantId, scopes: &Scopes, now: &Now) -> Option<Cached> {
+    pub fn cached_upstream(&self, grant: &GrantId, wanted: &Wanted, now: &Now) -> Option<Cached> {
         let cache = self.upstream.lock();
-        let access = Arc::clone(cache.get(grant)?.get(scopes)?);
+        let access = Arc::clone(cache.get(grant)?.get(wanted)?);
         if now.mono_ms < access.fresh_until_ms {
             Some(Cached::Fresh(access))
         } else if now.mono_ms < access.usable_until_ms {
@@ -89,7 +89,7 @@ impl Enclave {
         Some((provider.id.clone(), bound))
     }
 
-    /// Begins to get an upstream access token with these scopes. The caller sees
+    /// Begins to get an upstream access token. The caller sees
     /// to it that a grant has one exchange at a time.
     ///
     /// # Errors
@@ -97,10 +97,10 @@ impl Enclave {
     pub fn begin_refresh(
         &self,
         grant: &GrantId,
-        scopes: &Scopes,
+        wanted: &Wanted,
         now: &Now,
     ) -> Result<Begin, RefreshError> {
-        if let Some(Cached::Fresh(access)) = self.cached_upstream(grant, scopes, now) {
+        if let Some(Cached::Fresh(access)) = self.cached_upstream(grant, wanted, now) {
             return Ok(Begin::Cached(access));
         }
         let view = self.view.read();
@@ -135,7 +135,7 @@ impl Enclave {
             })?;
         let attempt = presented.saturating_add(1);
         let exchange = Exchange {
-            scopes: scopes.clone(),
+            wanted: wanted.clone(),
             before,
             attempt,
             intent_generation: held.generation.saturating_add(1),
@@ -196,7 +196,7 @@ impl Enclave {
         let body = self
             .cabinet
             .open(&key, &place, held.generation, &held.value.sealed)?;
-        let (mut head, token) = custody::decode(&body)?;
+        let (mut head, token, dpop_key) = custody::decode(&body)?;
         head.phase = phase;
         let mut token = &token;
         if let Some(adoption) = adopted {
@@ -212,7 +212,7 @@ impl Enclave {
             &place,
             &exchange.grant,
             held.generation,
-            (head, token),
+            (head, token, dpop_key.as_ref()),
         )
         .map_err(RefreshError::from)
     }
@@ -222,7 +222,7 @@ impl Enclave {
         &self,
         view: &View,
         exchange: &Exchange,
-    ) -> Result<(Head, RefreshToken), RefreshError> {
+    ) -> Result<(Head, RefreshToken, Option<DpopPrivateKey>), RefreshError> {
         let held = self.own_custody(view, exchange)?;
         let key = view.realm_key(&exchange.tenant)?;
         let place = custody_place(exchange);

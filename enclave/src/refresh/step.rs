@@ -8,7 +8,7 @@ use super::request::Author;
 use super::start::material;
 use super::{
     Action, Adoption, Event, Exchange, PAUSE_MS, RefreshError, State, UpstreamAccess,
-    UpstreamAnswer,
+    UpstreamAnswer, Wanted,
 };
 use crate::Enclave;
 use crate::audit;
@@ -18,10 +18,10 @@ use crate::ids::GrantId;
 use crate::pending::Pending;
 use crate::record::RecordError;
 use crate::registry::Rotation;
-use crate::scope::Scopes;
 use crate::secret::{RawResponse, RefreshToken};
 use crate::store::StoreError;
 use crate::time::Now;
+use crate::upstream_dpop::{BoundKey, ProofFor, ServerKind};
 use crate::view::{Held, View};
 
 /// So often the store may refuse an adoption before the record is another owner's: an
@@ -112,17 +112,35 @@ impl Enclave {
                 now,
             );
         }
-        let (_, token) = self.open_custody(&view, exchange)?;
+        let (_, token, kept) = self.open_custody(&view, exchange)?;
+        let provider = &material.provider;
+        let key = kept.map(|kept| BoundKey::open(&kept, &*self.rng));
+        let proof = match key.transpose().map_err(RecordError::from)? {
+            None => None,
+            Some(key) => {
+                let endpoint = &provider.token_endpoint;
+                let nonce = self
+                    .server_nonces
+                    .newest(ServerKind::Authorization, endpoint);
+                let request = ProofFor {
+                    method: "POST",
+                    url: endpoint.as_str(),
+                    nonce: nonce.as_deref(),
+                    access_token: None,
+                };
+                let proof = key.proof(&request, now, &*self.rng);
+                Some(proof.map_err(RecordError::from)?)
+            }
+        };
         let author = Author {
-            provider: &material.provider,
+            provider,
             app: &material.app,
             credential: self.open_credential(&view, &material.app)?,
             rng: &*self.rng,
             now,
         };
-        // Named always: what the user consented to may be wider than the grant.
-        let scopes = (!exchange.scopes.is_empty()).then_some(&exchange.scopes);
-        let request = author.refresh(&token, scopes).map_err(RecordError::from)?;
+        let request = author.refresh(&token, &exchange.wanted, proof);
+        let request = request.map_err(RecordError::from)?;
         exchange.state = State::Sending;
         Ok(Action::Send(request))
     }
@@ -133,7 +151,7 @@ impl Enclave {
         answer: UpstreamAnswer,
         now: &Now,
     ) -> Result<Action, RefreshError> {
-        let (status, retry_after_s, body) = match answer {
+        let (status, retry_after_s, dpop_nonce, body) = match answer {
             UpstreamAnswer::NotSent => {
                 self.pace.report(&exchange.whom(), Taken::Unwell, now);
                 let before = exchange.before;
@@ -168,9 +186,15 @@ impl Enclave {
             UpstreamAnswer::Response {
                 status,
                 retry_after_s,
+                dpop_nonce,
                 body,
-            } => (status, retry_after_s, body),
+            } => (status, retry_after_s, dpop_nonce, body),
         };
+        if let Some(nonce) = &dpop_nonce {
+            let endpoint = &exchange.provider.token_endpoint;
+            let kind = ServerKind::Authorization;
+            self.server_nonces.keep(kind, endpoint, nonce);
+        }
         let taken = if status >= 500 {
             Taken::Unwell
         } else {
@@ -185,6 +209,14 @@ impl Enclave {
             return self.journal(exchange, body);
         }
         let profile = &exchange.provider.profile;
+        // Asked for before the token is looked at [RFC 9449 §8]: it is not spent, and goes out once more, with another
+        // proof, after another look at the freezes.
+        let asks_for_nonce =
+            profile.dpop && dpop_nonce.is_some() && answer::asks_for_nonce(status, &body);
+        if asks_for_nonce && !exchange.challenged {
+            exchange.challenged = true;
+            return self.send(exchange, now);
+        }
         let refusal = answer::refusal(status, retry_after_s, &body, profile);
         self.refusal(exchange, refusal, now)
     }
@@ -227,8 +259,16 @@ impl Enclave {
         let mut jitter = [0];
         // Without random bytes all are renewed at the same part of their lives.
         let _same = self.rng.fill(&mut jitter);
+        let kept = if exchange.provider.profile.dpop {
+            self.open_custody(&self.view.read(), exchange)
+                .map_or(None, |(_, _, kept)| kept)
+        } else {
+            None
+        };
+        let key = kept.map(|kept| BoundKey::open(&kept, &*self.rng));
         let terms = Terms {
             granted: &exchange.granted,
+            bound_to: key.transpose().map_err(RecordError::from)?.map(Arc::new),
             jitter: u8::from_be_bytes(jitter),
         };
         let Some(adoption) = answer::success(body, &terms, now) else {
@@ -237,7 +277,7 @@ impl Enclave {
             return self.refusal(exchange, refusal, now);
         };
         if let Some(subject) = adoption.subject_sha256 {
-            let (head, _) = self.open_custody(&self.view.read(), exchange)?;
+            let (head, _, _) = self.open_custody(&self.view.read(), exchange)?;
             if head.subject_sha256.is_some_and(|known| known != subject) {
                 return self.lose(exchange, Cause::AnotherUser, now);
             }
@@ -316,7 +356,7 @@ impl Enclave {
         if view.is_revoked(&exchange.grant) {
             return finish(Err(RefreshError::Revoked));
         }
-        self.keep_upstream(&exchange.grant, &exchange.scopes, &access, now);
+        self.keep_upstream(&exchange.grant, &exchange.wanted, &access, now);
         finish(Ok(access))
     }
 
@@ -404,16 +444,16 @@ impl Enclave {
     fn keep_upstream(
         &self,
         grant: &GrantId,
-        scopes: &Scopes,
+        wanted: &Wanted,
         access: &Arc<UpstreamAccess>,
         now: &Now,
     ) {
         let mut cache = self.upstream.lock();
         let of_grant = cache.entry(grant.clone()).or_default();
         of_grant.retain(|_, access| now.mono_ms < access.usable_until_ms);
-        // Each set of scopes has a token of its own; a few are enough.
-        if of_grant.len() < crate::MAX_UPSTREAM_TOKENS_PER_GRANT || of_grant.contains_key(scopes) {
-            of_grant.insert(scopes.clone(), Arc::clone(access));
+        // Each has a token of its own; a few are enough.
+        if of_grant.len() < crate::MAX_UPSTREAM_TOKENS_PER_GRANT || of_grant.contains_key(wanted) {
+            of_grant.insert(wanted.clone(), Arc::clone(access));
         }
     }
 

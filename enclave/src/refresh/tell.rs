@@ -118,6 +118,7 @@ impl Enclave {
         let UpstreamAnswer::Response {
             status,
             retry_after_s,
+            dpop_nonce: _,
             body,
         } = answer
         else {
@@ -173,7 +174,7 @@ impl Enclave {
             &Place::tenant(tenant, Table::Custody, grant.as_str()),
             grant,
             custody.generation,
-            (head, &RefreshToken::new(Vec::new())),
+            (head, &RefreshToken::new(Vec::new()), None),
         )?;
         let place = Place::tenant(tenant, Table::Revocations, grant.as_str());
         batch.writes.push(Write {

@@ -70,14 +70,15 @@ pub(super) fn grant() -> GrantId {
     id("contacts")
 }
 
-pub(super) fn scopes(world: &World) -> Scopes {
-    world.grant().scopes
+pub(super) fn scopes(world: &World) -> Wanted {
+    Wanted::with(world.grant().scopes)
 }
 
 pub(super) fn response((status, body): (u16, String)) -> UpstreamAnswer {
     UpstreamAnswer::Response {
         status,
         retry_after_s: None,
+        dpop_nonce: None,
         body: RawResponse::new(body.into_bytes()),
     }
 }

@@ -283,8 +283,7 @@ fn message_seeds() -> Vec<Vec<u8>> {
     let target = |name: &str, api| v1::Target {
         name: name.to_owned(),
         api: Some(api),
-        operations: Vec::new(),
-        tenant_hosts: false,
+        ..v1::Target::default()
     };
     let url = || "https://api.example/v1".to_owned();
     let tenant = v1::Tenant {
@@ -318,6 +317,7 @@ fn message_seeds() -> Vec<Vec<u8>> {
                     max_body_bytes: Some(1),
                 }],
                 tenant_hosts: true,
+                upstream_resource: url(),
                 ..target("api", v1::target::Api::GatewayBaseUrl(url()))
             },
             target("own", v1::target::Api::Resource(url())),
@@ -327,6 +327,7 @@ fn message_seeds() -> Vec<Vec<u8>> {
             dead_codes: vec!["bad_refresh_token".to_owned()],
             auth_methods: vec![v1::ClientAuthMethod::PrivateKeyJwt.into()],
             assertion_audience: url(),
+            dpop: true,
             ..v1::ProviderProfile::default()
         }),
         issuer: url(),

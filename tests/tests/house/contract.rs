@@ -188,6 +188,10 @@ const MAY_BE_TOLD: &[(&str, &str)] = &[
     ("Target.name", "a name as registered"),
     ("Target.resource", "a resource indicator as registered"),
     (
+        "Target.upstream_resource",
+        "a resource indicator as registered",
+    ),
+    (
         "TargetHost.host",
         "a host that the tenant's administrator named",
     ),

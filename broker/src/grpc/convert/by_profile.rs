@@ -1,11 +1,13 @@
 //! Messages of a provider that is registered by its profile.
 
+use std::collections::BTreeMap;
+
 use enclave::admin::{AdminError, BesideProfile, ProfileFile, ProfileSource};
 use enclave::ids::ProviderId;
 use enclave::registry::{Api, Target};
 use proto::v1;
 
-use super::{profile, provider_id, rotation, target};
+use super::{profile, provider_id, rotation, target, target_name};
 
 /// Reads what stands beside a profile: the provider's id and what the profile leaves
 /// open.
@@ -30,7 +32,21 @@ pub fn beside_profile(message: v1::Provider) -> Result<(ProviderId, BesideProfil
         return Err(refuse("provider.profile.auth_methods"));
     }
     let rotation = rotation(message.rotation)?;
-    let targets = message.targets.into_iter().map(target);
+    let (named, direct): (Vec<_>, Vec<_>) = message
+        .targets
+        .into_iter()
+        .partition(|target| target.api.is_none() && !target.upstream_resource.is_empty());
+    let mut resources = BTreeMap::new();
+    for v1::Target {
+        name,
+        upstream_resource,
+        ..
+    } in named
+    {
+        let name = target_name("provider.targets.name", &name)?;
+        resources.insert(name, upstream_resource);
+    }
+    let targets = direct.into_iter().map(target);
     let direct: Vec<Target> = targets.collect::<Result<_, _>>()?;
     if direct
         .iter()
@@ -41,6 +57,7 @@ pub fn beside_profile(message: v1::Provider) -> Result<(ProviderId, BesideProfil
     let beside = BesideProfile {
         rotation,
         direct,
+        resources,
         treatment: message
             .profile
             .map(profile)

@@ -1,5 +1,6 @@
 //! `provider`: upstream authorization servers and their APIs.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
@@ -60,6 +61,10 @@ pub(crate) enum ProviderCommand {
         /// A gateway target at which each tenant has a host of its own below that of the base URL; repeat for more
         #[arg(long = "tenant-hosts", value_name = "NAME")]
         tenant_hosts: Vec<String>,
+        /// What the provider knows a target behind the gateway by: its access tokens are asked for with this resource
+        /// [RFC 8707]; repeat for more
+        #[arg(long = "upstream-resource", value_name = "NAME=URI", value_parser = name_and_url)]
+        upstream_resources: Vec<(String, String)>,
         /// An API that trusts this issuer itself; repeat for more
         #[arg(long = "direct-target", value_name = "NAME=RESOURCE", value_parser = name_and_url)]
         direct_targets: Vec<(String, String)>,
@@ -145,24 +150,42 @@ impl ProviderCommand {
                 gateway_targets,
                 operations,
                 tenant_hosts,
+                upstream_resources,
                 direct_targets,
                 treatment,
             } => {
+                let mut resources: BTreeMap<_, _> = upstream_resources.into_iter().collect();
                 let mut listed = operations::read(&operations)?;
                 let gateway = gateway_targets.into_iter();
                 let gateway = gateway.map(|(name, url)| (name, Api::GatewayBaseUrl(url)));
                 let direct = direct_targets.into_iter();
                 let direct = direct.map(|(name, resource)| (name, Api::Resource(resource)));
-                let targets: Vec<v1::Target> = gateway
+                let mut targets: Vec<v1::Target> = gateway
                     .chain(direct)
                     .map(|(name, api)| v1::Target {
                         operations: listed.remove(&name).unwrap_or_default(),
                         tenant_hosts: tenant_hosts.contains(&name),
+                        upstream_resource: resources.remove(&name).unwrap_or_default(),
                         name,
                         api: Some(api),
                     })
                     .collect();
                 operations::no_strays(&targets, listed.keys().chain(&tenant_hosts))?;
+                let profile_file = by.wire()?;
+                // What is left is for the targets of a profile.
+                operations::no_strays(
+                    &targets,
+                    resources.keys().filter(|_| profile_file.is_none()),
+                )?;
+                targets.extend(
+                    resources
+                        .into_iter()
+                        .map(|(name, upstream_resource)| v1::Target {
+                            name,
+                            upstream_resource,
+                            ..v1::Target::default()
+                        }),
+                );
                 let request = v1::CreateProviderRequest {
                     provider: Some(v1::Provider {
                         id,
@@ -176,7 +199,7 @@ impl ProviderCommand {
                         revocation_endpoint,
                         made_from: None,
                     }),
-                    profile_file: by.wire()?,
+                    profile_file,
                 };
                 let made = answer(registry.create_provider(request))
                     .await?
@@ -281,6 +304,9 @@ pub(crate) struct ProfileArgs {
         hide_default_value = true
     )]
     assertion_audience: String,
+    /// Bind access tokens to a key that the enclave makes for each grant [RFC 9449]
+    #[arg(long)]
+    dpop: bool,
 }
 
 impl ProfileArgs {
@@ -295,6 +321,7 @@ impl ProfileArgs {
             max_in_flight,
             auth_methods,
             assertion_audience,
+            dpop,
         } = self;
         let methods = auth_methods.into_iter();
         v1::ProviderProfile {
@@ -307,6 +334,7 @@ impl ProfileArgs {
             max_in_flight,
             auth_methods: methods.map(|method| method.wire().into()).collect(),
             assertion_audience,
+            dpop,
         }
     }
 }
@@ -353,6 +381,11 @@ fn record(provider: v1::Provider) -> Record {
     let profile = profile.unwrap_or_default();
     let methods = profile.auth_methods.iter();
     let methods: Vec<String> = methods.map(|method| auth_name(*method)).collect();
+    let resources = targets
+        .iter()
+        .filter(|target| !target.upstream_resource.is_empty())
+        .map(|target| format!("{}={}", target.name, target.upstream_resource));
+    let resources: Vec<String> = resources.collect();
     let operations: Vec<_> = targets.iter().flat_map(operations::shown).collect();
     let targets: Vec<String> = targets
         .into_iter()
@@ -372,6 +405,7 @@ fn record(provider: v1::Provider) -> Record {
         ("revocation_endpoint", json!(revocation_endpoint)),
         ("rotation", json!(rotation_name(rotation))),
         ("targets", json!(targets)),
+        ("upstream_resources", json!(resources)),
         ("operations", json!(operations)),
         ("quiet_ms", json!(profile.quiet_ms)),
         ("deadline_ms", json!(profile.deadline_ms)),
@@ -382,6 +416,7 @@ fn record(provider: v1::Provider) -> Record {
         ("max_in_flight", json!(profile.max_in_flight)),
         ("auth_methods", json!(methods)),
         ("assertion_audience", json!(profile.assertion_audience)),
+        ("dpop", json!(profile.dpop)),
         ("made_from", json!(made_from.map(made_from_text))),
     ])
 }
