@@ -155,4 +155,15 @@ mod tests {
             assert_eq!(PlatformModel::named(name), None, "{name}");
         }
     }
+
+    #[test]
+    fn an_authority_is_known_by_the_name_in_its_certificate() {
+        for (name, ca) in [
+            ("Intel SGX PCK Platform CA", Some(PckCa::Platform)),
+            ("Intel SGX PCK Processor CA", Some(PckCa::Processor)),
+            ("Intel SGX Root CA", None),
+        ] {
+            assert_eq!(PckCa::of_common_name(name), ca);
+        }
+    }
 }

@@ -275,6 +275,50 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_may_be_as_long_as_its_bound() {
+        let too_long = |part| Err(PcsError::TooLong { part });
+        let (tcb, pck) = ("TCB info", "PCK certificates");
+        let text = |bytes: usize| {
+            let mut answers = answers();
+            answers.tcb_info.body.resize(bytes, b' ');
+            answers.collateral().map(|_| ())
+        };
+        assert_eq!(text(MAX_ANSWER_BYTES), Ok(()));
+        assert_eq!(text(MAX_ANSWER_BYTES + 1), too_long(tcb));
+        let list = |bytes: usize| {
+            let mut answers = answers();
+            answers.pck_crl.body.resize(bytes, b' ');
+            answers.collateral().map(|_| ())
+        };
+        assert_eq!(list(MAX_ANSWER_BYTES), Ok(()));
+        assert_eq!(list(MAX_ANSWER_BYTES + 1), too_long(pck));
+        let chain = |bytes: usize| {
+            let mut answers = answers();
+            let room = bytes - PEM.len();
+            answers.tcb_info.chain.push_str(&"A".repeat(room));
+            answers.collateral().map(|_| ())
+        };
+        assert_eq!(chain(MAX_CHAIN_BYTES), Ok(()));
+        assert_eq!(chain(MAX_CHAIN_BYTES + 1), too_long(tcb));
+    }
+
+    #[test]
+    fn a_list_in_der_is_told_from_one_in_hexadecimal() {
+        let rows: [(&[u8], Option<&[u8]>); 6] = [
+            (&[0x30, 0x82, 1], Some(&[0x30, 0x82, 1])),
+            (&[0x30, 0x80, 1], Some(&[0x30, 0x80, 1])),
+            // Digits that begin as DER does.
+            (b"0102", Some(&[1, 2])),
+            (b" 3082\n", Some(&[0x30, 0x82])),
+            (&[0x31, 0x82, 1], None),
+            (&[0x30, 0x7F, 1], None),
+        ];
+        for (body, expected) in rows {
+            assert_eq!(list(body, "PCK").ok().as_deref(), expected, "{body:?}");
+        }
+    }
+
+    #[test]
     fn questions_are_those_of_the_documentation() {
         let model = PlatformModel {
             fmspc: [0, 0x80, 0x6F, 5, 0, 0],

@@ -92,6 +92,7 @@ pub(super) fn list_issuer(der: &[u8]) -> Option<Vec<u8>> {
 mod tests {
     use super::*;
     use crate::canonical::sha256;
+    use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 
     #[test]
     fn the_embedded_root_is_intels() {
@@ -102,5 +103,42 @@ mod tests {
         let root = IntelRoot::pinned().unwrap();
         assert!(!root.emulated);
         assert_eq!(root.organization().as_deref(), Some("Intel Corporation"));
+    }
+
+    /// A certificate with these names, DER, signed by its own key or by another one.
+    fn made(subject: &str, issuer: &str, is_ca: bool, own_key: bool) -> Vec<u8> {
+        let params = |name: &str| {
+            let mut params = CertificateParams::default();
+            params.distinguished_name.push(DnType::CommonName, name);
+            if is_ca {
+                params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+            }
+            params
+        };
+        let key = KeyPair::generate().unwrap();
+        let other = KeyPair::generate().unwrap();
+        let signer = if own_key { &key } else { &other };
+        let issuer = Issuer::new(params(issuer), signer);
+        let certificate = params(subject).signed_by(&key, &issuer).unwrap();
+        certificate.der().to_vec()
+    }
+
+    #[test]
+    fn a_root_is_named_as_intels_signed_by_itself_and_an_authority() {
+        let is_root = |der: &[u8]| IntelRoot::emulated(der).is_some();
+        assert!(is_root(&made(COMMON_NAME, COMMON_NAME, true, true)));
+        for der in [
+            made("Root CA", "Root CA", true, true),
+            made(COMMON_NAME, "Another CA", true, true),
+            made(COMMON_NAME, COMMON_NAME, false, true),
+            made(COMMON_NAME, COMMON_NAME, true, false),
+        ] {
+            assert!(!is_root(&der));
+        }
+        let good = made(COMMON_NAME, COMMON_NAME, true, true);
+        assert!(is_intel_root(&good));
+        assert!(!is_intel_root(&[&good[..], &[0]].concat()));
+        let long = made(COMMON_NAME, &"x".repeat(MAX_ROOT_BYTES), true, true);
+        assert!(long.len() > MAX_ROOT_BYTES && !is_intel_root(&long));
     }
 }

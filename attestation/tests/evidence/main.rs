@@ -10,6 +10,7 @@
 
 mod accept;
 mod attester;
+mod bounds;
 mod differential;
 mod emulated;
 mod eventlog;
