@@ -353,3 +353,57 @@ fn extensions(
     }
     Ok((authority, amd))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// OID and parameters of P-384, P-256 and RSA.
+    const P384: &[u8] = b"\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x05\x2b\x81\x04\x00\x22";
+    const P256: &[u8] =
+        b"\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07";
+    const RSA: &[u8] = b"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01\x05\x00";
+
+    fn key(algorithm: &[u8], unused_bits: u8, key: &[u8]) -> Result<PublicKey, CertificateProblem> {
+        let bits = element(0x03, &[&[unused_bits], key].concat());
+        let der = element(0x30, &[element(0x30, algorithm), bits].concat());
+        let (rest, spki) = SubjectPublicKeyInfo::from_der(&der).unwrap();
+        assert!(rest.is_empty());
+        public_key(&spki)
+    }
+
+    fn rsa(modulus: &[u8], exponent: &[u8], rest: &[u8]) -> Vec<u8> {
+        let key = [element(0x02, modulus), element(0x02, exponent)].concat();
+        [&element(0x30, &key), rest].concat()
+    }
+
+    #[test]
+    fn a_key_is_p384_in_full_or_rsa_of_4096_bits_in_its_one_form() {
+        let point = [&[4][..], &[8; 96]].concat();
+        assert!(key(P384, 0, &point).is_ok());
+        // A zero byte, then 512 of which the first has its top bit.
+        let mut modulus = vec![0; 513];
+        modulus[1] = 0x80;
+        let exponent = [1, 0, 1];
+        assert!(key(RSA, 0, &rsa(&modulus, &exponent, &[])).is_ok());
+
+        let mut short = modulus.clone();
+        short[1] = 0x7F;
+        let compressed = [&[2][..], &[8; 48]].concat();
+        let hybrid = [&[6][..], &[8; 96]].concat();
+        for (algorithm, unused_bits, bits) in [
+            (P384, 1, point.clone()),
+            (P256, 0, point),
+            (P384, 0, compressed),
+            (P384, 0, hybrid),
+            (RSA, 0, rsa(&short, &exponent, &[])),
+            (RSA, 0, rsa(&modulus[1..], &exponent, &[])),
+            (RSA, 0, rsa(&modulus, &[], &[])),
+            (RSA, 0, rsa(&modulus, &[0, 1, 0, 1], &[])),
+            (RSA, 0, rsa(&modulus, &exponent, &[0])),
+        ] {
+            let found = key(algorithm, unused_bits, &bits);
+            assert_eq!(found.err(), Some(CertificateProblem::KeyType), "{bits:?}");
+        }
+    }
+}

@@ -283,6 +283,27 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_string_has_its_own_length_and_letters_that_can_be_printed() {
+        let malformed = || Err(ExtensionProblem::Malformed { name: "n" });
+        let read = |value: &[u8]| ia5_string("n", value);
+        assert_eq!(read(b"\x16\x05Milan"), Ok("Milan".to_owned()));
+        assert_eq!(read(b"\x16\x02 ~"), Ok(" ~".to_owned()));
+        for value in [
+            &b"\x16\x04Milan"[..],
+            b"\x16\x06Milan",
+            b"\x16\x00",
+            b"\x0C\x05Milan",
+            b"\x16\x05Mila\n",
+            b"\x16\x05Mila\x7F",
+            b"\x16\x05Mila\x80",
+            b"\x16",
+            b"",
+        ] {
+            assert_eq!(read(value), malformed(), "{value:?}");
+        }
+    }
+
+    #[test]
     fn the_raw_length_of_a_hardware_id_decides_before_the_octet_string() {
         let mut raw = [7; 64];
         raw[..2].copy_from_slice(&[0x04, 0x3E]);

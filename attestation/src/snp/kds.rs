@@ -61,5 +61,20 @@ mod tests {
         // A VLEK is not AMD's to hand out, and version 2 names no processor.
         assert_eq!(path("milan-v3-vlek-vmpl1"), None);
         assert_eq!(path("milan-v2-clean"), None);
+        assert_eq!(crl_path(Line::Genoa), "/vcek/v1/Genoa/crl");
+    }
+
+    #[test]
+    fn a_chip_without_a_name_has_no_certificate() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors/snp");
+        let mut report = std::fs::read(format!("{folder}/milan-v3-aci/report.bin")).unwrap();
+        assert!(vcek_path(&Report::parse(&report).unwrap()).is_some());
+        // The id of the chip, masked; then a VLEK's report that names a chip.
+        let chip = report[0x1A0..0x1E0].to_vec();
+        report[0x1A0..0x1E0].fill(0);
+        assert_eq!(vcek_path(&Report::parse(&report).unwrap()), None);
+        report[0x1A0..0x1E0].copy_from_slice(&chip);
+        report[0x48] |= 1 << 2;
+        assert_eq!(vcek_path(&Report::parse(&report).unwrap()), None);
     }
 }

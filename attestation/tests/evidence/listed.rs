@@ -10,6 +10,7 @@ use attestation::{
     Appraisal, CheckName, Evidence, Expected, Outcome, Policy, Roots, Verdict, assess, overview,
     verify,
 };
+use ring::digest::{SHA256, digest};
 use testkit::snp::{Product, ReportFields, VekKind};
 use testkit::tdx::TdFields;
 
@@ -249,6 +250,7 @@ piids = ["11111111111111111111111111111111"]
     );
     is_listed("tdx-has-not", &gcp.with_policy(Some(&has_not)));
 
+    is_listed("tdx-sgx", &tdx::named("sgx-v3-not-tdx").with_policy(None));
     let out_of_date = tdx::named("v4-padded8000-google-2026");
     let lines = "statuses = [\"OutOfDate\"]\nplatform_grace_s = 1\nqe_grace_s = 1\nrefused_advisories = [\"INTEL-SA-00001\", \"intel-sa-01036\"]\n";
     let asked = tdx::pinned(&out_of_date, lines, "");
@@ -452,10 +454,7 @@ fn what_was_verified_and_accepted_names_its_evidence_and_what_it_says() {
     let verified = verify(&evidence, &roots, NOW).unwrap();
     let id = verified.evidence_id();
     let signed = &evidence.report[..0x2A0];
-    assert_eq!(
-        id.as_slice(),
-        ring::digest::digest(&ring::digest::SHA256, signed).as_ref()
-    );
+    assert_eq!(id.as_slice(), digest(&SHA256, signed).as_ref());
     assert!(verified.is_emulated() && verified.quote().is_none());
     assert_eq!(verified.verified_at(), NOW);
     let line = verified.line();
@@ -494,6 +493,8 @@ fn what_was_verified_and_accepted_names_its_evidence_and_what_it_says() {
     let id = verified.evidence_id();
     assert!(verified.report().is_none() && verified.line().is_none());
     assert!(verified.quote().is_some() && !verified.is_emulated());
+    let signed = digest(&SHA256, &evidence.report[..48 + 584]);
+    assert_eq!(id.as_slice(), signed.as_ref());
     let authentic = gcp.with_policy(None);
     let tdx = authentic.appraised().unwrap();
     assert_eq!(tdx.evidence_id(), id);

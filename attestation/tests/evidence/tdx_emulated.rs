@@ -68,6 +68,8 @@ fn a_fresh_quote_of_the_pinned_image_is_accepted_in_each_form() {
             appraisal.checks()
         );
         assert_eq!(appraisal.tier(), Some(Tier::Emulated));
+        let root = appraisal.check(CheckName::PinnedRoot).unwrap();
+        assert_eq!(root.found, "a development root");
         let accepted = appraisal.accepted().unwrap();
         assert_eq!(accepted.appraised().host_data(), &[0x51; 32]);
         assert_eq!(accepted.appraised().report_data(), &REPORT_DATA);
