@@ -56,6 +56,8 @@ pub struct TdFields {
     pub tcb_status: String,
     /// A better level with the SVNs that it needs: UpToDate.
     pub better_level: Option<[u8; 16]>,
+    /// Advisories of the better level, and of the lowest one.
+    pub advisories: [Vec<String>; 2],
     /// The identity of TDX modules of major version 3: the least ISVSVN and its status.
     pub module_level: Option<(u8, String)>,
     /// Who signed the quoting enclave.
@@ -97,6 +99,7 @@ impl Default for TdFields {
             mr_signer_seam: [0; 48],
             tcb_status: "UpToDate".to_owned(),
             better_level: None,
+            advisories: [Vec::new(), Vec::new()],
             module_level: None,
             qe_mr_signer: [0xDC; 32],
             qe_isv_svn: 4,
@@ -370,8 +373,10 @@ fn tcb_info(fields: &TdFields) -> String {
             .map(|svn| serde_json::json!({"svn": svn}))
             .collect()
     };
-    let level = |svns: [u8; 16], status: &str| {
+    let [of_better, of_lowest] = &fields.advisories;
+    let level = |svns: [u8; 16], status: &str, advisories: &[String]| {
         serde_json::json!({
+            "advisoryIDs": advisories,
             "tcb": {
                 "sgxtcbcomponents": components([0; 16]), "pcesvn": 0,
                 "tdxtcbcomponents": components(svns),
@@ -382,9 +387,9 @@ fn tcb_info(fields: &TdFields) -> String {
     let mut levels: Vec<serde_json::Value> = fields
         .better_level
         .iter()
-        .map(|svns| level(*svns, "UpToDate"))
+        .map(|svns| level(*svns, "UpToDate", of_better))
         .collect();
-    levels.push(level([0; 16], &fields.tcb_status));
+    levels.push(level([0; 16], &fields.tcb_status, of_lowest));
     let modules: Vec<serde_json::Value> = fields
         .module_level
         .iter()

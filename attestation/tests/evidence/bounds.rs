@@ -2,11 +2,12 @@
 
 use attestation::snp::CertificateRole;
 use attestation::tdx::{
-    CollateralProblem, PckCa, PlatformModel, Quote, QuoteProblem, TdxFault, TdxStep,
+    CollateralProblem, EncodingProblem, PckCa, PlatformModel, Quote, QuoteProblem, TdxFault,
+    TdxStep,
 };
 use attestation::{
-    CheckName, Endorsements, Evidence, Expected, Outcome, RevocationError, Roots, RootsError,
-    VerifyFault, assess, overview, verify,
+    CheckName, Endorsements, Evidence, Expected, Outcome, Policy, RevocationError, Roots,
+    RootsError, VerifyFault, assess, overview, verify,
 };
 use base64ct::{Base64, Encoding as _};
 use testkit::snp::{DevelopmentKey, Extension, RevocationListSpec, SnpPlatform};
@@ -262,4 +263,72 @@ fn an_extended_body_says_which_service_tds_are_bound() {
     let shown = overview(&Evidence::tdx(quote, None));
     assert_eq!(shown["init_service_td_hash"], "00".repeat(48));
     assert_eq!(shown["current_service_td_hash"], "00".repeat(48));
+}
+
+#[test]
+fn advisories_of_both_levels_of_a_td_are_named_once() {
+    let mut better = [0; 16];
+    better[2] = 7;
+    let ids = |ids: &[&str]| ids.iter().map(|id| (*id).to_owned()).collect::<Vec<_>>();
+    let found = |tee_tcb_svn: [u8; 16], tee_tcb_svn2: [u8; 16]| {
+        let fields = TdFields {
+            body_type: Some(3),
+            better_level: Some(better),
+            advisories: [ids(&["SA-1"]), ids(&["SA-1", "SA-2"])],
+            tee_tcb_svn,
+            tee_tcb_svn2,
+            ..tdx_emulated::fields()
+        };
+        let appraisal = tdx_emulated::appraisal(&fields);
+        appraisal.check(CheckName::TcbStatus).unwrap().found.clone()
+    };
+    assert_eq!(found(better, better), "UpToDate: SA-1");
+    // Launched at the better one, and below it now.
+    assert_eq!(found(better, [0; 16]), "UpToDate: SA-1, SA-2");
+}
+
+#[test]
+fn a_quoting_enclave_that_is_out_of_date_has_as_long_as_the_policy_gives_it() {
+    let platform = TdxPlatform::new().unwrap();
+    let fields = TdFields {
+        qe_isv_svn: 3,
+        ..tdx_emulated::fields()
+    };
+    let minted = platform.evidence(&fields).unwrap();
+    let evidence = Evidence::tdx(minted.quote, Some(minted.collateral));
+    let roots = Roots::with_emulated(platform.root_pem()).unwrap();
+    // From the first of September to NOW.
+    let age_s = NOW.secs() - 1_788_220_800;
+    for (grace_s, outcome) in [(age_s, Outcome::Pass), (age_s - 1, Outcome::Fail)] {
+        let text = format!(
+            "version = 1\ntiers = [\"emulated\"]\n[tdx]\nstatuses = [\"OutOfDate\"]\nqe_grace_s = {grace_s}\n"
+        );
+        let policy = Policy::from_toml(text.as_bytes()).unwrap();
+        let appraisal = assess(&evidence, &roots, NOW, Some(&policy), &Expected::saved());
+        let check = appraisal.check(CheckName::TcbAge).unwrap();
+        assert_eq!(
+            check.found,
+            format!("quoting enclave out of date for {age_s} s")
+        );
+        assert_eq!(check.outcome, outcome);
+    }
+}
+
+#[test]
+fn what_is_wrong_with_the_writing_of_a_quote_is_named() {
+    let vector = tdx::named("v4-padded8000-google-2025");
+    let mut quote = vector.evidence().report;
+    let last = quote.len() - 1;
+    quote[last] = 1;
+    let evidence = Evidence::tdx(quote, Some(vector.collateral_json()));
+    let appraisal = assess(
+        &evidence,
+        &Roots::amd().unwrap(),
+        vector.at,
+        None,
+        &Expected::saved(),
+    );
+    let check = appraisal.check(CheckName::QuoteEncoding).unwrap();
+    assert_eq!(check.outcome, Outcome::Fail);
+    assert_eq!(check.found, EncodingProblem::Padding.to_string());
 }

@@ -79,6 +79,10 @@ impl Vector {
         )
     }
 
+    pub(crate) fn collateral_json(&self) -> Vec<u8> {
+        serde_json::to_vec(&self.collateral).unwrap()
+    }
+
     fn appraisal(&self) -> Appraisal {
         self.with_policy(None)
     }
