@@ -162,6 +162,23 @@ pub async fn inspect(config: &AttestedConfig) -> Result<Inspection, ConnectError
     Ok(challenge.judge(reply, &origin, Some(&chain), &config.verification, at_s)?)
 }
 
+/// Asks for the signed manifest; what it is worth, the caller finds out.
+///
+/// # Errors
+/// [`ConnectError`].
+pub(crate) async fn fetch_manifest(
+    config: &AttestedConfig,
+) -> Result<v1::GetManifestResponse, ConnectError> {
+    let origin = Origin::parse(&config.grpc_url)?;
+    let (tls, _shown) = tls::danger_accept_any_server()?;
+    let transport = Transport::new(origin, tls)?;
+    transport.connect().await?;
+    let mut client = AttestationServiceClient::with_origin(transport.clone(), uri(&transport))
+        .max_decoding_message_size(MAX_REPLY_BYTES);
+    let reply = rpc_error::answer(client.get_manifest(v1::GetManifestRequest {})).await?;
+    Ok(reply.into_inner())
+}
+
 impl AttestedChannel {
     /// Verifies the enclave and connects to it.
     ///

@@ -28,6 +28,7 @@
 //! | [`origin`] | where a service is: scheme, host and port |
 //! | [`verification`] | what a reply with evidence is worth |
 //! | [`channel`] | the attested channel |
+//! | [`bound_manifest`](mod@bound_manifest) | the manifest that the evidence binds |
 //! | [`connection_proof`] | proof that a connection ends inside the enclave |
 //! | [`deposit`] | secrets sealed to the enclave |
 //! | [`dpop_key`] | keys that tokens are bound to |
@@ -44,6 +45,7 @@
 
 pub mod access_token;
 pub mod audit;
+pub mod bound_manifest;
 pub mod channel;
 pub mod clock;
 pub mod collateral;
@@ -72,6 +74,7 @@ pub mod verification;
 pub mod witness;
 
 pub use access_token::AccessToken;
+pub use bound_manifest::{BoundManifestError, bound_manifest};
 pub use channel::{AttestedChannel, AttestedConfig, ConnectError, inspect};
 pub use clock::{Clock, SystemClock};
 pub use connection_proof::ProofError;

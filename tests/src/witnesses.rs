@@ -71,6 +71,15 @@ impl Witnesses {
         }
     }
 
+    /// Their keys, as auditors name them.
+    #[must_use]
+    pub fn keys(&self) -> Vec<String> {
+        self.0
+            .iter()
+            .map(|one| one.witness.key().to_string())
+            .collect()
+    }
+
     fn quorum(&self) -> usize {
         self.0.len().saturating_sub(1).max(1)
     }

@@ -26,6 +26,22 @@ pub struct Keyholders {
     pub keyholders: Vec<Keyholder>,
 }
 
+impl Keyholders {
+    /// How many of them the operator of the service runs.
+    #[must_use]
+    pub fn run_by_operator(&self) -> usize {
+        let all = self.keyholders.iter();
+        all.filter(|keyholder| keyholder.run_by == RunBy::Operator)
+            .count()
+    }
+
+    /// Whether the operator runs as many as open the state: then nothing is kept from the operator.
+    #[must_use]
+    pub fn operator_has_quorum(&self) -> bool {
+        self.run_by_operator() >= self.quorum
+    }
+}
+
 /// One keyholder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Keyholder {

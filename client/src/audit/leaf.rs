@@ -112,6 +112,11 @@ kinds! {
         Unused = "unused",
         Registered = "registered",
         ClientChanged = "client_changed",
+        KeyRotated = "key_rotated",
+        KeyRetired = "key_retired",
+        TenantKeyRotated = "tenant_key_rotated",
+        TenantErased = "tenant_erased",
+        TenantErasureDone = "tenant_erasure_done",
         Booted = "booted";
 }
 
@@ -203,6 +208,29 @@ struct AliveMembers {
     issuance: AnchorMembers,
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KeyMembers {
+    key: String,
+    number: u32,
+    id: String,
+    #[expect(dead_code, reason = "read so that it can be nothing else")]
+    overlap_until_s: Option<u64>,
+}
+
+impl KeyMembers {
+    fn holds(&self) -> bool {
+        let Self {
+            key,
+            number,
+            id,
+            overlap_until_s: _,
+        } = self;
+        let kinds = ["signing", "ca", "deposit", "log"];
+        kinds.contains(&key.as_str()) && *number > 0 && !id.is_empty()
+    }
+}
+
 /// Reads a leaf of a log.
 ///
 /// # Errors
@@ -277,7 +305,14 @@ fn anchor(kind: Kind, public: Option<Value>) -> Result<Option<Anchor>, LeafError
             let alive: AliveMembers = serde_json::from_value(public).map_err(|_| wrong.clone())?;
             alive.issuance.read(false).ok_or(wrong).map(Some)
         }
-        (Kind::Booted, None) | (_, Some(_)) => Err(wrong),
+        (Kind::KeyRotated | Kind::KeyRetired, Some(public)) => {
+            let change = serde_json::from_value::<KeyMembers>(public);
+            change
+                .is_ok_and(|change| change.holds())
+                .then_some(None)
+                .ok_or(wrong)
+        }
+        (Kind::Booted | Kind::KeyRotated | Kind::KeyRetired, None) | (_, Some(_)) => Err(wrong),
         (_, None) => Ok(None),
     }
 }
@@ -310,12 +345,21 @@ mod tests {
         leaf
     }
 
+    fn changed(kind: &str) -> Value {
+        let mut leaf = leaf(kind);
+        leaf["tenant"] = Value::Null;
+        leaf["public"] = json!({"key": "log", "number": 2, "id": "ab", "overlap_until_s": 9});
+        leaf
+    }
+
     #[test]
     fn each_kind_is_read_in_its_own_log_alone() {
         let issuance = LogName::Issuance("a7".repeat(32).parse().unwrap());
         for kind in Kind::ALL {
             let text = if *kind == Kind::Booted {
                 booted().to_string()
+            } else if [Kind::KeyRotated, Kind::KeyRetired].contains(kind) {
+                changed(kind.word()).to_string()
             } else {
                 leaf(kind.word()).to_string()
             };
@@ -389,7 +433,19 @@ mod tests {
             change(&mut leaf["public"]);
             leaf.to_string()
         };
+        let key = |member: &str, value: Value| {
+            let mut leaf = changed("key_rotated");
+            leaf["public"][member] = value;
+            leaf.to_string()
+        };
         for text in [
+            leaf("key_rotated").to_string(),
+            leaf("key_retired").to_string(),
+            key("key", "tenant".into()),
+            key("number", 0.into()),
+            key("id", "".into()),
+            key("overlap_until_s", "x".into()),
+            key("more", 1.into()),
             leaf("booted").to_string(),
             change(|public| public["platform"] = 1.into()),
             change(|public| public["measurement"] = "x".into()),

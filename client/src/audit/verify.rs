@@ -122,7 +122,8 @@ impl Auditor {
         if known.report.found == 0 {
             for (name, log) in logs {
                 if let Some(checkpoint) = log.checkpoint {
-                    self.kept.raise(name, checkpoint);
+                    let key = self.keys.verifier_key(&name)?;
+                    self.kept.raise(name, checkpoint, key);
                 }
             }
         }

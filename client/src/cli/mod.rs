@@ -1,6 +1,7 @@
 //! The command line: what it takes, and which command runs.
 
 mod audit;
+mod bound_manifest;
 mod call;
 mod collateral;
 mod evidence;
@@ -167,7 +168,8 @@ impl Cli {
                 let inspection = global.inspect().await?;
                 args.keep(&inspection)?;
                 let server = global.server.as_deref().unwrap_or_default();
-                return verify::run(&inspection, server, output);
+                let manifest = global.bound_manifest(&inspection).await?;
+                return verify::run(&inspection, &manifest, server, output);
             }
             Command::Evidence(command) => return evidence::run(&command, &global, output),
             Command::Collateral(command) => {

@@ -6,7 +6,8 @@ use attestation::{Policy, Roots};
 use clap::Args;
 use tokenkeep::{AttestedChannel, AttestedConfig, ClientIdentity, Inspection, Verification};
 
-use super::failure::Failure;
+use super::bound_manifest::Found;
+use super::failure::{Failure, chain};
 use super::output::Output;
 
 /// The longest root file that is read, bytes.
@@ -143,6 +144,13 @@ impl Global {
     /// Evidence and its appraisal, whatever the verdict.
     pub(crate) async fn inspect(&self) -> Result<Inspection, Failure> {
         Ok(Box::pin(tokenkeep::inspect(&self.config()?)).await?)
+    }
+
+    /// The manifest that inspected evidence binds, or why it is not known.
+    pub(crate) async fn bound_manifest(&self, inspection: &Inspection) -> Result<Found, Failure> {
+        let config = self.config()?;
+        let found = Box::pin(tokenkeep::bound_manifest(&config, inspection)).await;
+        Ok(found.map_err(|error| chain(&error)))
     }
 
     /// A channel; the verdict must be `accept`.

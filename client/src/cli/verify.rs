@@ -7,6 +7,7 @@ use ring::digest;
 use serde_json::{Value, json};
 use tokenkeep::Inspection;
 
+use super::bound_manifest::{self, Found};
 use super::exit::Exit;
 use super::failure::Failure;
 use super::output::Output;
@@ -52,8 +53,17 @@ impl VerifyArgs {
 }
 
 /// Prints the result and yields the exit code of the verdict.
-pub(crate) fn run(inspection: &Inspection, server: &str, output: Output) -> Result<Exit, Failure> {
-    let result = Findings { inspection, server };
+pub(crate) fn run(
+    inspection: &Inspection,
+    manifest: &Found,
+    server: &str,
+    output: Output,
+) -> Result<Exit, Failure> {
+    let result = Findings {
+        inspection,
+        manifest,
+        server,
+    };
     if output.is_json() {
         output.json(&result.to_json())?;
     } else {
@@ -98,6 +108,7 @@ pub(crate) fn fingerprint(bytes: &[u8]) -> String {
 
 struct Findings<'a> {
     inspection: &'a Inspection,
+    manifest: &'a Found,
     server: &'a str,
 }
 
@@ -226,6 +237,7 @@ impl Findings<'_> {
             "fields_verified": verified,
             "checks": checks,
             "key_bundle": bundle_json(self.inspection.bundle(), self.inspection.bundle_digest()),
+            "manifest": bound_manifest::to_json(self.manifest),
             "hint": self.hint(),
         })
     }
@@ -319,13 +331,16 @@ impl Findings<'_> {
         ));
 
         lines.push(String::new());
+        lines.extend(bound_manifest::lines(self.manifest));
+
+        lines.push(String::new());
         lines.push("Checks".to_owned());
         lines.extend(self.rows().iter().flat_map(check_lines));
         lines
     }
 }
 
-fn entry(label: &str, value: &str) -> String {
+pub(crate) fn entry(label: &str, value: &str) -> String {
     format!("  {label:16} {value}")
 }
 

@@ -93,7 +93,7 @@ fn audit(input: &[u8]) -> bool {
 fn seeds() -> Vec<Vec<u8>> {
     let written = Written::new(AMOUNT);
     let keys = keys(written.seed);
-    let mut kept = serde_json::Map::new();
+    let (mut kept, mut older) = (serde_json::Map::new(), serde_json::Map::new());
     let mut seeds = Vec::new();
     for (name, leaves) in &written.leaves {
         seeds.push(leaves[0].clone());
@@ -101,7 +101,11 @@ fn seeds() -> Vec<Vec<u8>> {
         let id = ::tlog::tile::BundleId::new(0, u16::try_from(leaves.len()).unwrap()).unwrap();
         seeds.push(EntryBundle::new(id, leaves.clone()).unwrap().encode());
         let origin = keys.origin(name).unwrap().to_string();
-        kept.insert(origin.clone(), written.checkpoint(name).into());
+        let key = keys.verifier_key(name).unwrap().to_string();
+        let checkpoint = written.checkpoint(name);
+        older.insert(origin.clone(), checkpoint.clone().into());
+        let one = serde_json::json!({"key": key, "checkpoint": checkpoint});
+        kept.insert(origin.clone(), one);
         if *name == LogName::Control {
             continue;
         }
@@ -117,7 +121,9 @@ fn seeds() -> Vec<Vec<u8>> {
         };
         seeds.push(receipt.to_json().to_string().into_bytes());
     }
-    let kept = serde_json::json!({"version": 1, "checkpoints": kept});
-    seeds.push(kept.to_string().into_bytes());
+    for (version, kept) in [(1, older), (2, kept)] {
+        let kept = serde_json::json!({"version": version, "checkpoints": kept});
+        seeds.push(kept.to_string().into_bytes());
+    }
     seeds
 }

@@ -18,6 +18,7 @@ use tests::caller::refused;
 use tests::cli::Shell;
 use tests::stack::{Blueprint, Stack};
 use tests::wait::wait_for;
+use tests::witnesses::Witnesses;
 use tokenkeep::audit::{LogKeys, LogName};
 use tokenkeep::rpc_error::answer;
 use tokenkeep::{AttestedChannel, TokenClient, TokenRequest};
@@ -406,4 +407,150 @@ async fn leaves_are_followed_and_a_break_is_taken_up() {
         Ok(None) | Err(_) => Some(()),
     });
     ended.await;
+}
+
+/// What an auditor who asks the verified service says.
+async fn by_server(audited: &Audited, kept: &str) -> (i32, Value) {
+    let shell = crate::keys::admin(&audited.stack);
+    let ended = shell
+        .run(&["--json", "audit", "verify", "--kept", kept])
+        .await;
+    let value = serde_json::from_str(&ended.stdout);
+    (ended.code, value.unwrap_or_else(|_| panic!("{ended:?}")))
+}
+
+#[tokio::test]
+async fn an_auditor_goes_on_where_it_was_when_the_log_key_was_replaced() {
+    let audited = Audited::start().await;
+    audited.token().await;
+    let kept = audited.text("kept.json");
+    let (code, report) = by_server(&audited, &kept).await;
+    assert_eq!(code, 0, "{report}");
+    let old_key = audited.log_key().await;
+    let copy = audited.text("copy");
+    let public = audited.stack.url("public_url").to_owned();
+    let (code, _) = audited.audit(&["export", &copy], &public).await;
+    assert_eq!(code, 0);
+
+    // It leaked: there is no overlap in which the old key would sign, too.
+    let shell = crate::keys::admin(&audited.stack);
+    let rotate = ["key", "rotate", "log", "--overlap-s", "0"];
+    assert_eq!(shell.run(&rotate).await.code, 0);
+    // Each other key too: an auditor knows the leaves of all of it.
+    let tenant = ["tenant", "--tenant", names::TENANT];
+    for kind in [&["signing"][..], &["ca"], &["deposit"], &tenant] {
+        let rotate = [&["key", "rotate"], kind].concat();
+        assert_eq!(shell.run(&rotate).await.code, 0, "{kind:?}");
+    }
+    audited.token().await;
+    assert_ne!(audited.log_key().await, old_key);
+    let text = fs::read_to_string(audited.path("kept.json")).unwrap();
+    assert!(text.contains(&old_key), "{text}");
+    // What was kept by the old key is held against the logs of the new one.
+    let report = wait_for("the logs show what is new", async || {
+        let (code, report) = by_server(&audited, &kept).await;
+        assert_eq!(code, 0, "{report}");
+        let text = fs::read_to_string(audited.path("kept.json")).unwrap();
+        (!text.contains(&old_key)).then_some(report)
+    })
+    .await;
+    let control = &report["logs"][0];
+    assert!(control["kept_size"].as_u64().unwrap() <= control["size"].as_u64().unwrap());
+
+    // The older copy, by the old key: it holds by itself, and is a log that shrank for who has seen more.
+    let older = |kept: &[&'static str]| {
+        let ca = audited.text("ca.pem");
+        let mut arguments = vec!["--json".to_owned(), "audit".to_owned(), "verify".to_owned()];
+        let more = ["--tiles", &copy, "--log-key", &old_key, "--ca", &ca];
+        arguments.extend(more.map(str::to_owned));
+        if !kept.is_empty() {
+            arguments.extend(["--kept".to_owned(), audited.text("kept.json")]);
+        }
+        arguments
+    };
+    let run = async |arguments: Vec<String>| {
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        audited.shell.run(&arguments).await
+    };
+    assert_eq!(run(older(&[])).await.code, 0);
+    let refused = run(older(&["kept"])).await;
+    assert_eq!(refused.code, 1, "{refused:?}");
+    let report: Value = serde_json::from_str(&refused.stdout).unwrap();
+    let proofs = report["findings"].as_array().unwrap();
+    assert!(
+        proofs.iter().any(|finding| finding["proof"].is_array()),
+        "{report}"
+    );
+}
+
+#[tokio::test]
+async fn an_auditor_asks_for_the_cosignatures_of_a_quorum_of_witnesses() {
+    let witnesses = Witnesses::start(3).await;
+    let mut audited = Audited::start().await;
+    audited.stack.watch(&witnesses, 6).await;
+    let ca = audited.stack.admin().await.bundle().enclave_ca_der.clone();
+    fs::write(audited.path("ca.pem"), pem(&ca)).unwrap();
+    audited.token().await;
+    let public = audited.stack.url("public_url").to_owned();
+    let keys = witnesses.keys();
+    let stranger = Witnesses::start(1).await.keys().remove(0);
+    let audit = async |named: &[&str], quorum: &[&str]| {
+        let mut command = vec!["verify"];
+        for key in named {
+            command.extend(["--witness", key]);
+        }
+        command.extend(quorum);
+        audited.audit(&command, &public).await
+    };
+    let [one, two, three] = [0, 1, 2].map(|at: usize| keys[at].as_str());
+    // Two of three must cosign before anything is acknowledged: two are there.
+    let (code, report) = audit(&[one, two, three], &["--quorum", "2"]).await;
+    assert_eq!((code, &report["verdict"]), (0, &"holds".into()), "{report}");
+    let cosigned = report["logs"][0]["cosigned_by"].as_array().unwrap();
+    assert!(cosigned.len() >= 2, "{report}");
+    // Issuance logs have none of their own: the control log holds them fast.
+    assert_eq!(report["logs"][1]["cosigned_by"], serde_json::json!([]));
+
+    // One whom nobody asked has not cosigned: all is the default, and a quorum without it is met.
+    let (code, report) = audit(&[one, two, three, &stranger], &["--quorum", "4"]).await;
+    assert_eq!(
+        (code, &report["verdict"]),
+        (1, &"refused".into()),
+        "{report}"
+    );
+    assert!(
+        report["findings"][0].to_string().contains("cosign"),
+        "{report}"
+    );
+    let (code, report) = audit(&[&stranger], &[]).await;
+    assert_eq!(
+        (code, &report["verdict"]),
+        (1, &"refused".into()),
+        "{report}"
+    );
+    let (code, _) = audit(&[one, two, three, &stranger], &["--quorum", "2"]).await;
+    assert_eq!(code, 0);
+
+    // What can't be is usage.
+    let key = audited.log_key().await;
+    for quorum in ["0", "2"] {
+        let arguments = [
+            "audit",
+            "verify",
+            "--tiles",
+            &public,
+            "--log-key",
+            &key,
+            "--witness",
+            one,
+            "--quorum",
+            quorum,
+        ];
+        let ended = audited.shell.run(&arguments).await;
+        assert_eq!(ended.code, 2, "{ended:?}");
+        assert!(
+            ended.stderr.contains(&format!("--quorum: {quorum} of 1")),
+            "{ended:?}"
+        );
+    }
 }

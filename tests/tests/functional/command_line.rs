@@ -113,6 +113,10 @@ async fn verify_says_accept_authentic_or_reject_by_its_exit_code() {
         .as_str()
         .unwrap()
         .to_owned();
+    let keyholders = &measured["manifest"]["keyholders"];
+    assert_eq!(keyholders["confidential_against_operator"], false);
+    assert_eq!(keyholders["keyholders"][0]["run_by"], "operator");
+    assert_eq!(measured["manifest"]["witnesses"], Value::Null);
     let pinned = fs::read_to_string(policy).unwrap();
     assert!(pinned.contains(&measurement));
     fs::write(&other_policy, pinned.replace(&measurement, &"0".repeat(96))).unwrap();
@@ -193,6 +197,11 @@ async fn verify_says_accept_authentic_or_reject_by_its_exit_code() {
     for wanted in [
         "platform         AMD SEV-SNP on Genoa",
         "tier             emulated",
+        "by the manifest that the evidence binds (sequence 1)",
+        "keyholders       1 of 1, on its own chip only",
+        "keyholder        tokenkeep-dev, run by the operator, http://127.0.0.1:",
+        "nothing here is confidential against the operator",
+        "witnesses        none: a disk that is put back is not found out",
         "reported TCB     bootloader ",
         "guest policy     0x3001f",
         "measurement      ",

@@ -374,6 +374,9 @@ async fn an_erased_tenant_opens_nowhere_once_all_keyholders_have_confirmed() {
         assert!((1..=2).contains(&held), "{number}");
         assert!(destroyed >= 1, "{number}");
     }
+    // For auditors all of that is in order.
+    let audited = shell.run(&["--json", "audit", "verify"]).await;
+    assert_eq!(audited.code, 0, "{audited:?}");
     // The store has nothing of it any more, the id is not used again, and the newest state starts.
     let again = ["--json", "tenant", "create", names::TENANT];
     assert_eq!(shell.run(&again).await.refusal().1, "INVALID_REQUEST");

@@ -13,5 +13,6 @@ mod arrows;
 mod cases;
 mod claims;
 mod contract;
+mod leaves;
 mod sources;
 mod tree;

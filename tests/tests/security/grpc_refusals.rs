@@ -562,3 +562,181 @@ async fn a_token_is_bound_to_the_key_that_asked() {
         200
     );
 }
+
+/// What came of a call: code and reason of its refusal.
+fn ended<T>(result: Result<T, Status>) -> (Code, String) {
+    match result {
+        Ok(_) => (Code::Ok, String::new()),
+        Err(status) => refused(status),
+    }
+}
+
+#[tokio::test]
+async fn each_flaw_of_what_is_asked_about_logs_is_refused_by_its_reason() {
+    let stack = Stack::with_grant(Default::default()).await;
+    // Nobody needs a certificate to look at logs.
+    let anyone = channel_as(&stack, None).await;
+    let control = stack.control_log().await.name().to_string();
+    let foreign = "https://other.example/log/control".to_owned();
+    let boot = format!(
+        "{}/issuance/{}",
+        control.trim_end_matches("/control"),
+        "0".repeat(64)
+    );
+    let rows = [("", Code::Ok, ""), (&control, Code::Ok, "")];
+    let unknown = [&foreign, &boot].map(|log| (log.as_str(), Code::NotFound, "LOG_NOT_FOUND"));
+    for (log, code, reason) in rows.into_iter().chain(unknown) {
+        let log = log.to_owned();
+        let expected = (code, reason.to_owned());
+        let request = v1::GetCheckpointRequest { log: log.clone() };
+        let found = ended(anyone.audit().get_checkpoint(request).await);
+        assert_eq!(found, expected, "checkpoint of {log:?}");
+        let request = v1::ProveInclusionRequest {
+            log: log.clone(),
+            index: 0,
+        };
+        let found = ended(anyone.audit().prove_inclusion(request).await);
+        assert_eq!(found, expected, "inclusion in {log:?}");
+        let request = v1::ProveConsistencyRequest {
+            log: log.clone(),
+            old_size: 1,
+            new_size: 0,
+        };
+        let found = ended(anyone.audit().prove_consistency(request).await);
+        assert_eq!(found, expected, "consistency of {log:?}");
+    }
+    let beyond = (Code::InvalidArgument, "BEYOND_THE_LOG".to_owned());
+    for index in [1 << 20, u64::MAX] {
+        let log = String::new();
+        let request = v1::ProveInclusionRequest { log, index };
+        let found = ended(anyone.audit().prove_inclusion(request).await);
+        assert_eq!(found, beyond, "{index}");
+    }
+    let invalid = (Code::InvalidArgument, "INVALID_REQUEST".to_owned());
+    let rows = [
+        ((2, 1), &invalid),
+        ((1, 1 << 20), &beyond),
+        ((u64::MAX, 0), &invalid),
+        ((1, u64::MAX), &beyond),
+    ];
+    for ((old_size, new_size), expected) in rows {
+        let request = v1::ProveConsistencyRequest {
+            log: String::new(),
+            old_size,
+            new_size,
+        };
+        let found = ended(anyone.audit().prove_consistency(request).await);
+        assert_eq!(&found, expected, "{old_size} {new_size}");
+    }
+    for (page_size, page_token) in [(1_001, ""), (u32::MAX, ""), (0, "x"), (0, "-1")] {
+        let request = v1::ListLogsRequest {
+            page_size,
+            page_token: page_token.to_owned(),
+        };
+        let found = ended(anyone.audit().list_logs(request).await);
+        assert_eq!(found, invalid, "{page_size} {page_token:?}");
+    }
+
+    // Leaves are for administrators, and a stream is refused as a list is.
+    let admin = stack.admin().await;
+    let stranger = channel_as(&stack, Some(stranger())).await;
+    let no_client = (Code::Unauthenticated, "INVALID_CLIENT".to_owned());
+    let tail = |log: &str, from: u64, tenant: &str| v1::TailLeavesRequest {
+        log: log.to_owned(),
+        from,
+        tenant: tenant.to_owned(),
+    };
+    let client = stack.client().await;
+    for (who, channel) in [
+        ("anyone", &anyone),
+        ("a stranger", &stranger),
+        ("a client", &client),
+    ] {
+        let found = ended(channel.audit().tail_leaves(tail("", 0, "")).await);
+        assert_eq!(found, no_client, "{who}");
+        let request = v1::ListLeavesRequest::default();
+        let found = ended(channel.audit().list_leaves(request).await);
+        assert_eq!(found, no_client, "{who}");
+    }
+    let rows = [
+        (tail(&foreign, 0, ""), Code::NotFound, "LOG_NOT_FOUND"),
+        (tail(&boot, 0, ""), Code::NotFound, "LOG_NOT_FOUND"),
+        (tail("", 0, "other"), Code::PermissionDenied, "FORBIDDEN"),
+        (tail("", 0, "-"), Code::InvalidArgument, "INVALID_REQUEST"),
+    ];
+    for (request, code, reason) in rows {
+        let found = ended(admin.audit().tail_leaves(request).await);
+        assert_eq!(found, (code, reason.to_owned()));
+    }
+    let stream = admin.audit().tail_leaves(tail("", u64::MAX, "")).await;
+    let found = ended(stream.unwrap().into_inner().message().await);
+    assert_eq!(found, beyond);
+}
+
+#[tokio::test]
+async fn each_flaw_of_what_is_asked_about_keys_is_refused_by_its_reason() {
+    let stack = Stack::start(Default::default()).await;
+    let admin = stack.admin().await;
+    let rotate = |kind: v1::KeyKind, tenant: &str, overlap_s: Option<u64>| v1::RotateKeyRequest {
+        kind: kind.into(),
+        tenant: tenant.to_owned(),
+        overlap_s,
+    };
+    let list = |tenant: &str| v1::ListKeysRequest {
+        tenant: tenant.to_owned(),
+    };
+    let no_client = (Code::Unauthenticated, "INVALID_CLIENT".to_owned());
+    let anyone = channel_as(&stack, None).await;
+    let stranger = channel_as(&stack, Some(stranger())).await;
+    let client = stack.client().await;
+    for (who, channel) in [
+        ("anyone", &anyone),
+        ("a stranger", &stranger),
+        ("a client", &client),
+    ] {
+        let found = ended(channel.keys().list_keys(list("")).await);
+        assert_eq!(found, no_client, "{who}");
+        let request = rotate(v1::KeyKind::Signing, "", None);
+        let found = ended(channel.keys().rotate_key(request).await);
+        assert_eq!(found, no_client, "{who}");
+    }
+    let invalid = |request| (request, Code::InvalidArgument, "INVALID_REQUEST");
+    let unknown = v1::RotateKeyRequest {
+        kind: 77,
+        ..rotate(v1::KeyKind::Signing, "", None)
+    };
+    let (day_s, year_s) = (86_400, 365 * 86_400);
+    let rows = [
+        invalid(rotate(v1::KeyKind::Unspecified, "", None)),
+        invalid(unknown),
+        invalid(rotate(v1::KeyKind::Signing, names::TENANT, None)),
+        invalid(rotate(v1::KeyKind::Signing, "", Some(day_s + 1))),
+        invalid(rotate(v1::KeyKind::Deposit, "", Some(day_s + 1))),
+        invalid(rotate(v1::KeyKind::Ca, "", Some(year_s + 1))),
+        invalid(rotate(v1::KeyKind::Log, "", Some(u64::MAX))),
+        invalid(rotate(v1::KeyKind::Tenant, names::TENANT, Some(0))),
+        invalid(rotate(v1::KeyKind::Tenant, "", None)),
+        invalid(rotate(v1::KeyKind::Tenant, "-", None)),
+        (
+            rotate(v1::KeyKind::Tenant, "other", None),
+            Code::NotFound,
+            "NOT_FOUND",
+        ),
+    ];
+    for (request, code, reason) in rows {
+        let found = ended(admin.keys().rotate_key(request.clone()).await);
+        assert_eq!(found, (code, reason.to_owned()), "{request:?}");
+    }
+    let rows = [
+        ("-", Code::InvalidArgument, "INVALID_REQUEST"),
+        ("other", Code::NotFound, "NOT_FOUND"),
+    ];
+    for (tenant, code, reason) in rows {
+        let found = ended(admin.keys().list_keys(list(tenant)).await);
+        assert_eq!(found, (code, reason.to_owned()), "{tenant}");
+    }
+    // None of it has changed a key.
+    let keys = answer(admin.keys().list_keys(list(""))).await.unwrap();
+    let keys = keys.into_inner().keys;
+    assert!(keys.iter().all(|key| key.number == 1), "{keys:?}");
+}

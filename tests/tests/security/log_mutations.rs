@@ -90,8 +90,9 @@ impl Case {
                 auditor.keys.origin(name).unwrap(),
                 auditor.keys.verifier_key(name).unwrap(),
             );
-            let kept = VerifiedCheckpoint::open(note.as_bytes(), &origin, &[key]).unwrap();
-            auditor.kept.raise(name.clone(), kept);
+            let kept =
+                VerifiedCheckpoint::open(note.as_bytes(), &origin, std::slice::from_ref(&key));
+            auditor.kept.raise(name.clone(), kept.unwrap(), key);
         }
         auditor
     }
