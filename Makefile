@@ -11,6 +11,7 @@
 #   mutants        plants faults in what verifies and authenticates, and lists those that no test notices: hours
 #   soak           the long campaigns: all tests with their full counts, then every fuzz body for longer
 #   soak-state     the bars of the state: full counts, then the table of bars, each met or not
+#   soak-refresh   the same of exchanges with providers: kills, faults, races
 #   soak-gateway   the bars of the gateway, against nginx and Node: full counts, then the table
 #   release-check  builds the release binaries and looks for anything emulated in them
 

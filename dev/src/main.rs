@@ -64,7 +64,8 @@ enum Command {
     /// Prints one line of JSON when it answers. Consent is given over HTTP: POST /_testkit/consent.
     #[command(after_help = "Examples:
   tokenkeep-dev provider
-  tokenkeep-dev provider --port 9000 --state-file provider.json --client-secret-file app.secret")]
+  tokenkeep-dev provider --port 9000 --state-file provider.json --client-secret-file app.secret
+  tokenkeep-dev provider --rotation grace --flaky 10 --seed 7 --ledger-file ledger.jsonl")]
     Provider(Provider),
     /// Fill a state with grants, offline, to measure with
     ///
@@ -178,14 +179,31 @@ struct Provider {
     /// What happens to a refresh token that is used
     #[arg(long, value_enum, default_value_t = RotationArg::Strict)]
     rotation: RotationArg,
+    /// For how long a superseded refresh token still works under grace and grace-newest
+    #[arg(long, value_name = "MS", default_value_t = dev::provider::GRACE_WINDOW_MS)]
+    grace_window_ms: u64,
+    /// Life of an access token; 0 makes every call ask for a new one
+    #[arg(long, value_name = "SECONDS", default_value_t = dev::provider::EXPIRES_IN_S)]
+    expires_in_s: u64,
+    /// Strike one in so many requests to the token endpoint with a fault: an error before or after it took effect, an
+    /// answer that is late or cut short, a reset, 429; 0 for none
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    flaky: u32,
+    /// What the faults come from: the same ones again
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    seed: u64,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum RotationArg {
     /// Single use; a reuse revokes the grant
     Strict,
-    /// Single use, but the last one works again for 30 s
+    /// Single use; a reuse is refused, and nothing else happens
+    NoGrace,
+    /// Single use, but the last one works again for a while, and gets the same successor
     Grace,
+    /// The same, but it gets a new successor, which supersedes the other
+    GraceNewest,
     /// It stays
     Never,
 }
@@ -323,6 +341,10 @@ fn provider_options(args: Provider) -> ProviderOptions {
         client_id,
         client_secret_file,
         rotation,
+        grace_window_ms,
+        expires_in_s,
+        flaky,
+        seed,
     } = args;
     ProviderOptions {
         state_file,
@@ -332,9 +354,15 @@ fn provider_options(args: Provider) -> ProviderOptions {
         client_secret_file,
         rotation: match rotation {
             RotationArg::Strict => RotationKind::Strict,
+            RotationArg::NoGrace => RotationKind::NoGrace,
             RotationArg::Grace => RotationKind::Grace,
+            RotationArg::GraceNewest => RotationKind::GraceNewest,
             RotationArg::Never => RotationKind::Never,
         },
+        grace_window_ms,
+        expires_in_s,
+        flaky,
+        seed,
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use secrecy::SecretString;
 use serde::Serialize;
 use testkit::provider::{
-    Client, ClientAuth, Config, Provider, ProviderError, Rotation, Running, Successor,
+    Client, ClientAuth, Config, Flaky, Provider, ProviderError, Rotation, Running, Successor,
 };
 use tokio::net::TcpListener;
 
@@ -16,8 +16,11 @@ use crate::names;
 use crate::ports::{self, PortError};
 use crate::stop::StopSignals;
 
-/// For how long a superseded refresh token still works under [`RotationKind::Grace`].
-const GRACE_WINDOW_MS: u64 = 30_000;
+/// For how long a superseded refresh token still works under the kinds with grace, unless it is said.
+pub const GRACE_WINDOW_MS: u64 = 30_000;
+
+/// Life of an access token in seconds, unless it is said.
+pub const EXPIRES_IN_S: u64 = 300;
 
 /// Begins every token that the provider mints: easy to search for where none may be.
 pub const TOKEN_MARKER: &str = "example-crm-";
@@ -37,6 +40,14 @@ pub struct ProviderOptions {
     pub client_secret_file: Option<PathBuf>,
     /// What happens to a refresh token that is used.
     pub rotation: RotationKind,
+    /// For how long a superseded refresh token still works under the kinds with grace.
+    pub grace_window_ms: u64,
+    /// Life of an access token, in seconds.
+    pub expires_in_s: u64,
+    /// One in so many requests to the token endpoint is struck by a fault; 0 for none.
+    pub flaky: u32,
+    /// What the faults come from.
+    pub seed: u64,
 }
 
 /// What happens to a refresh token that is used.
@@ -44,8 +55,12 @@ pub struct ProviderOptions {
 pub enum RotationKind {
     /// Single use; a reuse revokes the grant.
     Strict,
-    /// Single use, but the last one works again for 30 s.
+    /// Single use; a reuse is refused, and nothing else happens.
+    NoGrace,
+    /// Single use, but the last one works again for a while, and gets the same successor.
     Grace,
+    /// The same, but it gets a new successor, which supersedes the other.
+    GraceNewest,
     /// It stays.
     Never,
 }
@@ -117,6 +132,10 @@ pub async fn run(options: ProviderOptions) -> Result<(), ProviderProcessError> {
         client_id,
         client_secret_file,
         rotation,
+        grace_window_ms,
+        expires_in_s,
+        flaky,
+        seed,
     } = options;
     let mut signals = StopSignals::listen().map_err(ProviderProcessError::Signals)?;
     let client = match client_secret_file {
@@ -128,17 +147,25 @@ pub async fn run(options: ProviderOptions) -> Result<(), ProviderProcessError> {
         None => Client::public(&client_id),
     };
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let grace = |successor| Rotation::Grace {
+        window_ms: grace_window_ms,
+        successor,
+    };
     let config = Config {
         clients: vec![client],
         rotation: match rotation {
             RotationKind::Strict => Rotation::Strict,
-            RotationKind::Grace => Rotation::Grace {
-                window_ms: GRACE_WINDOW_MS,
-                successor: Successor::Same,
-            },
+            RotationKind::NoGrace => Rotation::NoGrace,
+            RotationKind::Grace => grace(Successor::Same),
+            RotationKind::GraceNewest => grace(Successor::NewestWins),
             RotationKind::Never => Rotation::Never,
         },
         token_marker: TOKEN_MARKER.to_owned(),
+        expires_in_s,
+        flaky: (flaky > 0).then_some(Flaky {
+            one_in: flaky,
+            seed,
+        }),
         state_file,
         ledger_file,
         ..Config::default()

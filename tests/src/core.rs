@@ -15,6 +15,7 @@ use enclave::authenticate::{Credentials, Peer};
 use enclave::boot::{Boot, Reading};
 use enclave::config::Config;
 use enclave::http_url::HttpUrl;
+use enclave::ids::GrantId;
 use enclave::issue::{Binding, Door, IssueError, IssueRequest, Issued};
 use enclave::keys::authority::HostName;
 use enclave::keys::root::Unlocked;
@@ -22,10 +23,12 @@ use enclave::nonce::Role as NonceRole;
 use enclave::pending::Pending;
 use enclave::profile::Profile;
 use enclave::rate::Rate;
+use enclave::refresh::{Action, Begin, Event, UpstreamAnswer};
 use enclave::registry::{
     Api, App, AuthMethod, Client, ClientKey, Grant, Provider, Rotation, Target, Tenant, Vendor,
 };
 use enclave::scope::Scopes;
+use enclave::secret::RawResponse;
 use enclave::store::{Batch, Committed, Key, Places, Record, Store, StoreError};
 use enclave::time::Now;
 use jose::dpop::{ProofParams, random_jti};
@@ -50,7 +53,7 @@ pub const BEGIN: Now = Now {
     mono_ms: 1_000_000_000,
 };
 
-const ADMIN_SPKI: [u8; 32] = [1; 32];
+pub(crate) const ADMIN_SPKI: [u8; 32] = [1; 32];
 const CLIENT_SPKI: [u8; 32] = [2; 32];
 
 /// Records in memory. Leaves are dropped.
@@ -113,7 +116,7 @@ fn id<T: TryFrom<String>>(text: &str) -> T {
     T::try_from(text.to_owned()).ok().expect("an id")
 }
 
-fn config() -> Config {
+pub(crate) fn config() -> Config {
     let rate = Rate {
         per_s: 1_000_000,
         burst: 1_000_000,
@@ -152,7 +155,7 @@ fn config() -> Config {
     }
 }
 
-fn take_in(boot: &mut Boot, records: &BTreeMap<Key, Record>, record: &Record) {
+pub(crate) fn take_in(boot: &mut Boot, records: &BTreeMap<Key, Record>, record: &Record) {
     match boot.open(record).expect("a record of ours") {
         Reading::Opened(opened) => boot.take_in(opened),
         Reading::NeedsFirst(key, erasure) => {
@@ -200,6 +203,37 @@ impl Core {
     /// A second process on the same state, as a replica would be.
     pub async fn replica(&self, now: &Now) -> Enclave {
         boot(&self.keys, &self.store, now).await
+    }
+
+    /// One ask for an upstream access token of a grant, at a provider that always answers the same; how often it was
+    /// called.
+    pub async fn exchange(&self, grant: &GrantId, answer: (u16, &str), now: &Now) -> u64 {
+        let scopes = Scopes::parse(["contacts.read"]).expect("a scope");
+        let Ok(Begin::Exchange(mut exchange, mut action)) =
+            self.enclave.begin_refresh(grant, &scopes, now)
+        else {
+            return 0;
+        };
+        let mut calls = 0;
+        loop {
+            let event = match action {
+                Action::Commit(pending) => match pending.commit(&self.store).await {
+                    Ok(durable) => Event::Committed(durable),
+                    Err(error) => Event::CommitFailed(error),
+                },
+                Action::Send(_) => {
+                    calls += 1;
+                    Event::Answered(UpstreamAnswer::Response {
+                        status: answer.0,
+                        retry_after_s: None,
+                        body: RawResponse::new(answer.1.as_bytes().to_vec()),
+                    })
+                }
+                Action::Pause(_) => Event::Resumed,
+                Action::Finish(_) => return calls,
+            };
+            action = self.enclave.step_refresh(&mut exchange, event, now);
+        }
     }
 
     async fn settle<T>(&self, pending: Pending<T>) -> T {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
-use super::clock::Clock;
+use super::{clock::Clock, flaky::Flaky};
 
 /// A provider's configuration. [`Config::default`] is a strict provider with one client.
 #[derive(Debug, Clone)]
@@ -34,6 +34,8 @@ pub struct Config {
     /// Keep grants and tokens here over restarts. Written whole at each change: for a developer's few
     /// grants, not for load.
     pub state_file: Option<PathBuf>,
+    /// Misbehave by itself now and then.
+    pub flaky: Option<Flaky>,
     /// The provider's clock.
     pub clock: Clock,
 }
@@ -55,6 +57,7 @@ impl Default for Config {
             max_ledger_entries: 200_000,
             ledger_file: None,
             state_file: None,
+            flaky: None,
             clock: Clock::system(),
         }
     }

@@ -96,10 +96,13 @@ fn issued_response(issued: &Issued) -> Response {
         "access_token": access_token.expose_secret(),
         "token_type": "Bearer",
         "expires_in": expires_in_s,
-        "scope": scope,
     });
-    if let (Some(members), Some(token)) = (body.as_object_mut(), refresh_token) {
-        members.insert("refresh_token".to_owned(), json!(token.expose_secret()));
+    if let Some(members) = body.as_object_mut() {
+        // Not at the end: an answer that is cut may hold the whole of it.
+        if let Some(token) = refresh_token {
+            members.insert("refresh_token".to_owned(), json!(token.expose_secret()));
+        }
+        members.insert("scope".to_owned(), json!(scope));
     }
     let mut response = Json(body).into_response();
     forbid_caching(&mut response);

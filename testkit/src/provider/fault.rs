@@ -284,6 +284,11 @@ impl Schedule {
         }
     }
 
+    /// Counts a fault that was not arranged.
+    pub(crate) fn count(&mut self) {
+        self.fired = self.fired.saturating_add(1);
+    }
+
     pub(crate) fn clear(&mut self) {
         self.waiting.clear();
     }

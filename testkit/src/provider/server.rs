@@ -14,6 +14,7 @@ use super::{
     connection::serve,
     endpoints,
     fault::{Endpoint, Fault, FaultReport, Schedule},
+    flaky::Dice,
     ledger::{Event, Ledger, LedgerPage, RevokedBy},
     misbehave::inject,
     state::{Consent, ConsentError, GrantState, Granted, State},
@@ -54,6 +55,7 @@ struct Inner {
     state: Mutex<State>,
     ledger: Mutex<Ledger>,
     faults: Mutex<Schedule>,
+    dice: Mutex<Option<Dice>>,
     contacts: api::Contacts,
     open: Mutex<HashMap<String, u32>>,
 }
@@ -81,6 +83,7 @@ impl Provider {
                 random: SystemRandom::new(),
                 state: Mutex::new(state),
                 faults: Mutex::new(Schedule::default()),
+                dice: Mutex::new(config.flaky.map(Dice::new)),
                 contacts: api::Contacts::default(),
                 open: Mutex::new(HashMap::new()),
                 config,
@@ -258,7 +261,16 @@ impl Provider {
 
     /// The fault that strikes the next request at `endpoint`.
     pub(super) fn strike(&self, endpoint: Endpoint) -> Option<Fault> {
-        self.inner.faults.lock().take(endpoint)
+        let mut faults = self.inner.faults.lock();
+        let arranged = faults.take(endpoint);
+        if arranged.is_some() || endpoint != Endpoint::Token {
+            return arranged;
+        }
+        let thrown = self.inner.dice.lock().as_mut()?.throw();
+        if thrown.is_some() {
+            faults.count();
+        }
+        thrown
     }
 
     pub(super) fn router(&self) -> Router {
