@@ -28,8 +28,13 @@ use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as 
 use tempfile::TempDir;
 use testkit::snp::{Certificates, ReportFields, SnpPlatform};
 use tests::bars::{self, Bar, Row};
+use tests::binary::binary;
+use tests::caller::Caller;
 use tests::disk::Dice;
 use tests::effort;
+use tests::process::Process;
+use tests::stack::{Blueprint, Stack};
+use tests::wait::wait_for;
 use tokenkeep::keyholder::Keyholder;
 use tokenkeep::{Clock as _, SystemClock};
 use zeroize::Zeroizing;
@@ -694,8 +699,35 @@ fn edits(world: &World, count: u64, seed: u64, ask: &Ask) -> (u64, BTreeMap<&'st
     (opened, kinds)
 }
 
-#[test]
-fn state_bar_no_other_image_and_no_edit_opens_the_state() {
+/// Whole services of other images, on the disk and the chip of one that lived: how many were started, and how many came
+/// up.
+async fn services_of_other_images() -> (u64, u64) {
+    let mut stack = Stack::with_grant(Blueprint::default()).await;
+    stack.kill().await;
+    let lab = stack.files().dir().to_str().unwrap().to_owned();
+    let images = ["two", "tokenkeep-de", "tokenkeep-dev2", "Tokenkeep-dev"];
+    let mut up = 0;
+    for image in images {
+        let arguments = ["serve", "--state", &lab, "--image", image];
+        let program = binary("tokenkeep-dev");
+        let mut service = Process::start(&program, &arguments, stack.logs(), image);
+        up += wait_for("the keyholder has judged it", async || {
+            let said = service.stderr();
+            let judged = [("EVIDENCE_REFUSED", 0), ("service_ready", 1)];
+            let judged = judged.into_iter().find(|(word, _)| said.contains(word));
+            judged.map(|(_, up)| up)
+        })
+        .await;
+        service.kill().await;
+    }
+    // The image itself goes on.
+    stack.restart().await;
+    assert_eq!(Caller::of(&stack).await.contacts().await.status, 200);
+    (images.len() as u64, up)
+}
+
+#[tokio::test]
+async fn state_bar_no_other_image_and_no_edit_opens_the_state() {
     let (runs, seed) = (if effort::is_full() { 1_000 } else { 140 }, 0x3_ea5);
     let world = World::new();
     // Unedited it opens, by each keyholder's word and for an image that both allow; also without the chip's key.
@@ -708,12 +740,13 @@ fn state_bar_no_other_image_and_no_edit_opens_the_state() {
     assert!(world.opens(&world.envelope, &world.shares(0), None));
     let (opened, kinds) = edits(&world, runs, seed, &appraised);
     assert_eq!(kinds.len() as u64, KINDS + 2, "{kinds:?}");
+    let (started, up) = services_of_other_images().await;
     let row = Row {
         name: "wrong_measurement_opened",
-        value: opened as f64,
+        value: (opened + up) as f64,
         unit: "count",
         bar: Bar::AtMost(0.0),
-        runs,
+        runs: runs + started,
         seed,
     };
     if effort::is_full() {
