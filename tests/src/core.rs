@@ -23,7 +23,7 @@ use enclave::nonce::Role as NonceRole;
 use enclave::pending::Pending;
 use enclave::profile::Profile;
 use enclave::rate::Rate;
-use enclave::refresh::{Action, Begin, Event, UpstreamAnswer};
+use enclave::refresh::{Action, Begin, Event, UpstreamAnswer, Wanted};
 use enclave::registry::{
     Api, App, AuthMethod, Client, ClientKey, Grant, Provider, Rotation, Target, Tenant, Vendor,
 };
@@ -208,9 +208,9 @@ impl Core {
     /// One ask for an upstream access token of a grant, at a provider that always answers the same; how often it was
     /// called.
     pub async fn exchange(&self, grant: &GrantId, answer: (u16, &str), now: &Now) -> u64 {
-        let scopes = Scopes::parse(["contacts.read"]).expect("a scope");
+        let wanted = Wanted::with(Scopes::parse(["contacts.read"]).expect("a scope"));
         let Ok(Begin::Exchange(mut exchange, mut action)) =
-            self.enclave.begin_refresh(grant, &scopes, now)
+            self.enclave.begin_refresh(grant, &wanted, now)
         else {
             return 0;
         };
@@ -226,6 +226,7 @@ impl Core {
                     Event::Answered(UpstreamAnswer::Response {
                         status: answer.0,
                         retry_after_s: None,
+                        dpop_nonce: None,
                         body: RawResponse::new(answer.1.as_bytes().to_vec()),
                     })
                 }

@@ -30,7 +30,7 @@ use enclave::keys::root::Unlocked;
 use enclave::log::Image;
 use enclave::pending::Pending;
 use enclave::profile::Profile;
-use enclave::refresh::RefreshError;
+use enclave::refresh::{RefreshError, Wanted};
 use enclave::registry::{
     Api, App, AuthMethod, Client, Grant, Provider, Rotation, Target, Tenant, Vendor,
 };
@@ -384,7 +384,7 @@ impl<F: Folder> Exchanges<F> {
     /// [`RefreshError`].
     pub async fn ask(&self, grant: &str) -> Result<(), RefreshError> {
         let grant: GrantId = id(grant);
-        self.refresher.access(&grant, &scopes()).await.map(|_| ())
+        self.refresher.access(&grant, &wanted()).await.map(|_| ())
     }
 
     /// Asks until the answer is one that lasts.
@@ -491,7 +491,11 @@ impl<F: Folder> Exchanges<F> {
 /// # Panics
 /// Never.
 #[must_use]
-pub fn scopes() -> Scopes {
+pub fn wanted() -> Wanted {
+    Wanted::with(scopes())
+}
+
+fn scopes() -> Scopes {
     Scopes::parse([SCOPE]).expect("a scope")
 }
 

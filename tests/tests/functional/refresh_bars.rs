@@ -29,7 +29,7 @@ use tests::binary::binary;
 use tests::core::{BEGIN, Core};
 use tests::disk::Dice;
 use tests::effort;
-use tests::exchanges::{Exchanges, Terms, egress, keys, scopes};
+use tests::exchanges::{Exchanges, Terms, egress, keys, wanted};
 use tests::oracle::Oracle;
 use tests::stuck::StuckDir;
 use tests::wait::wait_for;
@@ -160,7 +160,7 @@ async fn careless<F: Folder>(
     let grant = GrantId::parse(grant).unwrap();
     let begun = shell
         .enclave
-        .begin_refresh(&grant, &scopes(), &shell.clock.now())?;
+        .begin_refresh(&grant, &wanted(), &shell.clock.now())?;
     let Begin::Exchange(mut exchange, mut action) = begun else {
         return Ok(());
     };
@@ -197,6 +197,7 @@ async fn careless<F: Folder>(
                     Ok(answer) => Happened::Answered(UpstreamAnswer::Response {
                         status: answer.status.as_u16(),
                         retry_after_s: None,
+                        dpop_nonce: None,
                         body: answer.body,
                     }),
                     Err(_) => Happened::Answered(UpstreamAnswer::Ambiguous),
