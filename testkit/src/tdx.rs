@@ -52,6 +52,8 @@ pub struct TdFields {
     pub mr_service_td: [u8; 48],
     /// Who signed the TDX module.
     pub mr_signer_seam: [u8; 48],
+    /// SEAMATTRIBUTES; Intel's are zeros.
+    pub seam_attributes: [u8; 8],
     /// The status of the TCB level that every platform reaches.
     pub tcb_status: String,
     /// A better level with the SVNs that it needs: UpToDate.
@@ -97,6 +99,7 @@ impl Default for TdFields {
             tee_tcb_svn: [0; 16],
             mr_service_td: [0; 48],
             mr_signer_seam: [0; 48],
+            seam_attributes: [0; 8],
             tcb_status: "UpToDate".to_owned(),
             better_level: None,
             advisories: [Vec::new(), Vec::new()],
@@ -461,7 +464,7 @@ fn quote(fields: &TdFields, pck: &KeyPair, chain: &[u8]) -> Result<Vec<u8>, TdxE
     // MRSEAM, then signer and attributes of the module.
     quote.extend([0; 48]);
     quote.extend(fields.mr_signer_seam);
-    quote.extend([0; 8]);
+    quote.extend(fields.seam_attributes);
     quote.extend(fields.td_attributes.to_le_bytes());
     quote.extend(fields.xfam.to_le_bytes());
     quote.extend(fields.mrtd);

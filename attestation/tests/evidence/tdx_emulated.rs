@@ -190,6 +190,13 @@ fn a_signed_quote_that_nobody_should_trust_is_refused_by_one_check() {
         ),
         (
             TdFields {
+                seam_attributes: [0, 0, 0, 0, 0, 0, 0, 1],
+                ..fields()
+            },
+            vec![CheckName::TcbLevel],
+        ),
+        (
+            TdFields {
                 body_type: Some(3),
                 mr_service_td: [5; 48],
                 ..fields()
