@@ -7,8 +7,8 @@ use std::path::Path;
 
 use attestation::tdx::Quote;
 use attestation::{
-    Appraisal, CheckName, Evidence, Expected, Outcome, Policy, Roots, Verdict, assess, overview,
-    verify,
+    Appraisal, CheckName, Endorsements, Evidence, Expected, Outcome, Policy, Roots, Verdict,
+    assess, overview, verify,
 };
 use ring::digest::{SHA256, digest};
 use testkit::snp::{Product, ReportFields, VekKind};
@@ -541,5 +541,75 @@ fn every_field_of_recorded_evidence_is_shown() {
     for vector in tdx::all() {
         let name = format!("overview-tdx-{}.json", vector.name);
         is_written(&name, &json(&vector.evidence()));
+    }
+}
+
+#[test]
+fn fields_at_the_edge_of_a_form_are_shown_as_they_are() {
+    let shown = |report: &[u8], vek: Option<Vec<u8>>| {
+        let endorsements = Endorsements {
+            vek,
+            ask: None,
+            ark: None,
+        };
+        overview(&Evidence::snp(report.to_vec(), endorsements))
+    };
+    // Version 2, or later with a processor that has no name; microcode at its place in the current TCB.
+    let vector = vectors::all()
+        .into_iter()
+        .find(|vector| vector.name == "milan-v2-vmpl2-novek")
+        .unwrap();
+    for (version, microcode, generation) in [
+        (2, 0xC0, serde_json::json!("Milan")),
+        (2, 0xBF, serde_json::Value::Null),
+        (3, 0xC0, serde_json::Value::Null),
+    ] {
+        let mut report = vector.evidence.report.clone();
+        report[0] = version;
+        report[0x38 + 7] = microcode;
+        assert_eq!(
+            shown(&report, None)["generation"],
+            generation,
+            "{version} {microcode}"
+        );
+    }
+    // Half of the order is not high, and one more is.
+    let half = hex::decode(
+        "7fffffffffffffffffffffffffffffffffffffffffffffffe3b1a6c0fa1b96efac0d06d9245853bd76760cb5666294b9",
+    );
+    for (more, high) in [(0, false), (1, true)] {
+        let mut s = half.clone().unwrap();
+        s.reverse();
+        s[0] += more;
+        let mut report = vector.evidence.report.clone();
+        report[0x2A0 + 72..0x2A0 + 144].fill(0);
+        report[0x2A0 + 72..0x2A0 + 72 + 48].copy_from_slice(&s);
+        assert_eq!(shown(&report, None)["s_is_high"], high);
+    }
+    // A hardware id that begins as an OCTET STRING does; a name of another length than it says.
+    let platform = emulated::platform();
+    let report = platform.report(&emulated::fields(&platform)).unwrap();
+    let with = |arc: &str, value: Vec<u8>| {
+        let mut chain = platform.chain().clone();
+        let extensions = chain.vek.extensions.iter_mut();
+        for extension in extensions.filter(|extension| extension.oid.ends_with(arc)) {
+            extension.value = value.clone();
+        }
+        shown(&report, Some(chain.sign().unwrap().vek))
+    };
+    let mut raw = vec![7; 64];
+    raw[..2].copy_from_slice(&[4, 61]);
+    for (value, bytes) in [
+        (raw, 64),
+        ([&[4, 64][..], &[7; 64]].concat(), 64),
+        ([&[4, 8][..], &[7; 8]].concat(), 8),
+    ] {
+        assert_eq!(with(".3704.1.4", value)["vek_hwid_len"], bytes);
+    }
+    for (value, product) in [
+        (&b"\x16\x05Genoa"[..], serde_json::json!("Genoa")),
+        (b"\x16\x04Genoa", serde_json::Value::Null),
+    ] {
+        assert_eq!(with(".3704.1.2", value.to_vec())["vek_product"], product);
     }
 }
