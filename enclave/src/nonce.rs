@@ -177,6 +177,36 @@ mod tests {
     }
 
     #[test]
+    fn each_boot_has_a_name_of_its_own() {
+        let boot = || {
+            let nonces = Nonces::new(&SystemRandom::new()).unwrap();
+            let nonce = nonces.current(Role::Token, &at(0));
+            Base64UrlUnpadded::decode_vec(&nonce).unwrap()[2..10].to_vec()
+        };
+        assert_ne!(boot(), boot());
+    }
+
+    #[test]
+    fn a_nonce_without_its_last_byte_is_another_one_even_if_that_is_zero() {
+        let now = at(0);
+        // One secret in 256 makes such a nonce.
+        let (nonces, nonce) = (0..100_000)
+            .find_map(|_| {
+                let nonces = Nonces::new(&SystemRandom::new()).unwrap();
+                let nonce = nonces.current(Role::Token, &now);
+                let bytes = Base64UrlUnpadded::decode_vec(&nonce).unwrap();
+                (bytes.last() == Some(&0)).then_some((nonces, nonce))
+            })
+            .unwrap();
+        assert!(nonces.check(Role::Token, Some(&nonce), &now).is_ok());
+        let mut bytes = Base64UrlUnpadded::decode_vec(&nonce).unwrap();
+        bytes.pop();
+        let short = Base64UrlUnpadded::encode_string(&bytes);
+        let found = nonces.check(Role::Token, Some(&short), &now);
+        assert_eq!(found, Err(NonceError::Foreign));
+    }
+
+    #[test]
     fn each_foreign_nonce_is_refused() {
         let nonces = Nonces::new(&SystemRandom::new()).unwrap();
         let other_boot = Nonces::new(&SystemRandom::new()).unwrap();

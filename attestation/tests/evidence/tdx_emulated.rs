@@ -461,14 +461,49 @@ fn collateral_is_kept_only_if_each_part_is_intels_and_none_is_older() {
         assert_eq!(roots.read_collateral(&json), Err(expected.clone()));
         assert_eq!(roots.add_collateral(&json), Err(expected));
     }
+    // A CA and a signer of another root: each under its own name, and none of this root's.
+    let mix = |names: &[&str], from: &[u8]| {
+        let mut json: serde_json::Value = serde_json::from_slice(&mint(&fields())).unwrap();
+        let from: serde_json::Value = serde_json::from_slice(from).unwrap();
+        for name in names {
+            json[*name] = from[*name].clone();
+        }
+        serde_json::to_vec(&json).unwrap()
+    };
+    let other = TdxPlatform::new().unwrap().evidence(&fields()).unwrap();
+    let parts = ["pck_crl", "pck_crl_issuer_chain"];
+    let part = "the issuer of PCK certificates";
+    let foreign = mix(&parts, &other.collateral);
+    assert_eq!(
+        roots.add_collateral(&foreign),
+        Err(StatementError::Signature { part })
+    );
+    let parts = ["tcb_info", "tcb_info_signature", "tcb_info_issuer_chain"];
+    let foreign = mix(&parts, &other.collateral);
+    assert_eq!(
+        roots.add_collateral(&foreign),
+        Err(StatementError::Signature { part: tcb })
+    );
     let error = Roots::amd().unwrap().add_collateral(&mint(&fields()));
     assert_eq!(error, Err(StatementError::UnknownRoot));
     let summary = roots.add_collateral(&mint(&fields())).unwrap();
     assert_eq!(summary.expires_at.secs(), 1_796_083_200);
+    // The same again is not older.
+    assert!(roots.add_collateral(&mint(&fields())).is_ok());
     let older = mint(&TdFields {
         evaluation_number: 19,
         ..fields()
     });
+    let parts = [
+        "qe_identity",
+        "qe_identity_signature",
+        "qe_identity_issuer_chain",
+    ];
+    let part = qe;
+    assert_eq!(
+        roots.add_collateral(&mix(&parts, &older)),
+        Err(StatementError::Older { part })
+    );
     let part = tcb;
     assert_eq!(
         roots.add_collateral(&older),

@@ -132,6 +132,40 @@ mod tests {
     }
 
     #[test]
+    fn what_has_expired_takes_no_room() {
+        let a = ClientId::parse("a").unwrap();
+        let spent = SpentAssertions::new(usize::MAX);
+        let numbered = |n: usize, exp_s| {
+            let mut id = [0; 16];
+            id[..8].copy_from_slice(&n.to_be_bytes());
+            Assertion { id, exp_s }
+        };
+        for n in 0..MAX_PER_CLIENT {
+            assert_eq!(spent.spend(&a, &numbered(n, 10), &at(0)), Ok(()));
+        }
+        assert_eq!(
+            spent.spend(&a, &numbered(MAX_PER_CLIENT, 20), &at(10)),
+            Ok(())
+        );
+
+        // Nor of all clients' room, however it was forgotten.
+        let spent = SpentAssertions::new(3);
+        for (id, exp_s, now_s) in [
+            (1, 10, 0),
+            (2, 30, 20),
+            (3, 50, 40),
+            (4, 60, 45),
+            (5, 60, 46),
+        ] {
+            assert_eq!(spent.spend(&a, &one(id, exp_s), &at(now_s)), Ok(()), "{id}");
+        }
+        assert_eq!(
+            spent.spend(&a, &one(6, 60), &at(47)),
+            Err(AssertionError::Full)
+        );
+    }
+
+    #[test]
     fn one_client_does_not_use_up_the_others_room() {
         let (a, b) = (ClientId::parse("a").unwrap(), ClientId::parse("b").unwrap());
         let spent = SpentAssertions::new(usize::MAX);

@@ -58,6 +58,10 @@ fn each_good_assertion_is_accepted() {
             Box::new(move |a| a.claim("exp", json!(now + 1))),
         ),
         ("nbf now", Box::new(move |a| a.claim("nbf", json!(now)))),
+        (
+            "nbf at the edge",
+            Box::new(move |a| a.claim("nbf", json!(now + MAX_AHEAD_S))),
+        ),
         ("another claim", Box::new(|a| a.claim("x", json!([1])))),
         (
             "a jti at its bound",

@@ -91,7 +91,7 @@ pub(crate) enum ProviderCommand {
     ///
     /// The key is an ES256 key in PKCS#8 (PEM, mode 0600), such as `tokenkeep key new` makes; it is read from a file only.
     /// A service believes it if the manifest names the key's SHA-256 under [profiles], which --json prints as `signer`.
-    #[command(after_long_help = manual!("  tokenkeep provider sign mine.toml --key profiles.key > mine.sig\n  tokenkeep provider create own --profile-file mine.toml --profile-signature mine.sig"))]
+    #[command(after_long_help = manual!("  tokenkeep provider sign mine.toml --key profiles.key > mine.sig"))]
     Sign {
         /// The profile
         file: PathBuf,
