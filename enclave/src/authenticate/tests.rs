@@ -209,6 +209,14 @@ fn each_bad_assertion_is_refused_for_its_reason() {
             },
         ),
         (
+            "iat as old as may be, and before this boot",
+            set("iat", json!(lo_s - 300)),
+            AssertionError::BeforeBoot {
+                iat_s: lo_s - 300,
+                boot_s: lo_s,
+            },
+        ),
+        (
             "iat before this boot",
             set("iat", json!(lo_s - 1)),
             AssertionError::BeforeBoot {
