@@ -23,7 +23,7 @@ pub(crate) enum AppCommand {
     ///
     /// The secret comes from a file or standard input, never from the command line. With --auth private-key-jwt or tls
     /// there is none: the enclave makes a key that never leaves it, and what is printed is registered at the provider.
-    #[command(after_long_help = manual!("  tokenkeep app create crm --vendor drift --provider crm-inc --oauth-client-id 0oa1 \\\n      --auth basic --secret-file client-secret\n  tokenkeep app create crm --vendor drift --provider crm-inc --oauth-client-id 0oa1 \\\n      --auth none\n  tokenkeep app create crm --vendor drift --provider crm-inc --oauth-client-id 0oa1 \\\n      --auth private-key-jwt\n  tokenkeep --json app show crm | jq .jwks > jwks.json    # what is registered at the provider"))]
+    #[command(after_long_help = manual!("  tokenkeep app create crm --vendor drift --provider crm-inc --oauth-client-id 0oa1 \\\n      --auth basic --secret-file client-secret\n  tokenkeep app create crm --vendor drift --provider crm-inc --oauth-client-id 0oa1 \\\n      --auth none\n  tokenkeep app create crm --vendor drift --provider crm-inc --oauth-client-id 0oa1 \\\n      --auth private-key-jwt"))]
     Create(CreateArgs),
     /// List a vendor's apps
     #[command(after_long_help = manual!("  tokenkeep app list --vendor drift"))]
@@ -33,7 +33,7 @@ pub(crate) enum AppCommand {
         vendor: String,
     },
     /// Show an app
-    #[command(after_long_help = manual!("  tokenkeep app show crm"))]
+    #[command(after_long_help = manual!("  tokenkeep app show crm\n  tokenkeep --json app show crm | jq .jwks > jwks.json    # what is registered at the provider"))]
     Show {
         /// The id
         id: String,
