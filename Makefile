@@ -7,6 +7,7 @@
 #   doc            the documentation of all crates, warnings refused
 #   bench          an issued token against a bare server on the same stack; a verified report, a verified proof and a
 #                  minted token against the signatures in them
+#   bench-gateway  what a call through the gateway costs beside nginx as a reverse proxy, TLS on both sides
 #   fuzz           each fuzz target for FUZZ_SECONDS (600): a nightly toolchain is used if there is one
 #   mutants        plants faults in what verifies and authenticates, and lists those that no test notices: hours
 #   soak           the long campaigns: all tests with their full counts, then every fuzz body for longer
@@ -25,7 +26,7 @@ FUZZ_SECONDS ?= 600
 # Empty: all of them.
 FUZZ_TARGETS ?=
 
-.PHONY: help demo up bench test lint doc fuzz mutants soak release-check
+.PHONY: help demo up bench bench-gateway test lint doc fuzz mutants soak release-check
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -52,6 +53,11 @@ bench:
 	"$${CARGO_TARGET_DIR:-target}/release/tokenkeep-bench" --summary "$${CARGO_TARGET_DIR:-target}/bench/summary.json"
 	$(CARGO) bench --locked --package tokenkeep-attestation --bench snp_report -- "$$(realpath -m "$${CARGO_TARGET_DIR:-target}")/bench/attestation.json"
 	$(CARGO) bench --locked --package tokenkeep-tests --bench proofs -- "$$(realpath -m "$${CARGO_TARGET_DIR:-target}")/bench/proofs.json"
+
+bench-gateway:
+	$(CARGO) build --locked --release --package tokenkeep-dev --bins
+	environment=$$(scripts/nginx.sh --export); eval "$$environment"; \
+	$(CARGO) bench --locked --package tokenkeep-tests --bench gateway -- "$$(realpath -m "$${CARGO_TARGET_DIR:-target}")/bench/gateway.json"
 
 fuzz:
 	scripts/fuzz.sh $(FUZZ_SECONDS) $(FUZZ_TARGETS)

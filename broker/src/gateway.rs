@@ -39,7 +39,7 @@ use request::{RequestBody, was_cut};
 use crate::events;
 use crate::refresher::Refresher;
 use crate::shell::Shell;
-use crate::upstream::{Egress, Origin, UpstreamError};
+use crate::upstream::{Egress, Origin, Owner, UpstreamError};
 
 /// The body of an answer: our own, or the API's as it streams.
 pub type AnswerBody = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
@@ -321,6 +321,8 @@ impl Inner {
             .parse()
             .map_err(|_| CallError::Malformed)?;
         let origin = Origin::of(&url).map_err(|_| CallError::Malformed)?;
+        let admitted = report.admitted();
+        let owner = Owner::new(admitted.tenant.clone(), admitted.grant.clone());
         let mut request = Request::new(body);
         *request.method_mut() = call.method;
         *request.uri_mut() = call
@@ -330,7 +332,12 @@ impl Inner {
         *request.headers_mut() = call.headers;
         let response = self
             .egress
-            .forward(&origin, request, (AUTHORIZATION, call.authorization))
+            .forward(
+                &owner,
+                &origin,
+                request,
+                (AUTHORIZATION, call.authorization),
+            )
             .await
             .map_err(CallError::Upstream)?;
         let status = response.status().as_u16();

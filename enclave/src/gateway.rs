@@ -72,6 +72,8 @@ pub struct GatewayRequest<'a> {
 /// A request that passed: what may be forwarded once its leaf is durable.
 #[derive(Debug)]
 pub struct Admitted {
+    /// Whose grant it is: connections to APIs are shared with nobody else.
+    pub tenant: TenantId,
     /// The grant that it draws on.
     pub grant: GrantId,
     /// What the upstream token is asked for with: the scopes of its token, the resource of its target.
@@ -87,7 +89,6 @@ pub struct Admitted {
     path_and_query: String,
     headers: HeaderMap,
     touched: Touched,
-    tenant: TenantId,
     jti: String,
     references: References,
 }

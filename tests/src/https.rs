@@ -139,6 +139,28 @@ impl Https {
     /// # Errors
     /// No connection, or no TLS.
     pub async fn connect(&self, url: &str) -> io::Result<TlsStream<TcpStream>> {
+        self.connect_by(Arc::clone(&self.tls), url).await
+    }
+
+    /// As [`Self::connect`], but the protocol of the application is HTTP/2.
+    ///
+    /// # Errors
+    /// No connection, no TLS, or another protocol.
+    pub async fn connect_h2(&self, url: &str) -> io::Result<TlsStream<TcpStream>> {
+        let mut tls = ClientConfig::clone(&self.tls);
+        tls.alpn_protocols = vec![b"h2".to_vec()];
+        let stream = self.connect_by(Arc::new(tls), url).await?;
+        match stream.get_ref().1.alpn_protocol() {
+            Some(b"h2") => Ok(stream),
+            _ => Err(io::Error::other("the server does not speak HTTP/2")),
+        }
+    }
+
+    async fn connect_by(
+        &self,
+        tls: Arc<ClientConfig>,
+        url: &str,
+    ) -> io::Result<TlsStream<TcpStream>> {
         let uri: Uri = url.parse().expect("a URL");
         let (host, port) = (uri.host().expect("a host"), uri.port_u16().expect("a port"));
         // Names below localhost are loopback and never looked up [RFC 6761 §6.3].
@@ -149,9 +171,7 @@ impl Https {
         };
         let tcp = TcpStream::connect((address, port)).await?;
         let name = ServerName::try_from(host.to_owned()).expect("a server name");
-        TlsConnector::from(Arc::clone(&self.tls))
-            .connect(name, tcp)
-            .await
+        TlsConnector::from(tls).connect(name, tcp).await
     }
 
     /// Sends a request and gives the answer as soon as its head is there.

@@ -16,6 +16,7 @@ pub mod gate;
 pub mod https;
 pub mod keyholders;
 pub mod life;
+pub mod nginx;
 pub mod oidc;
 pub mod oracle;
 pub mod process;

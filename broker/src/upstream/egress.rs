@@ -1,11 +1,11 @@
-//! Sends requests out, one connection each.
+//! Sends requests out.
 
 use bytes::Bytes;
 use enclave::keys::ClientCertificate;
 use enclave::secret::{CredentialHeader, RawResponse, UpstreamBody};
 use http::header::{ACCEPT, AUTHORIZATION, CONNECTION, CONTENT_TYPE, HOST, HeaderName};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, Empty};
 use hyper::body::{Body, Frame, Incoming};
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -24,6 +24,7 @@ use super::counted::Counted;
 use super::error::{Ambiguous, NotSent, UpstreamError};
 use super::idle_body::{Connection, IdleBody};
 use super::origin::Origin;
+use super::pool::{ApiBody, Lease, Owner, Pool};
 use super::reveal;
 use crate::tls::{self, TlsError};
 
@@ -115,6 +116,8 @@ pub struct Egress {
     api_tls: Arc<ClientConfig>,
     loopback: Loopback,
     limits: EgressLimits,
+    /// Connections to APIs that wait for another call.
+    pool: Arc<Pool>,
 }
 
 impl Egress {
@@ -132,6 +135,7 @@ impl Egress {
             tls: tls::client(roots)?,
             loopback,
             limits,
+            pool: Arc::default(),
         })
     }
 
@@ -174,9 +178,13 @@ impl Egress {
         let deadline = sleep(deadline.unwrap_or(self.limits.deadline));
         tokio::pin!(deadline);
         let mut stage = tokio::select! {
-            opened = self.open(&origin, tls, &mut request) => opened?,
+            opened = self.open(&origin, tls) => opened?,
             () = &mut deadline => return Err(NotSent::Deadline.into()),
         };
+        stage.prepare(&origin, &mut request)?;
+        // Nothing is asked there again.
+        let close = HeaderValue::from_static("close");
+        request.headers_mut().insert(CONNECTION, close);
         let answer = tokio::select! {
             answer = stage.sender.send_request(request) => {
                 answer.map_err(|_broken| Ambiguous::NoAnswer)?
@@ -190,11 +198,17 @@ impl Egress {
     /// URI only path and query are used. The credential goes in last, over any
     /// header of its name.
     ///
+    /// A `GET` or `HEAD` without a body may go over a connection that the owner's
+    /// calls have used before. If that breaks before there is an answer, it is sent
+    /// once more, over a new one, as such requests may be [RFC 9110 §9.2.2]. All
+    /// others are sent once, over a new one.
+    ///
     /// # Errors
     /// [`UpstreamError::NotSent`] when the API can't have seen it; else
     /// [`UpstreamError::Ambiguous`].
     pub async fn forward<B>(
         &self,
+        owner: &Owner,
         origin: &Origin,
         mut request: Request<B>,
         credential: (HeaderName, CredentialHeader),
@@ -209,36 +223,62 @@ impl Egress {
         let value = reveal::header(secret).ok_or(NotSent::Request)?;
         request.headers_mut().insert(name, value);
 
-        let idle = self.limits.idle;
         let sent = Arc::new(AtomicU64::new(0));
-        let mut request = request.map(|body| Counted::new(body, Arc::clone(&sent)));
-        let opened = self.open(origin, &self.api_tls, &mut request);
-        let Stage {
-            mut sender,
-            connection,
-        } = timeout(self.limits.deadline, opened)
+        let may_repeat = matches!(*request.method(), Method::GET | Method::HEAD)
+            && request.body().is_end_stream();
+        let counter = Arc::clone(&sent);
+        let mut request: Request<ApiBody> = request.map(|body| {
+            let counted = Counted::new(body, counter);
+            counted.map_err(Into::into).boxed_unsync()
+        });
+        let key = (owner.clone(), origin.clone());
+        if may_repeat && let Some((stage, calls)) = self.pool.take(&key) {
+            let copy = without_body(&request);
+            let lease = Lease::new(Arc::clone(&self.pool), key.clone(), stage, calls);
+            match self.ask(lease, origin, request, &sent).await {
+                // It was closed while it waited.
+                Err(UpstreamError::Ambiguous {
+                    why: Ambiguous::NoAnswer,
+                }) => request = copy,
+                answer => return answer,
+            }
+        }
+        let opened = self.open(origin, &self.api_tls);
+        let stage = timeout(self.limits.deadline, opened)
             .await
             .map_err(|_elapsed| NotSent::Deadline)??;
-        let mut answer = pin!(sender.send_request(request));
-        let answer = loop {
-            let before = sent.load(Ordering::Relaxed);
-            match timeout(idle, answer.as_mut()).await {
-                Ok(answer) => break answer.map_err(|_broken| Ambiguous::NoAnswer)?,
-                // The body is on its way: the API has nothing to answer yet.
-                Err(_elapsed) if sent.load(Ordering::Relaxed) != before => {}
-                Err(_elapsed) => return Err(Ambiguous::Deadline.into()),
-            }
-        };
-        Ok(answer.map(|body| IdleBody::new(body, idle, connection)))
+        let lease = Lease::new(Arc::clone(&self.pool), key, stage, 0);
+        self.ask(lease, origin, request, &sent).await
     }
 
-    /// Opens a connection for one request, and makes the request one of it.
-    async fn open<B>(
+    /// Sends a request over a connection and waits for the answer's head.
+    async fn ask(
         &self,
+        mut lease: Lease,
         origin: &Origin,
-        tls: &Arc<ClientConfig>,
-        request: &mut Request<B>,
-    ) -> Result<Stage<B>, NotSent>
+        mut request: Request<ApiBody>,
+        sent: &AtomicU64,
+    ) -> Result<Response<IdleBody>, UpstreamError> {
+        let idle = self.limits.idle;
+        let stage = lease.stage();
+        stage.prepare(origin, &mut request)?;
+        let answer = {
+            let mut answer = pin!(stage.sender.send_request(request));
+            loop {
+                let before = sent.load(Ordering::Relaxed);
+                match timeout(idle, answer.as_mut()).await {
+                    Ok(answer) => break answer.map_err(|_broken| Ambiguous::NoAnswer)?,
+                    // The body is on its way: the API has nothing to answer yet.
+                    Err(_elapsed) if sent.load(Ordering::Relaxed) != before => {}
+                    Err(_elapsed) => return Err(Ambiguous::Deadline.into()),
+                }
+            }
+        };
+        Ok(answer.map(|body| IdleBody::new(body, idle, lease)))
+    }
+
+    /// Opens a connection.
+    async fn open<B>(&self, origin: &Origin, tls: &Arc<ClientConfig>) -> Result<Stage<B>, NotSent>
     where
         B: Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<Box<dyn StdError + Send + Sync>>,
@@ -248,15 +288,6 @@ impl Egress {
             kind: std::io::ErrorKind::ConnectionAborted,
         };
         if http2 {
-            // What HTTP/1.1 says in headers is in the request's target here [RFC 9113 §8.3.1].
-            let path = request.uri().path_and_query().cloned();
-            *request.uri_mut() = Uri::builder()
-                .scheme("https")
-                .authority(origin.authority())
-                .path_and_query(path.ok_or(NotSent::Request)?)
-                .build()
-                .map_err(|_bad| NotSent::Request)?;
-            request.headers_mut().remove(HOST);
             let head_bytes = u32::try_from(self.limits.head_bytes).unwrap_or(u32::MAX);
             let (sender, connection) = http2::Builder::new(TokioExecutor::new())
                 .initial_stream_window_size(STREAM_WINDOW_BYTES)
@@ -268,14 +299,9 @@ impl Egress {
             let driver = tokio::spawn(async move { drop(connection.await) });
             return Ok(Stage {
                 sender: Sender::Http2(sender),
-                connection: Connection(driver.abort_handle()),
+                _connection: Connection(driver.abort_handle()),
             });
         }
-        let host = HeaderValue::try_from(origin.authority()).map_err(|_bad| NotSent::Request)?;
-        request.headers_mut().insert(HOST, host);
-        let close = HeaderValue::from_static("close");
-        request.headers_mut().insert(CONNECTION, close);
-
         let (sender, connection) = http1::Builder::new()
             // hyper panics below 8 KiB.
             .max_buf_size(self.limits.head_bytes.max(8 * 1024))
@@ -286,7 +312,7 @@ impl Egress {
         let driver = tokio::spawn(async move { drop(connection.await) });
         Ok(Stage {
             sender: Sender::Http1(sender),
-            connection: Connection(driver.abort_handle()),
+            _connection: Connection(driver.abort_handle()),
         })
     }
 
@@ -336,13 +362,64 @@ impl fmt::Debug for Egress {
     }
 }
 
-/// A connection that is ready for its one request.
-struct Stage<B> {
+/// A connection that is ready for a request.
+pub(super) struct Stage<B> {
     sender: Sender<B>,
-    connection: Connection,
+    _connection: Connection,
 }
 
-/// Where the one request goes.
+impl<B> Stage<B> {
+    /// Whether another request can be sent now.
+    pub(super) fn is_ready(&self) -> bool {
+        match &self.sender {
+            Sender::Http1(sender) => sender.is_ready(),
+            Sender::Http2(sender) => sender.is_ready(),
+        }
+    }
+
+    /// Whether the server has closed it.
+    pub(super) fn is_closed(&self) -> bool {
+        match &self.sender {
+            Sender::Http1(sender) => sender.is_closed(),
+            Sender::Http2(sender) => sender.is_closed(),
+        }
+    }
+
+    /// Makes a request one of this connection's version of HTTP.
+    fn prepare(&self, origin: &Origin, request: &mut Request<B>) -> Result<(), NotSent> {
+        match &self.sender {
+            Sender::Http1(_) => {
+                let host = HeaderValue::try_from(origin.authority());
+                let host = host.map_err(|_bad| NotSent::Request)?;
+                request.headers_mut().insert(HOST, host);
+            }
+            Sender::Http2(_) => {
+                // What HTTP/1.1 says in headers is in the request's target here [RFC 9113 §8.3.1].
+                let path = request.uri().path_and_query().cloned();
+                *request.uri_mut() = Uri::builder()
+                    .scheme("https")
+                    .authority(origin.authority())
+                    .path_and_query(path.ok_or(NotSent::Request)?)
+                    .build()
+                    .map_err(|_bad| NotSent::Request)?;
+                request.headers_mut().remove(HOST);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The same request, for one that has no body.
+fn without_body(request: &Request<ApiBody>) -> Request<ApiBody> {
+    let body = Empty::new().map_err(|never| match never {}).boxed_unsync();
+    let mut copy = Request::new(body);
+    request.method().clone_into(copy.method_mut());
+    request.uri().clone_into(copy.uri_mut());
+    request.headers().clone_into(copy.headers_mut());
+    copy
+}
+
+/// Where the requests go.
 enum Sender<B> {
     Http1(http1::SendRequest<B>),
     Http2(http2::SendRequest<B>),

@@ -10,6 +10,8 @@ use thiserror::Error;
 use tokio::task::AbortHandle;
 use tokio::time::{Sleep, sleep};
 
+use super::pool::Lease;
+
 /// Why a body ended early.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum IdleBodyError {
@@ -21,12 +23,13 @@ pub enum IdleBodyError {
     Idle,
 }
 
-/// A streamed body. Dropping it closes the connection.
+/// A streamed body. Dropping it before its end closes the connection.
 pub struct IdleBody {
     inner: Incoming,
     idle: Duration,
     timer: Option<Pin<Box<Sleep>>>,
-    _connection: Connection,
+    /// None: the connection serves nobody else.
+    lease: Option<Lease>,
 }
 
 /// Ends the task that drives a connection when it is dropped.
@@ -39,12 +42,23 @@ impl Drop for Connection {
 }
 
 impl IdleBody {
-    pub(super) fn new(inner: Incoming, idle: Duration, connection: Connection) -> Self {
+    pub(super) fn new(inner: Incoming, idle: Duration, lease: Lease) -> Self {
         Self {
             inner,
             idle,
             timer: None,
-            _connection: connection,
+            lease: Some(lease),
+        }
+    }
+}
+
+impl Drop for IdleBody {
+    fn drop(&mut self) {
+        // An error has taken the lease.
+        if self.inner.is_end_stream()
+            && let Some(lease) = self.lease.take()
+        {
+            lease.give_back();
         }
     }
 }
@@ -59,13 +73,24 @@ impl Body for IdleBody {
     ) -> Poll<Option<Result<Frame<Bytes>, IdleBodyError>>> {
         if let Poll::Ready(frame) = Pin::new(&mut self.inner).poll_frame(context) {
             self.timer = None;
-            return Poll::Ready(
-                frame.map(|frame| frame.map_err(|_broken| IdleBodyError::Truncated)),
-            );
+            return Poll::Ready(match frame {
+                Some(Ok(frame)) => Some(Ok(frame)),
+                Some(Err(_broken)) => {
+                    self.lease = None;
+                    Some(Err(IdleBodyError::Truncated))
+                }
+                None => {
+                    if let Some(lease) = self.lease.take() {
+                        lease.give_back();
+                    }
+                    None
+                }
+            });
         }
         let idle = self.idle;
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(idle)));
         ready!(timer.as_mut().poll(context));
+        self.lease = None;
         Poll::Ready(Some(Err(IdleBodyError::Idle)))
     }
 

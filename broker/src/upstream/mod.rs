@@ -1,8 +1,9 @@
 //! Outgoing HTTP: to providers' token endpoints, and to APIs for the gateway.
 //!
-//! Each request has a connection of its own, to an address that was classified
-//! after its name was resolved. Nothing is retried, no redirect is followed, no
-//! proxy is used. An error says whether the request can have been seen.
+//! A connection goes to an address that was classified after its name was
+//! resolved. Each token request has one of its own, and is never sent again; the
+//! calls of one grant to one API may share some. No redirect is followed, no proxy
+//! is used. An error says whether the request can have been seen.
 
 mod address;
 mod connect;
@@ -11,6 +12,7 @@ mod egress;
 mod error;
 mod idle_body;
 mod origin;
+mod pool;
 mod reveal;
 
 #[cfg(test)]
@@ -21,3 +23,4 @@ pub use egress::{Egress, EgressLimits, Loopback, TokenAnswer, TokenRequest};
 pub use error::{Ambiguous, NotSent, UpstreamError};
 pub use idle_body::{IdleBody, IdleBodyError};
 pub use origin::{Origin, OriginError};
+pub use pool::Owner;

@@ -19,7 +19,7 @@ pub enum OriginError {
 }
 
 /// The origin of a URL.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Origin {
     secure: bool,
     host: Host<String>,

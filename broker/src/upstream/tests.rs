@@ -9,6 +9,7 @@
 
 use super::*;
 use bytes::Bytes;
+use enclave::ids::{GrantId, TenantId};
 use enclave::secret::{CredentialHeader, UpstreamBody};
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
@@ -400,6 +401,11 @@ fn forwarded() -> Request<Full<Bytes>> {
         .unwrap()
 }
 
+fn owner(tenant: &str) -> Owner {
+    let grant = GrantId::parse("crm").unwrap();
+    Owner::new(TenantId::parse(tenant).unwrap(), grant)
+}
+
 fn bearer() -> (http::HeaderName, CredentialHeader) {
     let value = format!("Bearer {CANARY}").into_bytes();
     (http::header::AUTHORIZATION, CredentialHeader::new(value))
@@ -411,7 +417,7 @@ async fn a_request_is_forwarded_with_the_credential_and_streamed_back() {
     let server = scripted(answer("201 Created", "x-api: 1\r\n", &body)).await;
     let origin = Origin::of(&Url::parse(&format!("http://{}/", server.addr)).unwrap()).unwrap();
     let got = egress(Loopback::Allowed, RootCertStore::empty())
-        .forward(&origin, forwarded(), bearer())
+        .forward(&owner("acme"), &origin, forwarded(), bearer())
         .await
         .unwrap();
     assert_eq!(got.status(), StatusCode::CREATED);
@@ -422,8 +428,7 @@ async fn a_request_is_forwarded_with_the_credential_and_streamed_back() {
         format!(
             "GET /v1/items?page=2 HTTP/1.1\r\n\
              authorization: Bearer {CANARY}\r\n\
-             host: {}\r\n\
-             connection: close\r\n\r\n",
+             host: {}\r\n\r\n",
             server.addr
         )
     );
@@ -435,7 +440,7 @@ async fn a_forwarded_body_that_breaks_or_stands_still_is_an_error() {
     let server = scripted(half).await;
     let origin = Origin::of(&Url::parse(&format!("http://{}/", server.addr)).unwrap()).unwrap();
     let got = impatient()
-        .forward(&origin, forwarded(), bearer())
+        .forward(&owner("acme"), &origin, forwarded(), bearer())
         .await
         .unwrap();
     assert_eq!(
@@ -453,7 +458,7 @@ async fn a_forwarded_body_that_breaks_or_stands_still_is_an_error() {
     });
     let origin = Origin::of(&Url::parse(&format!("http://{addr}/")).unwrap()).unwrap();
     let got = impatient()
-        .forward(&origin, forwarded(), bearer())
+        .forward(&owner("acme"), &origin, forwarded(), bearer())
         .await
         .unwrap();
     assert_eq!(
@@ -509,7 +514,7 @@ async fn an_api_that_speaks_http_2_gets_it() {
     *request.method_mut() = http::Method::POST;
     *request.body_mut() = Full::new(Bytes::from("x".repeat(300_000)));
     let got = egress(Loopback::Allowed, roots)
-        .forward(&origin, request, bearer())
+        .forward(&owner("acme"), &origin, request, bearer())
         .await
         .unwrap();
     assert_eq!(got.status(), StatusCode::OK);
@@ -520,6 +525,127 @@ async fn an_api_that_speaks_http_2_gets_it() {
             "HTTP/2.0 POST https://localhost:{port}/v1/items?page=2 [\"authorization\", \"content-length\"] 300000"
         )
     );
+}
+
+/// A server whose every answer is these bytes and tells, by the header `x-connection`, which connection it came on.
+/// After so many answers it closes a connection.
+async fn counting(answers: usize, body: &'static str) -> Origin {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        let mut number = 0;
+        while let Ok((mut stream, _peer)) = listener.accept().await {
+            number += 1;
+            tokio::spawn(async move {
+                for _ in 0..answers {
+                    let request = read_request(&mut stream).await;
+                    if request.is_empty() {
+                        return;
+                    }
+                    let mut answer = format!("HTTP/1.1 200 OK\r\nx-connection: {number}\r\n{body}");
+                    if request.starts_with("HEAD ") {
+                        answer.truncate(answer.find("\r\n\r\n").unwrap() + 4);
+                    }
+                    drop(stream.write_all(answer.as_bytes()).await);
+                }
+            });
+        }
+    });
+    Origin::of(&Url::parse(&url).unwrap()).unwrap()
+}
+
+/// Calls and reads the answer to its end: which connection it came on, and its body.
+async fn called(
+    egress: &Egress,
+    owner: &Owner,
+    origin: &Origin,
+    method: http::Method,
+) -> (String, Bytes) {
+    let mut request = forwarded();
+    *request.method_mut() = method;
+    let got = egress.forward(owner, origin, request, bearer()).await;
+    let (head, body) = got.unwrap().into_parts();
+    let connection = head.headers.get("x-connection").unwrap();
+    let connection = connection.to_str().unwrap().to_owned();
+    let body = body.collect().await.unwrap().to_bytes();
+    // The connection is ready when its task has seen the end.
+    tokio::task::yield_now().await;
+    (connection, body)
+}
+
+const SHORT: &str = "content-length: 2\r\n\r\nok";
+
+#[tokio::test]
+async fn a_connection_serves_the_calls_of_one_grant_and_of_no_other() {
+    let origin = counting(9, SHORT).await;
+    let egress = egress(Loopback::Allowed, RootCertStore::empty());
+    let other_grant = Owner::new(
+        TenantId::parse("acme").unwrap(),
+        GrantId::parse("mail").unwrap(),
+    );
+    for (owner, method, expected) in [
+        (owner("acme"), http::Method::GET, "1"),
+        (owner("acme"), http::Method::HEAD, "1"),
+        (owner("acme"), http::Method::GET, "1"),
+        (owner("globex"), http::Method::GET, "2"),
+        (other_grant, http::Method::GET, "3"),
+        // What must not be sent twice goes over a new one, which may serve others.
+        (owner("acme"), http::Method::POST, "4"),
+        (owner("acme"), http::Method::DELETE, "5"),
+        (owner("acme"), http::Method::GET, "5"),
+        (owner("globex"), http::Method::GET, "2"),
+    ] {
+        let (connection, _body) = called(&egress, &owner, &origin, method.clone()).await;
+        assert_eq!(connection, expected, "{owner:?} {method}");
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_was_closed_while_it_waited_is_nobodys_error() {
+    let origin = counting(2, SHORT).await;
+    let egress = egress(Loopback::Allowed, RootCertStore::empty());
+    let mut connections = Vec::new();
+    for _ in 0..20 {
+        let (connection, body) = called(&egress, &owner("acme"), &origin, http::Method::GET).await;
+        assert_eq!(body, "ok");
+        connections.push(connection);
+    }
+    assert_eq!(connections.last().unwrap(), "10");
+}
+
+#[tokio::test]
+async fn an_answer_too_many_ends_a_connection_and_reaches_nobody() {
+    let more = "content-length: 2\r\n\r\nokHTTP/1.1 200 OK\r\nx-connection: 99\r\ncontent-length: 3\r\n\r\nbad";
+    let origin = counting(9, more).await;
+    let egress = egress(Loopback::Allowed, RootCertStore::empty());
+    for expected in 1..10 {
+        let (connection, body) = called(&egress, &owner("acme"), &origin, http::Method::GET).await;
+        assert_eq!((connection, &*body), (expected.to_string(), &b"ok"[..]));
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_is_not_read_to_its_end_ends_its_connection() {
+    let origin = counting(9, SHORT).await;
+    let egress = egress(Loopback::Allowed, RootCertStore::empty());
+    for expected in ["1", "2", "3"] {
+        let owner = owner("acme");
+        let got = egress.forward(&owner, &origin, forwarded(), bearer());
+        let got = got.await.unwrap();
+        assert_eq!(got.headers().get("x-connection").unwrap(), expected);
+        drop(got);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_does_not_wait_for_long() {
+    let origin = counting(9, SHORT).await;
+    let egress = egress(Loopback::Allowed, RootCertStore::empty());
+    for (after_s, expected) in [(0, "1"), (1, "1"), (9, "2"), (1, "2"), (5, "3")] {
+        tokio::time::sleep(Duration::from_secs(after_s)).await;
+        let (connection, _body) = called(&egress, &owner("acme"), &origin, http::Method::GET).await;
+        assert_eq!(connection, expected, "after {after_s} s");
+    }
 }
 
 #[test]

@@ -1,8 +1,10 @@
 //! The gateway's bars: what no request, no address and no reader may bring about.
 
 mod back_ends;
+mod frames;
 mod paths;
 mod shapes;
+mod shapes_h2;
 mod smuggling;
 mod ssrf;
 mod streams;

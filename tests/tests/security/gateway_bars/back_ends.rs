@@ -2,7 +2,6 @@
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
-    clippy::panic,
     reason = "a back end that does not come up fails the test"
 )]
 
@@ -14,10 +13,11 @@ use parking_lot::Mutex;
 use serde_json::Value;
 use tempfile::TempDir;
 use testkit::node::NodeEnv;
+use tests::nginx::Nginx;
 use tests::process::Process;
 use tests::wait::wait_for;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 
 /// One request as a back end understood it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,53 +35,20 @@ pub(super) struct BackEnd {
     pub(super) name: &'static str,
     pub(super) url: String,
     log: PathBuf,
-    _process: Process,
-    _folder: TempDir,
-}
-
-/// A port that nobody has at this moment.
-async fn free_port() -> u16 {
-    let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    socket.local_addr().unwrap().port()
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the harness is told by its environment where nginx is"
-)]
-fn nginx_program() -> PathBuf {
-    match std::env::var_os("TOKENKEEP_TEST_NGINX") {
-        Some(path) => path.into(),
-        // Not to pass by doing nothing.
-        None => panic!(
-            "TOKENKEEP_TEST_NGINX is not set: run `eval \"$(scripts/nginx.sh --export)\"` first"
-        ),
-    }
+    _running: Box<dyn Send + Sync>,
 }
 
 impl BackEnd {
     /// nginx, which answers everything and logs it.
     pub(super) async fn nginx() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let dir = folder.path();
-        let log = dir.join("access.log");
-        wait_for("nginx listens", async || {
-            let port = free_port().await;
-            fs::write(dir.join("nginx.conf"), nginx_conf(dir, port)).unwrap();
-            let prefix = format!("{}/", dir.display());
-            let config = dir.join("nginx.conf").display().to_string();
-            let arguments = ["-p", &prefix, "-c", &config, "-e", "error.log"];
-            let mut process = Process::start(&nginx_program(), &arguments, dir, "nginx");
-            let up = wait_for("nginx is up or has ended", async || {
-                if TcpStream::connect(("127.0.0.1", port)).await.is_ok() {
-                    return Some(true);
-                }
-                (!process.running()).then_some(false)
-            });
-            up.await.then_some((process, port))
-        })
-        .await
-        .into_back_end("nginx", log, folder)
+        let files = [("seen.js", NGINX_HEADERS.as_bytes())];
+        let nginx = Nginx::start(&files, nginx_conf).await;
+        Self {
+            name: "nginx",
+            url: format!("http://127.0.0.1:{}", nginx.port),
+            log: nginx.file("access.log"),
+            _running: Box::new(nginx),
+        }
     }
 
     /// Node's HTTP server.
@@ -94,13 +61,28 @@ impl BackEnd {
         let arguments = [script.as_str(), &log_text];
         let mut process = Process::start(&node.node, &arguments, folder.path(), "node");
         let ready = process.ready().await.unwrap();
-        let port = u16::try_from(ready["port"].as_u64().unwrap()).unwrap();
-        (process, port).into_back_end("node", log, folder)
+        Self {
+            name: "node",
+            url: format!("http://127.0.0.1:{}", ready["port"]),
+            log,
+            _running: Box::new((process, folder)),
+        }
+    }
+
+    /// Waits until it has seen a request for a target, and so all that came before.
+    pub(super) async fn wait_for(&self, target: &str) {
+        let what = format!("{} sees {target}", self.name);
+        wait_for(&what, async || {
+            let seen = self.seen();
+            seen.iter().any(|one| one.target == target).then_some(())
+        })
+        .await;
     }
 
     /// What it has seen so far, but for `/ready`.
     pub(super) fn seen(&self) -> Vec<Seen> {
-        let text = fs::read_to_string(&self.log).unwrap_or_default();
+        let bytes = fs::read(&self.log).unwrap_or_default();
+        let text = String::from_utf8_lossy(&bytes);
         // A line that is being written has no end yet.
         let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
         whole.lines().map(seen_of).collect()
@@ -129,23 +111,6 @@ impl Hoarder {
     }
 }
 
-trait IntoBackEnd {
-    fn into_back_end(self, name: &'static str, log: PathBuf, folder: TempDir) -> BackEnd;
-}
-
-impl IntoBackEnd for (Process, u16) {
-    fn into_back_end(self, name: &'static str, log: PathBuf, folder: TempDir) -> BackEnd {
-        let (process, port) = self;
-        BackEnd {
-            name,
-            url: format!("http://127.0.0.1:{port}"),
-            log,
-            _process: process,
-            _folder: folder,
-        }
-    }
-}
-
 fn seen_of(line: &str) -> Seen {
     let line: Value = serde_json::from_str(line).unwrap();
     let text = |name: &str| line[name].as_str().unwrap_or_default().to_owned();
@@ -157,31 +122,26 @@ fn seen_of(line: &str) -> Seen {
     }
 }
 
-/// One process in the foreground, keep-alive as any back end has it.
+/// All headers of a request, as they came.
+const NGINX_HEADERS: &str = "export default { headers: (r) => r.rawHeadersIn.map((pair) => pair.join(': ')).join('; ') };\n";
+
+/// Keep-alive as any back end has it, and as forgiving as it can be.
 fn nginx_conf(dir: &Path, port: u16) -> String {
     let dir = dir.display();
     format!(
-        r#"daemon off;
-master_process off;
-pid {dir}/nginx.pid;
-error_log {dir}/error.log;
-events {{ worker_connections 256; }}
-http {{
-    log_format seen escape=json '{{"request":"$request","status":"$status","authorization":"$http_authorization",'
-        '"dpop":"$http_dpop","cookie":"$http_cookie","proxy":"$http_proxy_authorization","alias":"$http_x_canary",'
-        '"forwarded":"$http_x_forwarded_authorization","bytes":"$request_length"}}';
+        r#"
+    js_path {dir};
+    js_import seen from seen.js;
+    js_set $headers seen.headers;
+    log_format seen escape=json '{{"request":"$request","status":"$status","headers":"$headers",'
+        '"bytes":"$request_length"}}';
     access_log {dir}/access.log seen;
-    client_body_temp_path {dir}/body;
-    proxy_temp_path {dir}/proxy;
-    fastcgi_temp_path {dir}/fastcgi;
-    uwsgi_temp_path {dir}/uwsgi;
-    scgi_temp_path {dir}/scgi;
     underscores_in_headers on;
+    ignore_invalid_headers off;
     server {{
         listen 127.0.0.1:{port};
-        location / {{ return 200 "nginx\n"; }}
+        location / {{ return 200 "$request_uri\n"; }}
     }}
-}}
 "#
     )
 }

@@ -9,6 +9,8 @@ pub(super) struct Shape {
     pub(super) name: String,
     /// The method and what follows the target in the first line.
     pub(super) method: &'static str,
+    /// The target of the request: `{p}` is the path that is meant, `{h}` the gateway's host and port.
+    pub(super) target: &'static str,
     pub(super) version: &'static str,
     /// Header lines, each with its end.
     pub(super) lines: String,
@@ -205,7 +207,34 @@ const STARTS: &[(&str, &str)] = &[
     ("POST\t", "HTTP/1.1"),
 ];
 
-fn smuggled(number: usize) -> String {
+/// The target that a client sends to an origin server [RFC 9112 §3.2.1].
+const PATH: &str = "{p}";
+
+/// Other forms, and what is none.
+const TARGETS: &[&str] = &[
+    "https://{h}{p}",
+    "HTTPS://{h}{p}",
+    "http://{h}{p}",
+    "https://evil.example{p}",
+    "https://{h}@evil.example{p}",
+    "https://evil.example@{h}{p}",
+    "https://{h}",
+    "//{h}{p}",
+    "/{p}",
+    "{h}",
+    "*",
+    "{p}#fragment",
+    "{p}?a=b#/../",
+    "{p}?a=b\tc",
+    "{p}?a=\u{7f}",
+    "{p}\u{b}",
+    "{p} {p}",
+    "{p}\rx",
+    "file://{p}",
+    "{p}?x=HTTP/1.1",
+];
+
+pub(super) fn smuggled(number: usize) -> String {
     format!("GET /api/smuggled/{number} HTTP/1.1\r\nHost: x\r\nCookie: {CANARY}\r\n\r\n")
 }
 
@@ -213,6 +242,7 @@ fn post(name: String, lines: String, body: String) -> Shape {
     Shape {
         name,
         method: "POST",
+        target: PATH,
         version: "HTTP/1.1",
         lines,
         body,
@@ -254,7 +284,19 @@ pub(super) fn all() -> Vec<Shape> {
         shapes.push(Shape {
             name: format!("{method} {version}"),
             method,
+            target: PATH,
             version,
+            lines: format!("Content-Length: {}\r\n", body.len()),
+            body,
+        });
+    }
+    for &target in TARGETS {
+        let body = smuggled(shapes.len());
+        shapes.push(Shape {
+            name: format!("target {target}"),
+            method: "GET",
+            target,
+            version: "HTTP/1.1",
             lines: format!("Content-Length: {}\r\n", body.len()),
             body,
         });

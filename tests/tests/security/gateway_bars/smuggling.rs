@@ -5,24 +5,32 @@
     reason = "a failed test may panic"
 )]
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::Method;
-use tests::caller::Caller;
+use tests::caller::{Caller, DPOP};
 use tests::effort;
 use tests::stack::Stack;
 use tests::targets;
-use tests::wait::wait_for;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::back_ends::{BackEnd, Seen};
-use super::judge_none;
-use super::shapes::{self, CANARY, Shape};
+use super::shapes::{self, CANARY};
+use super::shapes_h2::{self, NEXT, STREAM, Valid};
+use super::{frames, judge_none};
 
-/// How long a server may think before the other half of the connection is closed.
+/// How long a server may think before it is taken to wait for more.
 const SILENCE: Duration = Duration::from_millis(300);
+
+/// Shapes that are tried at a time.
+const WORKERS: usize = 8;
+
+/// Of a token and a nonce.
+const CALLS: usize = 40;
 
 /// What a campaign against one back end came to.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -37,8 +45,37 @@ fn every() -> usize {
     if effort::is_full() { 1 } else { 12 }
 }
 
+/// A shape of either version of HTTP.
+enum Shape {
+    Http1(shapes::Shape),
+    Http2(shapes_h2::Shape),
+}
+
+impl Shape {
+    fn name(&self) -> &str {
+        match self {
+            Self::Http1(shape) => &shape.name,
+            Self::Http2(shape) => &shape.name,
+        }
+    }
+
+    fn method(&self) -> &'static str {
+        match self {
+            Self::Http1(shape) => shape.method,
+            Self::Http2(shape) => shape.method,
+        }
+    }
+}
+
+fn all_shapes() -> Vec<Shape> {
+    let http1 = shapes::all().into_iter().map(Shape::Http1);
+    http1
+        .chain(shapes_h2::all().into_iter().map(Shape::Http2))
+        .collect()
+}
+
 /// Reads what was seen: second requests, what was no request at all, and credentials of the client.
-fn judge(seen: &[Seen], token: &str) -> Verdict {
+fn judge(seen: &[Seen], credential: &str) -> Verdict {
     let mut verdict = Verdict::default();
     for one in seen {
         let line = format!("{} {} {}", one.status, one.target, one.head);
@@ -46,48 +83,202 @@ fn judge(seen: &[Seen], token: &str) -> Verdict {
             verdict.smuggled.push(line.clone());
         }
         // What is none of the requests that were meant. One that broke off is logged with its own target.
-        let meant = ["/api/in/", "/api/probe/"];
+        let meant = ["/api/in/", "/api/next/", "/api/probe/"];
         if !meant.iter().any(|prefix| one.target.starts_with(prefix)) {
             verdict.desync.push(line.clone());
         }
         let dpop = one.head.contains("DPoP ") || one.head.contains("dpop+jwt");
-        if one.head.contains(CANARY) || one.head.contains(token) || dpop {
+        if one.head.contains(CANARY) || one.head.contains(credential) || dpop {
             verdict.credentials.push(line);
+        }
+    }
+    let mut targets: Vec<&str> = seen.iter().map(|one| one.target.as_str()).collect();
+    targets.retain(|target| !target.is_empty());
+    targets.sort_unstable();
+    for pair in targets.windows(2) {
+        // A request that arrives twice is one that was smuggled too.
+        if let [one, other] = pair
+            && one == other
+        {
+            verdict.smuggled.push(format!("{one} came twice"));
         }
     }
     verdict
 }
 
-/// Writes, waits for an answer, closes its half, and reads to the end.
-async fn exchange(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), bytes: &[u8]) -> String {
-    let mut read = Vec::new();
+/// Writes, and reads until there is silence or an end; says whether there was an end.
+async fn exchange(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    bytes: &[u8],
+    read: &mut Vec<u8>,
+) -> bool {
     // A server may refuse before it has read all.
     drop(stream.write_all(bytes).await);
     drop(stream.flush().await);
-    while let Ok(Ok(more)) = timeout(SILENCE, stream.read_buf(&mut read)).await {
-        if more == 0 {
-            return String::from_utf8_lossy(&read).into_owned();
+    loop {
+        match timeout(SILENCE, stream.read_buf(read)).await {
+            Ok(Ok(0) | Err(_)) => return true,
+            Ok(Ok(_)) => {}
+            Err(_silent) => return false,
         }
     }
-    drop(stream.shutdown().await);
-    while let Ok(Ok(more)) = timeout(SILENCE, stream.read_buf(&mut read)).await {
-        if more == 0 {
-            break;
-        }
-    }
-    String::from_utf8_lossy(&read).into_owned()
 }
 
-fn request(shape: &Shape, target: &str, host: &str, credentials: &str) -> Vec<u8> {
-    let Shape {
+fn request(shape: &shapes::Shape, path: &str, host: &str, credentials: &str) -> Vec<u8> {
+    let shapes::Shape {
         name: _,
         method,
+        target,
         version,
         lines,
         body,
     } = shape;
+    let target = target.replace("{p}", path).replace("{h}", host);
     format!("{method} {target} {version}\r\nHost: {host}\r\n{credentials}{lines}\r\n{body}")
         .into_bytes()
+}
+
+/// Sends shapes through the gateway.
+struct Front {
+    caller: Caller,
+    origin: String,
+    token: String,
+    nonce: String,
+}
+
+impl Front {
+    fn host(&self) -> &str {
+        self.origin.strip_prefix("https://").unwrap()
+    }
+
+    async fn refresh(&mut self) {
+        self.token = self.caller.token().await;
+        self.nonce = self.caller.gateway_nonce().await;
+    }
+
+    /// The path at the gateway, and a proof for it.
+    fn proved(&self, method: &str, path: &str) -> (String, String) {
+        let url = self.caller.url(path);
+        let proof = self
+            .caller
+            .proof(method, &url, &self.nonce, Some(&self.token));
+        (url.strip_prefix(&self.origin).unwrap().to_owned(), proof)
+    }
+
+    fn valid(&self, method: &'static str, path: &str) -> Valid {
+        let (path, proof) = self.proved(method, path);
+        let authorization = format!("DPoP {}", self.token);
+        Valid {
+            method,
+            authority: self.host().to_owned(),
+            path,
+            credentials: vec![
+                frames::field("authorization", &authorization),
+                frames::field(DPOP, &proof),
+            ],
+        }
+    }
+
+    fn lines(&self, proof: &str) -> String {
+        format!("Authorization: DPoP {}\r\nDPoP: {proof}\r\n", self.token)
+    }
+
+    /// A shape, then an honest request on the same connection. What answers were another's.
+    async fn http1(&self, number: usize, shape: &shapes::Shape) -> Option<String> {
+        let (path, proof) = self.proved(shape.method, &format!("/in/{number}"));
+        let bytes = request(shape, &path, self.host(), &self.lines(&proof));
+        let mut stream = self.caller.https.connect(&self.origin).await.unwrap();
+        let mut read = Vec::new();
+        if !exchange(&mut stream, &bytes, &mut read).await {
+            let (path, proof) = self.proved("GET", &format!("/next/{number}"));
+            let (host, lines) = (self.host(), self.lines(&proof));
+            let next =
+                format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n{lines}Connection: close\r\n\r\n");
+            if !exchange(&mut stream, next.as_bytes(), &mut read).await {
+                // It waits for more of a body: there is no more.
+                drop(stream.shutdown().await);
+                exchange(&mut stream, &[], &mut read).await;
+            }
+        }
+        let text = String::from_utf8_lossy(&read).into_owned();
+        // The back ends answer with the target that they were asked for.
+        let mut own = vec![format!("/api/next/{number}"), format!("/api/in/{number}")];
+        let strange = text.lines().any(|line| {
+            let path = line.split('?').next().unwrap_or_default();
+            line.starts_with("/api/") && own.pop_if_is(path).is_none()
+        });
+        strange.then_some(text)
+    }
+
+    /// The same in HTTP/2: the honest request is on a stream of its own.
+    async fn http2(&self, number: usize, shape: &shapes_h2::Shape) -> Option<String> {
+        let valid = self.valid(shape.method, &format!("/in/{number}"));
+        let mut bytes = frames::preface();
+        bytes.extend(shape.frames(valid));
+        let mut stream = self.caller.https.connect_h2(&self.origin).await.unwrap();
+        let mut read = Vec::new();
+        if !exchange(&mut stream, &bytes, &mut read).await {
+            let mut next = frames::frame(frames::SETTINGS, 1, 0, &[]);
+            let valid = self.valid("GET", &format!("/next/{number}"));
+            next.extend(valid.plain(NEXT));
+            exchange(&mut stream, &next, &mut read).await;
+        }
+        let bodies = frames::bodies(&read);
+        let strange = bodies.iter().any(|(stream, body)| {
+            let own = match *stream {
+                STREAM => format!("/api/in/{number}\n"),
+                NEXT => format!("/api/next/{number}\n"),
+                _ => String::new(),
+            };
+            body.contains("/api/") && *body != own
+        });
+        strange.then(|| format!("{bodies:?}"))
+    }
+
+    /// The next one, on a connection of its own, gets its own answer.
+    async fn probe(&self, number: usize) -> Option<String> {
+        let probe = format!("/probe/{number}");
+        let called = self
+            .caller
+            .try_call(Method::GET, &probe, &self.token, &self.nonce);
+        let reply = Box::pin(called).await.unwrap();
+        let own = reply.status == 200 && *reply.body == *format!("/api{probe}\n").as_bytes();
+        (!own).then(|| format!("{} {:?}", reply.status, reply.body))
+    }
+}
+
+trait PopIfIs {
+    /// Takes what is next, or the one behind it, if it is this.
+    fn pop_if_is(&mut self, line: &str) -> Option<()>;
+}
+
+impl PopIfIs for Vec<String> {
+    fn pop_if_is(&mut self, line: &str) -> Option<()> {
+        // The first may have been refused, not the order changed.
+        let at = self.iter().rposition(|own| own == line)?;
+        self.truncate(at);
+        Some(())
+    }
+}
+
+/// One in so many of the shapes, and whose answers were another's.
+async fn work(mut front: Front, shapes: Arc<Vec<Shape>>, mine: Vec<usize>) -> Vec<String> {
+    let mut strange = Vec::new();
+    for (done, number) in mine.into_iter().enumerate() {
+        if done % CALLS == 0 {
+            front.refresh().await;
+        }
+        let shape = shapes.get(number).unwrap();
+        let answer = match shape {
+            Shape::Http1(shape) => Box::pin(front.http1(number, shape)).await,
+            Shape::Http2(shape) => Box::pin(front.http2(number, shape)).await,
+        };
+        let probe = Box::pin(front.probe(number)).await;
+        for found in [answer, probe].into_iter().flatten() {
+            strange.push(format!("{}: {found}", shape.name()));
+        }
+    }
+    strange
 }
 
 /// Sends the shapes through the gateway to one back end.
@@ -95,68 +286,46 @@ async fn through_gateway(stack: &Stack, back_end: &BackEnd) -> (Verdict, usize) 
     let base_url = format!("{}/api", back_end.url);
     targets::add(stack, back_end.name, targets::whole(&base_url), &[]).await;
     let caller = Caller::of(stack).await.at(back_end.name);
-    let origin = stack.url("gateway_url").to_owned();
-    let host = origin.strip_prefix("https://").unwrap().to_owned();
-    let mut token = caller.token().await;
-    let mut tried = 0;
-    let mut swapped = Vec::new();
-    for (number, shape) in shapes::all().iter().enumerate().step_by(every()) {
-        if number % 100 < every() {
-            token = caller.token().await;
-        }
-        let path = format!("/in/{number}");
-        let url = caller.url(&path);
-        let nonce = caller.gateway_nonce().await;
-        let proof = caller.proof(shape.method, &url, &nonce, Some(&token));
-        let credentials = format!("Authorization: DPoP {token}\r\nDPoP: {proof}\r\n");
-        let target = url.strip_prefix(&origin).unwrap();
-        let bytes = request(shape, target, &host, &credentials);
-        let mut stream = caller.https.connect(&origin).await.unwrap();
-        let answer = exchange(&mut stream, &bytes).await;
-        // Whatever came back as the API's is one answer: what followed was the gateway's to refuse.
-        let from_api = answer.matches("tokenkeep-answered-by: api").count();
-        if from_api > 1 {
-            swapped.push(format!("{}: {answer}", shape.name));
-        }
-        // The next one, on a connection of its own, gets its own answer.
-        if number % 10 == 0 {
-            let probe = format!("/probe/{number}");
-            let nonce = caller.gateway_nonce().await;
-            let reply = caller.try_call(Method::GET, &probe, &token, &nonce).await;
-            let reply = reply.unwrap();
-            assert_eq!(reply.status, 200, "{}: {:?}", shape.name, reply.refusal());
-            wait_for("the probe was seen", async || {
-                let seen = back_end.seen();
-                seen.iter()
-                    .any(|one| one.target == format!("/api{probe}"))
-                    .then_some(())
-            })
-            .await;
-        }
-        tried += 1;
+    let shapes = Arc::new(all_shapes());
+    let tried: Vec<usize> = (0..shapes.len()).step_by(every()).collect();
+    let mut workers = JoinSet::new();
+    for worker in 0..WORKERS {
+        let front = Front {
+            caller: caller.at(back_end.name),
+            origin: stack.url("gateway_url").to_owned(),
+            token: String::new(),
+            nonce: String::new(),
+        };
+        let mine = tried
+            .iter()
+            .copied()
+            .skip(worker)
+            .step_by(WORKERS)
+            .collect();
+        workers.spawn(work(front, Arc::clone(&shapes), mine));
     }
+    let strange: Vec<String> = workers.join_all().await.into_iter().flatten().collect();
+    // Everything is written down when a last probe is.
+    let token = caller.token().await;
+    let last = caller.call(Method::GET, "/probe/last", &token).await;
+    assert_eq!(last.status, 200);
+    back_end.wait_for("/api/probe/last").await;
     let seen = back_end.seen();
-    let mut verdict = judge(&seen, &token);
-    verdict.desync.extend(swapped);
-    let numbers = seen
-        .iter()
-        .filter_map(|one| one.target.strip_prefix("/api/in/"));
-    let mut numbers: Vec<&str> = numbers.collect();
-    let all = numbers.len();
-    numbers.sort_unstable();
-    numbers.dedup();
-    // A request that arrives twice is one that was smuggled too.
-    if numbers.len() != all {
-        verdict
-            .smuggled
-            .push(format!("{} came twice", all - numbers.len()));
-    }
+    // What a token of ours, or a proof, begins with.
+    let mut verdict = judge(&seen, "eyJ");
+    verdict.desync.extend(strange);
+    let reached = |prefix: &str| {
+        let of = seen.iter().filter(|one| one.target.starts_with(prefix));
+        of.count()
+    };
     assert!(
-        numbers.len() > 5,
-        "{} was hardly reached: {numbers:?}",
-        back_end.name
+        reached("/api/in/") > tried.len() / 10 && reached("/api/next/") > 0,
+        "{} was hardly reached: {} {}",
+        back_end.name,
+        reached("/api/in/"),
+        reached("/api/next/")
     );
-    (verdict, tried)
+    (verdict, tried.len())
 }
 
 #[tokio::test]
@@ -179,34 +348,59 @@ async fn gateway_bar_no_request_is_two_to_a_back_end() {
     for (name, found) in rows {
         judge_none(name, "count", found, runs);
     }
-    if effort::is_full() {
-        assert!(runs >= 800, "{runs} runs");
-    }
 }
 
-/// A proxy that passes on what it gets as it is, credentials and all.
-async fn passed_on_as_it_is(back_end: &BackEnd) -> Verdict {
+/// A proxy that passes on what it gets as it is, credentials and all; from HTTP/2 by writing what it read.
+async fn passed_on_as_it_is(back_end: &BackEnd, shapes: &[Shape]) -> Verdict {
     let address = back_end.url.strip_prefix("http://").unwrap();
-    for (number, shape) in shapes::all().iter().enumerate().step_by(12) {
-        let target = format!("/api/in/{number}");
-        let credentials = "Authorization: DPoP the-clients-token\r\n";
-        let bytes = request(shape, &target, "api.example", credentials);
-        let mut stream = TcpStream::connect(address).await.unwrap();
-        exchange(&mut stream, &bytes).await;
+    let mut tasks = JoinSet::new();
+    for (number, shape) in shapes.iter().enumerate() {
+        let path = format!("/api/in/{number}");
+        let bytes = match shape {
+            Shape::Http1(shape) => {
+                let credentials = "Authorization: DPoP eyJ\r\n";
+                request(shape, &path, "api.example", credentials)
+            }
+            Shape::Http2(of) => frames::as_http1(&of.frames(Valid {
+                method: shape.method(),
+                authority: "api.example".to_owned(),
+                path,
+                credentials: vec![frames::field("authorization", "DPoP eyJ")],
+            })),
+        };
+        let address = address.to_owned();
+        tasks.spawn(async move {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            exchange(&mut stream, &bytes, &mut Vec::new()).await;
+        });
     }
-    wait_for("second requests were seen", async || {
-        let verdict = judge(&back_end.seen(), "the-clients-token");
-        (!verdict.smuggled.is_empty()).then_some(verdict)
-    })
-    .await
+    tasks.join_all().await;
+    let mut last = TcpStream::connect(address).await.unwrap();
+    let bytes = b"GET /api/probe/last HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    exchange(&mut last, bytes, &mut Vec::new()).await;
+    back_end.wait_for("/api/probe/last").await;
+    judge(&back_end.seen(), "eyJ")
 }
 
 #[tokio::test]
 async fn gateway_bar_canary_a_proxy_that_rebuilds_nothing_is_found_out() {
-    for back_end in [BackEnd::nginx().await, BackEnd::node().await] {
-        let verdict = passed_on_as_it_is(&back_end).await;
-        assert!(!verdict.smuggled.is_empty(), "{}", back_end.name);
-        assert!(!verdict.desync.is_empty(), "{}", back_end.name);
-        assert!(!verdict.credentials.is_empty(), "{}", back_end.name);
+    let (http1, http2): (Vec<Shape>, Vec<Shape>) = all_shapes()
+        .into_iter()
+        .partition(|shape| matches!(shape, Shape::Http1(_)));
+    for shapes in [http1, http2] {
+        for back_end in [BackEnd::nginx().await, BackEnd::node().await] {
+            let verdict = passed_on_as_it_is(&back_end, &shapes).await;
+            let Verdict {
+                smuggled,
+                desync,
+                credentials,
+            } = &verdict;
+            let found = [smuggled.len(), desync.len(), credentials.len()];
+            assert!(
+                found.iter().all(|of| *of > 10),
+                "{}: {found:?}",
+                back_end.name
+            );
+        }
     }
 }

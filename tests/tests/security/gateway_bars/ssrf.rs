@@ -13,9 +13,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use broker::upstream::{Egress, EgressLimits, Loopback, NotSent, Origin, UpstreamError};
+use broker::upstream::{Egress, EgressLimits, Loopback, NotSent, Origin, Owner, UpstreamError};
 use bytes::Bytes;
 use enclave::http_url::HttpUrl;
+use enclave::ids::{GrantId, TenantId};
 use enclave::secret::CredentialHeader;
 use http::header::AUTHORIZATION;
 use http::{Method, Request};
@@ -279,7 +280,11 @@ async fn call(egress: &Egress, url: &str) -> Tried {
     };
     let request = Request::get("/").body(Empty::<Bytes>::new()).unwrap();
     let credential = CredentialHeader::new(b"Bearer canary".to_vec());
-    let sent = egress.forward(&origin, request, (AUTHORIZATION, credential));
+    let owner = Owner::new(
+        TenantId::parse("acme").unwrap(),
+        GrantId::parse("crm").unwrap(),
+    );
+    let sent = egress.forward(&owner, &origin, request, (AUTHORIZATION, credential));
     match Box::pin(sent).await {
         Err(UpstreamError::NotSent { why }) => match why {
             NotSent::Address { .. }

@@ -1,0 +1,188 @@
+//! Connections to APIs that wait for the next call of the same grant.
+//!
+//! A connection is used by one call at a time, whatever its version of HTTP, and by the calls of one grant alone: what
+//! an API keeps of it (a sign-in by connection, an answer too many) reaches nobody else. It waits for seconds, less
+//! than servers do, and serves a bounded number of calls, so that names are resolved and their addresses looked at
+//! again.
+
+use bytes::Bytes;
+use enclave::ids::{GrantId, TenantId};
+use http_body_util::combinators::UnsyncBoxBody;
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+use tokio::runtime::Handle;
+use tokio::time::sleep;
+
+use super::egress::Stage;
+use super::origin::Origin;
+
+/// The body of a request to an API.
+pub(super) type ApiBody = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
+
+/// Connections of one grant to one origin that wait.
+const MAX_WAITING_EACH: usize = 16;
+
+/// Connections that wait in all.
+const MAX_WAITING: usize = 1_024;
+
+/// Calls on one connection.
+const MAX_CALLS: u32 = 1_000;
+
+/// How often those that wait are looked at; one that has waited for two looks is closed: after 2 to 4 s. Node waits for
+/// 5 s, and others for longer.
+const LOOK: Duration = Duration::from_secs(2);
+const LOOKS: u8 = 2;
+
+/// Whose calls share connections.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Owner {
+    tenant: TenantId,
+    grant: GrantId,
+}
+
+impl Owner {
+    /// A grant of a tenant.
+    #[must_use]
+    pub fn new(tenant: TenantId, grant: GrantId) -> Self {
+        Self { tenant, grant }
+    }
+}
+
+/// What a connection is for.
+pub(super) type Key = (Owner, Origin);
+
+/// The connections that wait.
+#[derive(Default)]
+pub(super) struct Pool {
+    waiting: Mutex<Waiting>,
+}
+
+#[derive(Default)]
+struct Waiting {
+    by_key: HashMap<Key, Vec<Idle>>,
+    count: usize,
+    /// Whether somebody looks after them.
+    is_looked_after: bool,
+}
+
+struct Idle {
+    stage: Stage<ApiBody>,
+    calls: u32,
+    looks: u8,
+}
+
+impl Pool {
+    /// A connection that waits, ready for a call, and how many it has served.
+    pub(super) fn take(&self, key: &Key) -> Option<(Stage<ApiBody>, u32)> {
+        let mut waiting = self.waiting.lock();
+        let idle = waiting.by_key.get_mut(key)?;
+        // The one that waited least is the least likely to be closed.
+        let at = idle.iter().rposition(|idle| idle.stage.is_ready())?;
+        let taken = idle.remove(at);
+        if idle.is_empty() {
+            waiting.by_key.remove(key);
+        }
+        waiting.count = waiting.count.saturating_sub(1);
+        Some((taken.stage, taken.calls))
+    }
+
+    fn give(self: &Arc<Self>, key: Key, stage: Stage<ApiBody>, calls: u32) {
+        let Ok(runtime) = Handle::try_current() else {
+            return;
+        };
+        if calls >= MAX_CALLS || stage.is_closed() {
+            return;
+        }
+        let mut waiting = self.waiting.lock();
+        if waiting.count >= MAX_WAITING {
+            return;
+        }
+        let idle = waiting.by_key.entry(key).or_default();
+        if idle.len() >= MAX_WAITING_EACH {
+            return;
+        }
+        idle.push(Idle {
+            stage,
+            calls,
+            looks: 0,
+        });
+        waiting.count = waiting.count.saturating_add(1);
+        if !waiting.is_looked_after {
+            waiting.is_looked_after = true;
+            runtime.spawn(look_after(Arc::downgrade(self)));
+        }
+    }
+
+    /// Closes those that have waited for too long. Whether some are left.
+    fn look(&self) -> bool {
+        let mut waiting = self.waiting.lock();
+        let mut count = 0_usize;
+        waiting.by_key.retain(|_, idle| {
+            idle.retain_mut(|idle| {
+                idle.looks = idle.looks.saturating_add(1);
+                idle.looks < LOOKS && !idle.stage.is_closed()
+            });
+            count = count.saturating_add(idle.len());
+            !idle.is_empty()
+        });
+        waiting.count = count;
+        waiting.is_looked_after = count > 0;
+        count > 0
+    }
+}
+
+/// As long as there are some that wait.
+async fn look_after(pool: Weak<Pool>) {
+    loop {
+        sleep(LOOK).await;
+        match pool.upgrade() {
+            Some(pool) if pool.look() => {}
+            Some(_) | None => return,
+        }
+    }
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool")
+            .field("waiting", &self.waiting.lock().count)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A connection while it is used: it ends with this, unless it is given back.
+pub(super) struct Lease {
+    pool: Arc<Pool>,
+    key: Key,
+    stage: Stage<ApiBody>,
+    calls: u32,
+}
+
+impl Lease {
+    pub(super) fn new(pool: Arc<Pool>, key: Key, stage: Stage<ApiBody>, calls: u32) -> Self {
+        Self {
+            pool,
+            key,
+            stage,
+            calls: calls.saturating_add(1),
+        }
+    }
+
+    pub(super) fn stage(&mut self) -> &mut Stage<ApiBody> {
+        &mut self.stage
+    }
+
+    /// Its call is over, and nothing of it is left on the connection.
+    pub(super) fn give_back(self) {
+        let Self {
+            pool,
+            key,
+            stage,
+            calls,
+        } = self;
+        pool.give(key, stage, calls);
+    }
+}
