@@ -14,12 +14,14 @@
 //! | [`registration`] | what a user would register and deposit |
 //! | [`stack`] | provider, service and registration together |
 //! | [`demo`], [`thief`], [`screen`] | the guided tour |
+//! | [`crash`] | a service that dies between a provider's commit and its own |
 //! | [`rollback`] | a disk that is put back, and found out |
 //! | [`fill`] | a state with many grants, to measure with |
 //! | [`up`] | the stack, kept running |
 //! | [`store`] | a state checked, measured, exported and imported |
 //! | [`stop`] | SIGTERM and SIGINT |
 
+pub mod crash;
 pub mod demo;
 pub mod emulated;
 pub mod fill;

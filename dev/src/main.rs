@@ -22,6 +22,7 @@ use dev::serve::{Emulation, Signer, Source};
     after_help = "Examples:
   tokenkeep-dev demo                      a guided tour
   tokenkeep-dev rollback                  a disk that is put back, and found out
+  tokenkeep-dev crash                     a refresh token that a crash costs, and what is told of it
   tokenkeep-dev up                        everything running, with commands to try
   tokenkeep-dev up --state lab            the same, kept between runs
   tokenkeep-dev up --json                 the same, for programs
@@ -44,6 +45,11 @@ enum Command {
     /// Exit code 0 only if the old disk was refused and the newest one serves.
     #[command(after_help = "Examples:\n  tokenkeep-dev rollback\n  tokenkeep-dev rollback | cat")]
     Rollback(Demo),
+    /// Kill the service between a strict provider's commit and its own, start it again: found out, told, mended
+    ///
+    /// Exit code 0 only if each outcome is as it must be.
+    #[command(after_help = "Examples:\n  tokenkeep-dev crash\n  tokenkeep-dev crash | cat")]
+    Crash(Demo),
     /// Run provider, API and service, furnished with an example, until Ctrl-C
     #[command(after_help = "Examples:
   tokenkeep-dev up
@@ -264,6 +270,10 @@ fn run(command: Command) -> anyhow::Result<bool> {
             Command::Rollback(Demo { no_color }) => {
                 let colour = !no_color && io::stdout().is_terminal();
                 dev::rollback::rollback(colour).await?;
+            }
+            Command::Crash(Demo { no_color }) => {
+                let colour = !no_color && io::stdout().is_terminal();
+                dev::crash::crash(colour).await?;
             }
             Command::Up(Up {
                 state,

@@ -316,4 +316,6 @@ struct Adoption {
 #[cfg(test)]
 mod end_tests;
 #[cfg(test)]
+mod property_tests;
+#[cfg(test)]
 mod tests;

@@ -23,9 +23,9 @@ use crate::time::Now;
 
 /// A provider with single-use refresh tokens, whose reuse revokes the family.
 pub(super) struct Provider {
-    current: String,
+    pub(super) current: String,
     revoked: bool,
-    issued: u32,
+    pub(super) issued: u32,
     rotation: Rotation,
 }
 

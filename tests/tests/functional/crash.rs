@@ -18,6 +18,7 @@ use proto::v1::GrantState;
 use proto::v1::freeze_subject::Subject;
 use ring::rand::{SecureRandom as _, SystemRandom};
 use testkit::provider::{Answer, Event, Fault, Outcome, Standing};
+use tests::binary::binary;
 use tests::caller::{Caller, refused};
 use tests::effort;
 use tests::stack::{Blueprint, Stack};
@@ -236,6 +237,21 @@ async fn an_acknowledged_freeze_holds_after_a_kill() {
     );
     let reply = caller.call(Method::GET, "/contacts", &token).await;
     assert_eq!(reply.refusal(), (403, "FROZEN".to_owned()));
+}
+
+/// The walk for newcomers ends well only if the loss was found out, told of and mended.
+#[tokio::test]
+async fn the_walk_through_a_crash_ends_with_a_new_consent() {
+    let walked = tokio::process::Command::new(binary("tokenkeep-dev"))
+        .arg("crash")
+        .output()
+        .await
+        .unwrap();
+    let said = String::from_utf8(walked.stdout).unwrap();
+    let failed = String::from_utf8(walked.stderr).unwrap();
+    assert!(walked.status.success(), "{said}{failed}");
+    assert!(said.contains("lost_in_exchange"), "{said}");
+    assert!(said.contains("All as it must be."), "{said}");
 }
 
 #[tokio::test]

@@ -345,12 +345,7 @@ fn judge(rows: impl IntoIterator<Item = (&'static str, u64, f64)>, runs: u64, se
 #[expect(clippy::print_stdout, reason = "what a campaign did is to be seen")]
 fn tell(what: &str, findings: Findings) {
     println!("{what}: {:.0} exchanges/s, {findings:?}", findings.per_s());
-    // A run below its load says nothing.
-    if effort::is_full() {
-        assert!(findings.per_s() >= LEAST_PER_S, "the load was too small");
-    } else {
-        assert!(findings.exchanges > findings.kills, "{findings:?}");
-    }
+    assert!(findings.exchanges > findings.kills, "{findings:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -358,6 +353,10 @@ async fn refresh_bar_a_provider_with_grace_loses_nothing_to_kills() {
     let (runs, seed) = (if effort::is_full() { 500 } else { 4 }, 0x65ace);
     let findings = kills(GRACE, runs, seed).await;
     tell("kills, grace", findings);
+    if effort::is_full() {
+        // A run below its load says nothing.
+        assert!(findings.per_s() >= LEAST_PER_S, "the load was too small");
+    }
     judge(
         [
             (
