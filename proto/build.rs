@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use prost::Message;
 
 /// Messages that carry a secret: their `Debug` is written by hand in `src/redact.rs`.
-const SECRET_MESSAGES: [&str; 3] = [
+const SECRET_MESSAGES: [&str; 4] = [
+    ".tokenkeep.v1.CompleteConnectRequest",
     ".tokenkeep.v1.IssueTokenResponse",
     ".tokenkeep.v1.IntrospectTokenRequest",
     ".tokenkeep.v1.RevokeTokenRequest",

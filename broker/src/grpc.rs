@@ -3,6 +3,7 @@
 mod administrator;
 pub mod attestation;
 pub mod audit;
+mod connecting;
 pub mod convert;
 pub mod door;
 pub mod grant;

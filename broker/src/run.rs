@@ -245,7 +245,14 @@ pub async fn run(
         request_deadline,
     );
     let door = Door::new(
-        routes(&shell, attestation, host.limits.message_bytes, stop.clone()).await,
+        routes(
+            &shell,
+            &refresher,
+            attestation,
+            host.limits.message_bytes,
+            stop.clone(),
+        )
+        .await,
         request_deadline,
     );
     let gateway = Gateway::new(Arc::clone(&shell), Arc::clone(&refresher), egress);
@@ -367,6 +374,7 @@ fn keeper(manifest: &Manifest, shell: &Arc<Shell>) -> Result<Option<Keeper>, Run
 
 async fn routes(
     shell: &Arc<Shell>,
+    refresher: &Arc<Refresher>,
     attestation: Attestation,
     message_bytes: usize,
     stop: ShutdownSignal,
@@ -388,6 +396,7 @@ async fn routes(
     };
     let grants = Grants {
         shell: Arc::clone(shell),
+        refresher: Arc::clone(refresher),
     };
     let registry = Registry {
         shell: Arc::clone(shell),

@@ -1,6 +1,8 @@
 //! The one map from errors to what a gRPC caller learns: a code, a stable
 //! reason, a fixed phrase. The log gets the rest.
 
+mod connect;
+
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -499,6 +501,7 @@ impl From<&AdminError> for Refusal {
                 "the grant's token is being exchanged: try again",
             )
             .retry(Duration::from_secs(1)),
+            AdminError::Connect(error) => error.into(),
             AdminError::Internal(_) => Self::internal(),
         }
     }

@@ -30,6 +30,7 @@
 //! | [`channel`] | the attested channel |
 //! | [`bound_manifest`](mod@bound_manifest) | the manifest that the evidence binds |
 //! | [`connection_proof`] | proof that a connection ends inside the enclave |
+//! | [`consent`] | the loopback side of a consent |
 //! | [`deposit`] | secrets sealed to the enclave |
 //! | [`dpop_key`] | keys that tokens are bound to |
 //! | [`token_client`], [`access_token`] | tokens, kept until 80 % of their life |
@@ -50,6 +51,7 @@ pub mod channel;
 pub mod clock;
 pub mod collateral;
 pub mod connection_proof;
+pub mod consent;
 pub mod deposit;
 pub mod dpop_key;
 pub mod gateway;

@@ -252,6 +252,7 @@ impl Filler {
         let base_url = HttpUrl::parse("http://127.0.0.1:1/api")?;
         let provider = Provider {
             issuer: None,
+            consent: None,
             id: ProviderId::parse(names::PROVIDER)?,
             token_endpoint: HttpUrl::parse("http://127.0.0.1:1/token")?,
             revocation_endpoint: None,

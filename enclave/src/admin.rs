@@ -5,6 +5,7 @@ mod deposit;
 mod erase;
 mod freezes;
 mod grants;
+mod keep;
 mod leaves;
 mod list;
 mod profile;
@@ -15,6 +16,7 @@ use thiserror::Error;
 
 use crate::Enclave;
 use crate::authenticate::{AuthenticationError, Peer};
+use crate::connect::ConnectError;
 use crate::http_url::HttpUrlError;
 use crate::ids::{IdError, TenantId, VendorId};
 use crate::operation::TemplateError;
@@ -26,6 +28,7 @@ pub use apps::NewApp;
 pub use deposit::DepositRequest;
 pub use erase::{Erasure, ErasurePhase};
 pub use freezes::FreezeRequest;
+pub(crate) use keep::{Kept, Source};
 pub use leaves::{LeafReader, ReadLeaf};
 pub use list::{GrantView, Page, PageRequest};
 pub use profile::{BesideProfile, ProfileFile, ProfileFileError, ProfileSource};
@@ -163,6 +166,9 @@ pub enum AdminError {
     /// The grant's token is being exchanged at this moment.
     #[error("the grant is in use: try again")]
     Busy,
+    /// Nothing came of a consent.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
     /// The enclave could not seal or open: its own fault.
     #[error(transparent)]
     Internal(#[from] RecordError),

@@ -78,6 +78,12 @@ pub(crate) enum Event<'a> {
         by: &'a str,
         first: bool,
     },
+    /// The owner consented at the provider, and the code was exchanged in here.
+    Connected {
+        grant: &'a GrantId,
+        by: &'a str,
+        first: bool,
+    },
     GrantRevoked {
         grant: &'a GrantId,
         by: &'a str,
@@ -156,6 +162,7 @@ impl Event<'_> {
             Self::RefreshRefused { .. } => "refresh_refused",
             Self::NeedsConsent { .. } => "needs_consent",
             Self::Deposited { .. } => "deposited",
+            Self::Connected { .. } => "connected",
             Self::GrantRevoked { .. } => "grant_revoked",
             Self::GrantDeleted { .. } => "grant_deleted",
             Self::ProviderTold { .. } => "provider_told",
@@ -184,6 +191,7 @@ impl Event<'_> {
             | Self::RefreshRefused { .. } => Log::Issuance,
             Self::NeedsConsent { .. }
             | Self::Deposited { .. }
+            | Self::Connected { .. }
             | Self::GrantRevoked { .. }
             | Self::GrantDeleted { .. }
             | Self::ProviderTold { .. }
@@ -218,6 +226,7 @@ impl Event<'_> {
             | Self::RefreshRefused { .. }
             | Self::NeedsConsent { .. }
             | Self::Deposited { .. }
+            | Self::Connected { .. }
             | Self::ProviderTold { .. }
             | Self::TokenRevoked { .. }
             | Self::Frozen { .. }

@@ -12,6 +12,7 @@ use crate::audit::sequence::Sequences;
 use crate::audit::{self, Scribe};
 use crate::authenticate::SpentAssertions;
 use crate::config::Config;
+use crate::connect::Connects;
 use crate::custody::{self, Custody};
 use crate::freshness::Freshness;
 use crate::ids::TenantId;
@@ -461,6 +462,7 @@ impl Boot {
             logs,
             pace: Pace::new(self.began_ms),
             server_nonces: ServerNonces::default(),
+            connects: Connects::default(),
             upstream: Mutex::new(HashMap::new()),
             view: RwLock::new(self.view),
         })

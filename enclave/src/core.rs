@@ -11,6 +11,7 @@ use crate::audit::{Event, Reader, Scribe};
 use crate::authenticate::SpentAssertions;
 use crate::boot::Randomness;
 use crate::config::Config;
+use crate::connect::Connects;
 use crate::custody::{self, Custody, Head};
 use crate::freeze::Touched;
 use crate::freshness::Freshness;
@@ -59,6 +60,7 @@ pub struct Enclave {
     pub(crate) freshness: Freshness,
     pub(crate) pace: Pace,
     pub(crate) server_nonces: ServerNonces,
+    pub(crate) connects: Connects,
     pub(crate) upstream: Mutex<HashMap<GrantId, HashMap<Wanted, Arc<UpstreamAccess>>>>,
     pub(crate) view: RwLock<View>,
 }

@@ -10,6 +10,7 @@ mod audit;
 pub mod authenticate;
 pub mod boot;
 pub mod config;
+pub mod connect;
 mod core;
 pub mod custody;
 pub mod frame;

@@ -45,8 +45,10 @@ use crate::secret::{
 use crate::store::StoreError;
 use crate::upstream_dpop::BoundKey;
 
+pub(crate) use answer::{Consented, asks_for_nonce, consented};
 pub(crate) use orphan::parse as parse_orphan;
 pub(crate) use pace::Pace;
+pub(crate) use request::Author;
 pub use start::{Begin, Cached};
 pub use tell::{Telling, Told};
 

@@ -124,6 +124,9 @@ pub struct Provider {
     /// Where it is told that a token is revoked [RFC 7009], if anywhere.
     #[serde(default)]
     pub revocation_endpoint: Option<HttpUrl>,
+    /// How an owner consents there, if it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub consent: Option<Consent>,
     /// How its refresh tokens behave.
     pub rotation: Rotation,
     /// Its named API hosts.
@@ -134,6 +137,22 @@ pub struct Provider {
     /// The profile that it was registered by, if any.
     #[serde(default)]
     pub made_from: Option<ProfileOrigin>,
+}
+
+/// How an owner consents at a provider.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Consent {
+    /// Where [RFC 6749 §3.1].
+    pub authorization_endpoint: HttpUrl,
+    /// What is added so that a refresh token comes back, such as Google's `access_type=offline`.
+    #[serde(default)]
+    pub parameters: BTreeMap<String, String>,
+    /// Scopes without which no refresh token comes back.
+    #[serde(default)]
+    pub offline_scopes: Vec<String>,
+    /// Whether `iss` always comes back [RFC 9207].
+    #[serde(default)]
+    pub iss: bool,
 }
 
 /// Which profile a provider was registered by.

@@ -55,6 +55,14 @@ secret! {
     DpopPrivateKey
 }
 secret! {
+    /// The verifier of a consent that is under way [RFC 7636 §4.1].
+    CodeVerifier
+}
+secret! {
+    /// An authorization code [RFC 6749 §4.1.2].
+    AuthorizationCode
+}
+secret! {
     /// The body of a request to a provider's token endpoint: holds the refresh
     /// token and may hold the app's secret.
     UpstreamBody
@@ -76,12 +84,14 @@ mod tests {
     fn debug_shows_nothing() {
         let canary = b"canary-2b9e".to_vec();
         let shown = format!(
-            "{:?} {:?} {:?} {:?} {:?} {:?} {:?} {:#?}",
+            "{:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:#?}",
             RefreshToken::new(canary.clone()),
             UpstreamAccessToken::new(canary.clone()),
             ClientSecret::new(canary.clone()),
             AppPrivateKey::new(canary.clone()),
             DpopPrivateKey::new(canary.clone()),
+            CodeVerifier::new(canary.clone()),
+            AuthorizationCode::new(canary.clone()),
             UpstreamBody::new(canary.clone()),
             CredentialHeader::new(canary.clone()),
             RawResponse::new(canary),

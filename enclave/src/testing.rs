@@ -314,6 +314,7 @@ impl World {
         };
         Provider {
             issuer: None,
+            consent: None,
             id: id::<ProviderId>("crm"),
             token_endpoint: HttpUrl::parse("http://127.0.0.1:1/token").unwrap(),
             revocation_endpoint: HttpUrl::parse("http://127.0.0.1:1/revoke").ok(),

@@ -48,6 +48,11 @@ impl BoundKey {
         key.map(Self).map_err(|_| SealError::Failed)
     }
 
+    /// Its thumbprint [RFC 7638].
+    pub(crate) fn thumbprint(&self) -> String {
+        self.0.public_key().thumbprint().to_string()
+    }
+
     /// A proof for one request, never made twice.
     pub(crate) fn proof(
         &self,

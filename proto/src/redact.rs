@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use crate::v1::{IntrospectTokenRequest, IssueTokenResponse, RevokeTokenRequest};
+use crate::v1::{
+    CompleteConnectRequest, IntrospectTokenRequest, IssueTokenResponse, RevokeTokenRequest,
+};
 
 impl fmt::Debug for IssueTokenResponse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -23,6 +25,21 @@ impl fmt::Debug for IssueTokenResponse {
             .field("resource", resource)
             .field("mode", mode)
             .field("receipt", receipt)
+            .finish()
+    }
+}
+
+impl fmt::Debug for CompleteConnectRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            state: _,
+            code: _,
+            iss,
+        } = self;
+        f.debug_struct("CompleteConnectRequest")
+            .field("state", &"[redacted]")
+            .field("code", &"[redacted]")
+            .field("iss", iss)
             .finish()
     }
 }
@@ -60,6 +77,11 @@ mod tests {
         let asked = (
             IntrospectTokenRequest { token: token() },
             RevokeTokenRequest { token: token() },
+            CompleteConnectRequest {
+                state: token(),
+                code: token(),
+                iss: String::new(),
+            },
         );
         let shown = format!("{reply:?} {reply:#?} {asked:?}");
         assert!(shown.contains("DPoP"), "{shown}");

@@ -8,6 +8,7 @@
 //   access_token_ttl_s  default 60
 //   refresh_token_ttl_s default 86400
 //   rotate              default true: single use, and a reuse revokes the grant
+//   pages               default false: its own pages for signing in and consenting, for a person or a test's browser
 //   dpop_nonces         default false: proofs need a nonce of the provider's [RFC 9449 §8]
 //   api_resource        the API takes JWTs of this audience only, one of `resources`
 //   tls                 {cert, key}, PEM: the provider speaks TLS and asks for client certificates [RFC 8705]; the
@@ -107,13 +108,14 @@ const provider = new Provider(issuer, {
     Session: 60,
     Interaction: 60,
   },
+  cookies: { keys: [randomBytes(32).toString('hex')] },
   rotateRefreshToken: config.rotate ?? true,
   findAccount: async (ctx, sub) => ({ accountId: sub, claims: async () => ({ sub }) }),
   clientAuthMethods: [
     'client_secret_basic', 'client_secret_post', 'private_key_jwt', 'self_signed_tls_client_auth', 'none',
   ],
   features: {
-    devInteractions: { enabled: false },
+    devInteractions: { enabled: config.pages === true },
     introspection: { enabled: true },
     revocation: { enabled: true },
     dPoP: config.dpop_nonces === true

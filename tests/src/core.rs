@@ -275,6 +275,7 @@ impl Core {
         let url = |text: &str| HttpUrl::parse(text).expect("a URL");
         let provider = Provider {
             issuer: None,
+            consent: None,
             id: id("crm"),
             token_endpoint: url("http://127.0.0.1:1/token"),
             revocation_endpoint: None,

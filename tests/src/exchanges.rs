@@ -316,6 +316,7 @@ impl<F: Folder> Exchanges<F> {
         let provider = Provider {
             id: id("crm"),
             issuer: None,
+            consent: None,
             token_endpoint: url(&terms.token_endpoint),
             revocation_endpoint: None,
             rotation: terms.rotation,

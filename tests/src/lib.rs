@@ -3,6 +3,7 @@
 pub mod audit_logs;
 pub mod bars;
 pub mod binary;
+pub mod browser;
 pub mod caller;
 pub mod campaign;
 pub mod cli;

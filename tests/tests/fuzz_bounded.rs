@@ -103,6 +103,7 @@ each![
     broker_store,
     enclave_assertion,
     client_audit,
+    client_callback,
     client_keyholder,
     client_recovery,
     enclave_envelope,

@@ -2,6 +2,7 @@
 
 mod apps;
 mod by_profile;
+mod consents;
 
 use enclave::admin::{AdminError, Erasure, ErasurePhase, GrantView, PageRequest};
 use enclave::freeze::{Freeze, Subject};
@@ -24,6 +25,8 @@ use crate::root::erase::waits_for;
 pub use apps::{app, app_message};
 use apps::{auth_method, auth_method_message};
 pub use by_profile::{beside_profile, profile_file};
+pub use consents::callback;
+use consents::{consent, consent_message};
 
 macro_rules! id {
     ($name:ident, $type:ident) => {
@@ -213,6 +216,7 @@ pub fn provider(message: v1::Provider) -> Result<Provider, AdminError> {
     Ok(Provider {
         id: provider_id("provider.id", &message.id)?,
         issuer: (!message.issuer.is_empty()).then_some(message.issuer),
+        consent: message.consent.map(consent).transpose()?,
         token_endpoint: url("provider.token_endpoint", &message.token_endpoint)?,
         revocation_endpoint: match message.revocation_endpoint.as_str() {
             "" => None,
@@ -419,6 +423,7 @@ pub fn provider_message(provider: Provider) -> v1::Provider {
     v1::Provider {
         id: provider.id.into(),
         issuer: provider.issuer.unwrap_or_default(),
+        consent: provider.consent.map(consent_message),
         token_endpoint: provider.token_endpoint.as_str().to_owned(),
         rotation: rotation.into(),
         targets: targets.collect(),

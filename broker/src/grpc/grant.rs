@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use enclave::admin::{AdminError, DepositRequest, FreezeRequest};
+use enclave::connect::{ConnectBegun, ConnectRequest};
 use enclave::pending::Pending;
 use proto::v1;
 use proto::v1::grant_service_server::GrantService;
@@ -11,7 +12,9 @@ use tonic::{Code, Request, Response, Status};
 
 use crate::events;
 use crate::grpc::administrator::{caller, refuse};
+use crate::grpc::connecting::Connecting;
 use crate::grpc::convert;
+use crate::refresher::Refresher;
 use crate::shell::Shell;
 
 /// The service.
@@ -19,6 +22,8 @@ use crate::shell::Shell;
 pub struct Grants {
     /// The enclave and what it needs.
     pub shell: Arc<Shell>,
+    /// Exchanges with providers.
+    pub refresher: Arc<Refresher>,
 }
 
 /// How often a change is made again that an exchange was faster than. An exchange
@@ -68,6 +73,56 @@ impl GrantService for Grants {
         let view = self.shell.settle(pending).await?;
         events::grant_deposited(&view.grant, &by.name);
         Ok(Response::new(v1::DepositGrantResponse {
+            grant: Some(convert::grant_message(view)),
+        }))
+    }
+
+    async fn begin_connect(
+        &self,
+        request: Request<v1::BeginConnectRequest>,
+    ) -> Result<Response<v1::BeginConnectResponse>, Status> {
+        let by = caller(&self.shell, &request)?;
+        let message = request.into_inner();
+        let grant = convert::present("grant", message.grant)
+            .and_then(convert::grant)
+            .map_err(refuse)?;
+        let asked = ConnectRequest {
+            grant,
+            redirect_uri: message.redirect_uri,
+        };
+        let now = self.shell.clock.now();
+        let begun = self.shell.enclave.begin_connect(by, asked, &now);
+        let ConnectBegun {
+            authorization_url,
+            state,
+            expires_in_s,
+        } = begun.map_err(refuse)?;
+        Ok(Response::new(v1::BeginConnectResponse {
+            authorization_url,
+            state,
+            expires_in_s: u32::try_from(expires_in_s).unwrap_or(u32::MAX),
+        }))
+    }
+
+    async fn complete_connect(
+        &self,
+        request: Request<v1::CompleteConnectRequest>,
+    ) -> Result<Response<v1::CompleteConnectResponse>, Status> {
+        let by = caller(&self.shell, &request)?;
+        let message = request.get_ref();
+        let callback = convert::callback(message).map_err(refuse)?;
+        let now = self.shell.clock.now();
+        let exchange = self.shell.enclave.take_callback(by, callback, &now);
+        let exchange = exchange.map_err(refuse)?;
+        let connecting = Connecting {
+            shell: Arc::clone(&self.shell),
+            refresher: Arc::clone(&self.refresher),
+        };
+        // The code is spent once it is sent: a caller that hangs up stops nothing.
+        let exchanged = tokio::spawn(connecting.run(exchange)).await;
+        let view =
+            exchanged.map_err(|_torn_down| Status::internal("the exchange was torn down"))??;
+        Ok(Response::new(v1::CompleteConnectResponse {
             grant: Some(convert::grant_message(view)),
         }))
     }

@@ -218,6 +218,7 @@ impl Door {
         };
         let provider = Provider {
             issuer: None,
+            consent: None,
             id: id("crm"),
             token_endpoint: HttpUrl::parse("http://127.0.0.1:1/token").unwrap(),
             revocation_endpoint: None,

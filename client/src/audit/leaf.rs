@@ -102,6 +102,7 @@ kinds! {
     control:
         NeedsConsent = "needs_consent",
         Deposited = "deposited",
+        Connected = "connected",
         GrantRevoked = "grant_revoked",
         GrantDeleted = "grant_deleted",
         ProviderTold = "provider_told",

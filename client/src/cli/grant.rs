@@ -1,4 +1,6 @@
-//! `grant`: deposit refresh tokens and look at grants.
+//! `grant`: deposit refresh tokens, have owners consent, and look at grants.
+
+mod connect;
 
 use std::path::PathBuf;
 
@@ -25,6 +27,15 @@ pub(crate) enum GrantCommand {
     /// replaces the refresh token; the rest must then be equal.
     #[command(after_long_help = manual!("  tokenkeep grant deposit --tenant acme --app crm --grant acme-crm --client sync \\\n      --target api --scope contacts.read --token-file refresh-token\n  tokenkeep grant deposit --tenant acme --app crm --grant acme-crm --client sync \\\n      --target api < refresh-token\n  tokenkeep grant deposit --tenant acme --app crm --grant acme-crm --client sync --target api \\\n      --operation api/contacts-list --operation api/contacts-get \\\n      --host api=acme.my.crm.example --token-file refresh-token"))]
     Deposit(DepositArgs),
+    /// Have the owner consent at the provider, and make a grant of it
+    ///
+    /// Prints the provider's page, to be opened in a browser of this machine. What comes back is forwarded to the
+    /// enclave, which exchanges it: no token, secret or verifier is ever here.
+    #[command(after_long_help = manual!("  tokenkeep grant connect --tenant acme --app crm --grant acme-crm --client sync \\\n      --target api --scope contacts.read\n  tokenkeep grant connect --tenant acme --app crm --grant acme-crm --client sync \\\n      --target api --listen 127.0.0.1:8400    # where the provider wants the port registered"))]
+    Connect(connect::ConnectArgs),
+    /// Have the owner of a grant consent again: it keeps its id, clients, targets and scopes
+    #[command(after_long_help = manual!("  tokenkeep grant reconnect acme-crm"))]
+    Reconnect(connect::ReconnectArgs),
     /// List a tenant's grants
     #[command(after_long_help = manual!("  tokenkeep grant list --tenant acme\n  tokenkeep --json grant list --tenant acme"))]
     List {
@@ -61,8 +72,9 @@ pub(crate) enum GrantCommand {
     },
 }
 
+/// A grant as it is to be.
 #[derive(Debug, Args)]
-pub(crate) struct DepositArgs {
+pub(crate) struct GrantArgs {
     /// The tenant that owns the grant
     #[arg(long)]
     tenant: String,
@@ -90,6 +102,12 @@ pub(crate) struct DepositArgs {
     /// End the grant after so many days [default: no end]
     #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..))]
     valid_days: Option<u32>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DepositArgs {
+    #[command(flatten)]
+    grant: GrantArgs,
     /// The file with the refresh token [default: standard input]
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
@@ -103,6 +121,8 @@ pub(crate) async fn run(
     let mut grants = channel.grants();
     match command {
         GrantCommand::Deposit(deposit) => deposit.run(channel, output).await,
+        GrantCommand::Connect(connect) => connect.run(channel, output).await,
+        GrantCommand::Reconnect(reconnect) => reconnect.run(channel, output).await,
         GrantCommand::List { tenant } => {
             let found = all_pages(async |page_token| {
                 let request = v1::ListGrantsRequest {
@@ -135,8 +155,8 @@ pub(crate) async fn run(
     }
 }
 
-impl DepositArgs {
-    async fn run(self, channel: &AttestedChannel, output: Output) -> Result<(), Failure> {
+impl GrantArgs {
+    fn wire(self) -> v1::Grant {
         let Self {
             tenant,
             app,
@@ -147,29 +167,35 @@ impl DepositArgs {
             hosts,
             scopes,
             valid_days,
-            token_file,
         } = self;
         let expires_at_s = valid_days.map_or(0, |days| {
             let life_s = u64::from(days).saturating_mul(24 * 3_600);
             SystemClock.unix_time_s().saturating_add(life_s)
         });
+        v1::Grant {
+            id: grant,
+            tenant,
+            app,
+            clients,
+            targets,
+            scopes,
+            expires_at_s,
+            operations,
+            hosts,
+            ..Default::default()
+        }
+    }
+}
+
+impl DepositArgs {
+    async fn run(self, channel: &AttestedChannel, output: Output) -> Result<(), Failure> {
+        let grant = self.grant.wire();
         let recipient = Box::pin(channel.deposit_recipient()).await?;
-        let refresh_token = secret_input::read("refresh token", token_file.as_deref())?;
+        let refresh_token = secret_input::read("refresh token", self.token_file.as_deref())?;
         let sealed_refresh_token =
-            recipient.seal_refresh_token(&tenant, &app, &grant, &refresh_token)?;
+            recipient.seal_refresh_token(&grant.tenant, &grant.app, &grant.id, &refresh_token)?;
         let request = v1::DepositGrantRequest {
-            grant: Some(v1::Grant {
-                id: grant,
-                tenant,
-                app,
-                clients,
-                targets,
-                scopes,
-                expires_at_s,
-                operations,
-                hosts,
-                ..Default::default()
-            }),
+            grant: Some(grant),
             sealed_refresh_token,
         };
         let made = answer(channel.grants().deposit_grant(request)).await?;

@@ -4,22 +4,18 @@
 use attestation::DepositContext;
 use zeroize::Zeroizing;
 
+use super::keep::{Kept, Source};
 use super::register::known_tenant;
 use super::{AdminError, Administrator, GrantView, forbid_unless};
 use crate::Enclave;
-use crate::audit::Event;
-use crate::custody::{Head, Phase};
-use crate::freeze::Touched;
 use crate::ids::OperationId;
 use crate::keys::keyring::open_deposit;
 use crate::pending::Pending;
-use crate::record::{Place, Table};
 use crate::registry::{Api, App, AuthMethod, Grant, Target};
 use crate::secret::RefreshToken;
-use crate::store::Batch;
 use crate::time::Now;
 use crate::upstream_dpop::BoundKey;
-use crate::view::{Effect, Held, View};
+use crate::view::View;
 
 /// The most clients, and the most targets, of a grant.
 pub(crate) const MAX_NAMED: usize = 64;
@@ -45,81 +41,35 @@ impl Enclave {
         request: DepositRequest<'_>,
         now: &Now,
     ) -> Result<Pending<GrantView>, AdminError> {
-        let mut grant = request.grant;
+        let grant = request.grant;
         forbid_unless(by.owns_tenant(&grant.tenant))?;
         let view = self.view.read();
         let dpop = self.check_grant(&view, &grant, now)?;
+        if dpop && is_public(&view, &grant) {
+            // [RFC 9449 §5]
+            return Err(AdminError::Field {
+                field: "grant.app",
+                rule: "a public client's refresh token is bound to the key that it was got with, which is not here: connect it",
+            });
+        }
         let token = self.open_grant_deposit(&grant, request.sealed_refresh_token, now)?;
-
-        let held = view.grants.get(&grant.id);
-        grant.created_at_s = held.map_or(now.lo_s, |held| held.value.created_at_s);
-        let mut batch = Batch::default();
-        let mut effects = Vec::new();
-        match held {
-            Some(held) if held.value.tenant != grant.tenant => {
-                return Err(AdminError::Exists("grant"));
-            }
-            Some(held) if *held.value != grant => {
-                return Err(AdminError::Field {
-                    field: "grant",
-                    rule: "a deposit to an existing grant must not change the rest of it",
-                });
-            }
-            Some(_) => {}
-            None => {
-                let place = Place::tenant(&grant.tenant, Table::Grants, grant.id.as_str());
-                let key = view.realm_key(&grant.tenant)?;
-                batch.writes.push(self.seal_json(&key, &place, 0, &grant)?);
-                effects.push(Effect::Grant(Held::new(1, grant.clone())));
-            }
-        }
-
-        let custody = view.custody.get(&grant.id);
-        // A name that another tenant used before stays its own.
-        if custody.is_some_and(|held| held.value.tenant != grant.tenant) {
-            return Err(AdminError::Exists("grant"));
-        }
-        if held.is_some() && view.is_revoked(&grant.id) {
-            return Err(AdminError::Revoked);
-        }
-        if custody.is_some_and(|held| matches!(held.value.phase, Phase::Intent { .. })) {
-            return Err(AdminError::Busy);
-        }
-        let refresh_generation =
-            custody.map_or(1, |held| held.value.refresh_generation.saturating_add(1));
         let dpop_key = dpop.then(|| BoundKey::generate(&*self.rng)).transpose()?;
-        let place = Place::tenant(&grant.tenant, Table::Custody, grant.id.as_str());
-        let (custody_batch, effect) = self.custody_write(
-            &view,
-            &place,
-            &grant.id,
-            custody.map_or(0, |held| held.generation),
-            (
-                Head::deposited(refresh_generation, now.lo_s),
-                &token,
-                dpop_key.as_ref(),
-            ),
-        )?;
-        batch.writes.extend(custody_batch.writes);
-        effects.push(effect);
-        self.clear_orphans(&view, &grant.tenant, &grant.id, &mut batch, &mut effects);
-
-        let event = Event::Deposited {
-            grant: &grant.id,
-            by: &by.name,
-            first: held.is_none(),
+        drop(view);
+        let kept = Kept {
+            token: &token,
+            dpop_key: dpop_key.as_ref(),
+            subject_sha256: None,
         };
-        batch
-            .leaves
-            .push(self.leaf(&view, Some(&grant.tenant), &event, now)?);
-        let mut answer = self.view_of(&view, &grant);
-        answer.refresh_generation = refresh_generation;
-        answer.needs_consent = None;
-        Ok(Pending::new(batch, effects, Touched::nothing(), answer))
+        self.keep_grant(by, grant, &kept, Source::Deposit, now)
     }
 
     /// Whether the grant's upstream tokens are to be bound to a key.
-    fn check_grant(&self, view: &View, grant: &Grant, now: &Now) -> Result<bool, AdminError> {
+    pub(crate) fn check_grant(
+        &self,
+        view: &View,
+        grant: &Grant,
+        now: &Now,
+    ) -> Result<bool, AdminError> {
         known_tenant(view, &grant.tenant)?;
         if grant.expires_at_s.is_some_and(|end_s| now.hi_s >= end_s) {
             return Err(AdminError::Field {
@@ -181,15 +131,7 @@ impl Enclave {
         if strays {
             return Err(AdminError::NotFound("target"));
         }
-        let dpop = provider.value.profile.dpop;
-        if dpop && app.value.auth_method == AuthMethod::None {
-            // [RFC 9449 §5]
-            return Err(AdminError::Field {
-                field: "grant.app",
-                rule: "a public client's refresh token is bound to the key that it was got with, which is not here",
-            });
-        }
-        Ok(dpop)
+        Ok(provider.value.profile.dpop)
     }
 
     fn open_grant_deposit(
@@ -248,6 +190,12 @@ impl Enclave {
         });
         opened.ok_or(AdminError::Deposit)
     }
+}
+
+/// Whether a grant's app is a public client.
+fn is_public(view: &View, grant: &Grant) -> bool {
+    let app = view.apps.get(&grant.app);
+    app.is_some_and(|app| app.value.auth_method == AuthMethod::None)
 }
 
 /// Checks what a grant says of one of its targets: operations that it has, and a host of the tenant's own exactly if

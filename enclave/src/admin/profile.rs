@@ -16,7 +16,7 @@ use crate::Enclave;
 use crate::http_url::HttpUrl;
 use crate::ids::{IdError, ProviderId, TargetName};
 use crate::profile::Profile;
-use crate::registry::{Api, AuthMethod, ProfileOrigin, Provider, Rotation, Target};
+use crate::registry::{Api, AuthMethod, Consent, ProfileOrigin, Provider, Rotation, Target};
 
 /// A profile that a provider is to be registered by.
 #[derive(Clone, Debug)]
@@ -185,9 +185,19 @@ fn provider(
     let revocation = document.endpoints.revocation.as_deref();
     origin.parameters.clone_from(&values);
     let issuer = document.endpoints.issuer.as_deref();
+    let authorization = document.endpoints.authorization.as_deref();
+    let consent = authorization.map(|template| {
+        Ok::<_, ProfileFileError>(Consent {
+            authorization_endpoint: url("endpoints.authorization", template)?,
+            parameters: client.authorization_parameters.clone(),
+            offline_scopes: client.offline_scopes.clone(),
+            iss: client.iss != Support::No,
+        })
+    });
     Ok(Provider {
         id,
         issuer: issuer.map(|template| fill(template, &values)),
+        consent: consent.transpose()?,
         token_endpoint: url("endpoints.token", &document.endpoints.token)?,
         revocation_endpoint: revocation
             .map(|template| url("endpoints.revocation", template))

@@ -16,7 +16,7 @@ use crate::ids::{ClientId, TenantId};
 use crate::operation::{self, Operation, OperationsError};
 use crate::pending::Pending;
 use crate::record::{Place, Table};
-use crate::registry::{Api, Client, Provider, Target, Tenant, Vendor};
+use crate::registry::{Api, Client, Consent, Provider, Target, Tenant, Vendor};
 use crate::seal::SealingKey;
 use crate::store::Batch;
 use crate::time::Now;
@@ -30,6 +30,26 @@ pub(crate) const MAX_CLIENT_KEYS: usize = 8;
 
 /// The longest resource indicator at a provider in bytes.
 const MAX_RESOURCE_BYTES: usize = 2_048;
+
+/// The most parameters that are added to an authorization request.
+const MAX_PARAMETERS: usize = 16;
+
+/// The parameters of an authorization request that are the enclave's own.
+const OWN_PARAMETERS: [&str; 13] = [
+    "response_type",
+    "client_id",
+    "redirect_uri",
+    "scope",
+    "state",
+    "nonce",
+    "code_challenge",
+    "code_challenge_method",
+    "dpop_jkt",
+    "resource",
+    "request",
+    "request_uri",
+    "response_mode",
+];
 
 /// The most targets of a provider.
 pub(crate) const MAX_TARGETS: usize = 64;
@@ -269,6 +289,12 @@ impl Enclave {
         if revocation.is_some_and(HttpUrl::is_loopback) && !self.config.allow_loopback {
             return Err(loopback_refused("provider.revocation_endpoint"));
         }
+        if let Some(consent) = &provider.consent {
+            check_consent(consent)?;
+            if consent.authorization_endpoint.is_loopback() && !self.config.allow_loopback {
+                return Err(loopback_refused("provider.consent.authorization_endpoint"));
+            }
+        }
         provider
             .profile
             .check()
@@ -335,6 +361,32 @@ impl Enclave {
         }
         Ok(())
     }
+}
+
+/// Nothing that is added takes the place of what the enclave says itself.
+fn check_consent(consent: &Consent) -> Result<(), AdminError> {
+    let visible =
+        |text: &str| (1..=256).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
+    let own = |name: &str| OWN_PARAMETERS.contains(&name);
+    let parameters = &consent.parameters;
+    let fits = parameters.len() <= MAX_PARAMETERS
+        && parameters
+            .iter()
+            .all(|(name, value)| visible(name) && visible(value) && !own(name));
+    if !fits {
+        return Err(AdminError::Field {
+            field: "provider.consent.parameters",
+            rule: "at most 16 of visible ASCII, none that the enclave sets itself",
+        });
+    }
+    let scopes = &consent.offline_scopes;
+    if scopes.len() > MAX_PARAMETERS || !scopes.iter().all(|scope| visible(scope)) {
+        return Err(AdminError::Field {
+            field: "provider.consent.offline_scopes",
+            rule: "at most 16 of visible ASCII",
+        });
+    }
+    Ok(())
 }
 
 /// An absolute URI without a fragment [RFC 8707 §2], as it goes into a form.

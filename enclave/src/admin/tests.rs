@@ -420,7 +420,7 @@ fn each_ill_formed_deposit_is_refused_and_changes_nothing() {
             |g| g.scopes = crate::scope::Scopes::parse(["admin"]).unwrap(),
             field(
                 "grant",
-                "a deposit to an existing grant must not change the rest of it",
+                "a new token for an existing grant must not change the rest of it",
             ),
         ),
         (
@@ -428,7 +428,7 @@ fn each_ill_formed_deposit_is_refused_and_changes_nothing() {
             |g| g.clients = vec![id("stranger")],
             field(
                 "grant",
-                "a deposit to an existing grant must not change the rest of it",
+                "a new token for an existing grant must not change the rest of it",
             ),
         ),
         (
@@ -436,7 +436,7 @@ fn each_ill_formed_deposit_is_refused_and_changes_nothing() {
             |g| g.targets = vec![id("api")],
             field(
                 "grant",
-                "a deposit to an existing grant must not change the rest of it",
+                "a new token for an existing grant must not change the rest of it",
             ),
         ),
     ];

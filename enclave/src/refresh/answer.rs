@@ -9,6 +9,7 @@ use serde::{Deserialize, Deserializer};
 use zeroize::Zeroizing;
 
 use super::{Adoption, RefreshError, UpstreamAccess, salvage};
+use crate::connect::ConnectError;
 use crate::profile::Profile;
 use crate::scope::Scopes;
 use crate::seal::length_prefixed;
@@ -205,7 +206,7 @@ pub(super) fn refusal_in_success(raw: &RawResponse, profile: &Profile) -> Option
 }
 
 /// Whether the answer is the challenge of RFC 9449 §8.
-pub(super) fn asks_for_nonce(status: u16, raw: &RawResponse) -> bool {
+pub(crate) fn asks_for_nonce(status: u16, raw: &RawResponse) -> bool {
     matches!(status, 400 | 401) && error_code(raw).as_deref() == Some("use_dpop_nonce")
 }
 
@@ -213,6 +214,67 @@ pub(super) fn asks_for_nonce(status: u16, raw: &RawResponse) -> bool {
 pub(super) fn error_code(raw: &RawResponse) -> Option<String> {
     let body = serde_json::from_slice::<ErrorBody>(raw.expose()).ok()?;
     Some(body.error)
+}
+
+/// What an owner's consent came to.
+pub(crate) struct Consented {
+    pub(crate) refresh_token: RefreshToken,
+    /// Whose consent it is, if an id token says so.
+    pub(crate) subject_sha256: Option<[u8; 32]>,
+    /// The scopes, if the provider names them.
+    pub(crate) scopes: Option<Scopes>,
+}
+
+/// Reads the answer to a code. `bound` says that a key was shown for it.
+pub(crate) fn consented(
+    status: u16,
+    raw: &RawResponse,
+    bound: bool,
+) -> Result<Consented, ConnectError> {
+    let refused = |refusal| match refusal {
+        Refusal::InvalidGrant => ConnectError::Refused("invalid_grant"),
+        Refusal::Unspent(RefreshError::ProviderRefused { code }) => ConnectError::Refused(code),
+        Refusal::Unspent(_) => ConnectError::Refused("slow_down"),
+        Refusal::Unclear => ConnectError::Unclear,
+    };
+    let profile = Profile::default();
+    if status != 200 {
+        return Err(refused(refusal(status, None, raw, &profile)));
+    }
+    let body = serde_json::from_slice::<Body>(raw.expose());
+    let body = match body {
+        Ok(body) if body.access_token.is_some() || body.refresh_token.is_some() => body,
+        Ok(_) | Err(_) => {
+            let told = refusal_in_success(raw, &profile);
+            return Err(told.map_or(ConnectError::Unclear, refused));
+        }
+    };
+    let unusable = ConnectError::Unusable;
+    let found = body.token_type.as_deref().unwrap_or_default();
+    if bound != found.eq_ignore_ascii_case("dpop") {
+        let why = if bound {
+            "its type is not DPoP"
+        } else {
+            "its type is DPoP, which was not asked for"
+        };
+        return Err(unusable(why));
+    }
+    let token = body.refresh_token.as_ref();
+    let token = token.ok_or(unusable("there is no refresh token in it"))?;
+    let subject = body.id_token.as_ref().map(|token| subject(&token.0));
+    if subject == Some(None) {
+        return Err(unusable("its id token is ill-formed"));
+    }
+    let scopes = body.scope.as_deref().map(|text| {
+        Scopes::parse(text.split(' ').filter(|token| !token.is_empty()))
+            .map_err(|_| unusable("its scope is ill-formed"))
+    });
+    Ok(Consented {
+        refresh_token: refresh_token(&token.0)
+            .ok_or(unusable("its refresh token is ill-formed"))?,
+        subject_sha256: subject.flatten(),
+        scopes: scopes.transpose()?,
+    })
 }
 
 /// The new refresh token of a good answer, if it holds one.

@@ -12,7 +12,7 @@ use crate::secret::{AppPrivateKey, ClientSecret};
 use crate::view::View;
 
 /// What an app authenticates by.
-pub(super) enum Credential {
+pub(crate) enum Credential {
     /// Nothing: a public client.
     Nothing,
     /// Its secret.
@@ -25,7 +25,7 @@ pub(super) enum Credential {
 
 impl Enclave {
     /// The credential of an app, opened for use.
-    pub(super) fn open_credential(
+    pub(crate) fn open_credential(
         &self,
         view: &View,
         app: &App,

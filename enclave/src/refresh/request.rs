@@ -10,7 +10,9 @@ use super::{UpstreamRequest, Wanted, assertion};
 use crate::http_url::HttpUrl;
 use crate::registry::{App, AuthMethod, Provider};
 use crate::seal::SealError;
-use crate::secret::{CredentialHeader, RefreshToken, UpstreamBody};
+use crate::secret::{
+    AuthorizationCode, CodeVerifier, CredentialHeader, RefreshToken, UpstreamBody,
+};
 use crate::time::Now;
 
 /// The form, written into one buffer that is wiped.
@@ -41,12 +43,12 @@ fn room(parts: &[&[u8]]) -> usize {
 }
 
 /// Who asks: an app at its provider, with what it authenticates by.
-pub(super) struct Author<'a> {
-    pub(super) provider: &'a Provider,
-    pub(super) app: &'a App,
-    pub(super) credential: Credential,
-    pub(super) rng: &'a dyn SecureRandom,
-    pub(super) now: &'a Now,
+pub(crate) struct Author<'a> {
+    pub(crate) provider: &'a Provider,
+    pub(crate) app: &'a App,
+    pub(crate) credential: Credential,
+    pub(crate) rng: &'a dyn SecureRandom,
+    pub(crate) now: &'a Now,
 }
 
 impl Author<'_> {
@@ -66,6 +68,29 @@ impl Author<'_> {
             fields.push(("scope", scope.as_bytes()));
         }
         if let Some(resource) = &wanted.resource {
+            fields.push(("resource", resource.as_bytes()));
+        }
+        let url = &self.provider.token_endpoint;
+        let request = self.request(url, &fields)?;
+        Ok(UpstreamRequest { dpop, ..request })
+    }
+
+    /// The exchange of a code [RFC 6749 §4.1.3, RFC 7636 §4.5].
+    pub(crate) fn code(
+        self,
+        code: &AuthorizationCode,
+        redirect_uri: &str,
+        verifier: &CodeVerifier,
+        resource: Option<&str>,
+        dpop: Option<String>,
+    ) -> Result<UpstreamRequest, SealError> {
+        let mut fields: Vec<(&str, &[u8])> = vec![
+            ("grant_type", b"authorization_code"),
+            ("code", code.expose()),
+            ("redirect_uri", redirect_uri.as_bytes()),
+            ("code_verifier", verifier.expose()),
+        ];
+        if let Some(resource) = resource {
             fields.push(("resource", resource.as_bytes()));
         }
         let url = &self.provider.token_endpoint;
@@ -169,6 +194,7 @@ mod tests {
     fn provider() -> Provider {
         Provider {
             issuer: None,
+            consent: None,
             id: ProviderId::parse("p").unwrap(),
             token_endpoint: HttpUrl::parse("https://p.example/token").unwrap(),
             revocation_endpoint: HttpUrl::parse("https://p.example/revoke").ok(),

@@ -331,6 +331,12 @@ fn message_seeds() -> Vec<Vec<u8>> {
             ..v1::ProviderProfile::default()
         }),
         issuer: url(),
+        consent: Some(v1::Consent {
+            authorization_endpoint: url(),
+            offline_scopes: vec!["offline_access".to_owned()],
+            iss: true,
+            ..v1::Consent::default()
+        }),
         made_from: None,
     };
     let app = v1::App {

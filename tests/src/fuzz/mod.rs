@@ -43,7 +43,7 @@ impl std::fmt::Debug for Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 39] = [
+pub const TARGETS: [Target; 40] = [
     attestation::BUNDLE,
     attestation::CERTIFICATE_TABLE,
     attestation::COLLATERAL,
@@ -65,6 +65,7 @@ pub const TARGETS: [Target; 39] = [
     broker::STORE,
     oauth::ASSERTION,
     audit::AUDIT,
+    oauth::CALLBACK,
     keyholder::KEYHOLDER,
     keyholder::RECOVERY,
     enclave::ENVELOPE,

@@ -12,6 +12,7 @@ use enclave::spiffe::SpiffeId;
 use jose::jws::{self, HeaderMember};
 use ring::rand::SystemRandom;
 use serde_json::json;
+use tokenkeep::consent;
 
 use super::Target;
 use crate::core::{BEGIN, CLIENT, Core, ISSUER, KID};
@@ -20,6 +21,11 @@ pub(super) const FORM: Target = Target {
     name: "broker_form",
     run: form,
     seeds: form_seeds,
+};
+pub(super) const CALLBACK: Target = Target {
+    name: "client_callback",
+    run: callback,
+    seeds: callback_seeds,
 };
 pub(super) const METADATA: Target = Target {
     name: "broker_metadata",
@@ -52,6 +58,27 @@ fn form(input: &[u8]) -> bool {
         assert!(form.value(name).is_none_or(|value| !value.is_empty()));
     }
     true
+}
+
+fn callback(input: &[u8]) -> bool {
+    let Ok(query) = str::from_utf8(input) else {
+        return false;
+    };
+    match consent::parse(query, "s") {
+        // Whoever has not the state is never the answer.
+        Ok(_) => assert!(consent::parse(query, "t").is_err()),
+        Err(_) => return false,
+    }
+    true
+}
+
+fn callback_seeds() -> Vec<Vec<u8>> {
+    let seeds: [&[u8]; 3] = [
+        b"code=c-1&state=s&iss=https%3A%2F%2Fop.example",
+        b"error=access_denied&error_description=no&state=s",
+        b"state=s&code=a%2Bb&session_state=x",
+    ];
+    seeds.map(<[u8]>::to_vec).to_vec()
 }
 
 fn form_seeds() -> Vec<Vec<u8>> {

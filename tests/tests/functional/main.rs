@@ -21,6 +21,7 @@ mod oauth_client;
 mod offline;
 mod profiles;
 mod provider_auth;
+mod provider_consent;
 mod provider_dpop;
 mod providers;
 mod python;

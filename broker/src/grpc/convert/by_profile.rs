@@ -27,6 +27,9 @@ pub fn beside_profile(message: v1::Provider) -> Result<(ProviderId, BesideProfil
     if let Some((field, _)) = by_profile.iter().find(|(_, text)| !text.is_empty()) {
         return Err(refuse(field));
     }
+    if message.consent.is_some() {
+        return Err(refuse("provider.consent"));
+    }
     let beside = message.profile.as_ref();
     if beside.is_some_and(|profile| !profile.auth_methods.is_empty()) {
         return Err(refuse("provider.profile.auth_methods"));

@@ -40,6 +40,8 @@ pub(crate) enum ProviderCommand {
             hide_default_value = true
         )]
         issuer: String,
+        #[command(flatten)]
+        consent: Box<ConsentArgs>,
         /// Where it is told that a token is revoked [RFC 7009]
         #[arg(
             long,
@@ -145,6 +147,7 @@ impl ProviderCommand {
                 by,
                 token_endpoint,
                 issuer,
+                consent,
                 revocation_endpoint,
                 rotation,
                 gateway_targets,
@@ -191,6 +194,7 @@ impl ProviderCommand {
                         id,
                         token_endpoint,
                         issuer,
+                        consent: consent.wire(),
                         rotation: rotation
                             .map_or(v1::RotationProfile::Unspecified, Rotation::wire)
                             .into(),
@@ -232,10 +236,10 @@ impl ProviderCommand {
 #[derive(Debug, Args)]
 pub(crate) struct ByProfile {
     /// A profile that is part of the service's image: see `tokenkeep provider profiles`
-    #[arg(long, value_name = "ID", conflicts_with_all = ["token_endpoint", "issuer", "revocation_endpoint", "gateway_targets", "profile_file", "auth_methods"])]
+    #[arg(long, value_name = "ID", conflicts_with_all = ["token_endpoint", "issuer", "authorization_endpoint", "revocation_endpoint", "gateway_targets", "profile_file", "auth_methods"])]
     profile: Option<String>,
     /// A profile of your own, signed by whom the manifest names
-    #[arg(long, value_name = "FILE", requires = "profile_signature", conflicts_with_all = ["token_endpoint", "issuer", "revocation_endpoint", "gateway_targets", "auth_methods"])]
+    #[arg(long, value_name = "FILE", requires = "profile_signature", conflicts_with_all = ["token_endpoint", "issuer", "authorization_endpoint", "revocation_endpoint", "gateway_targets", "auth_methods"])]
     profile_file: Option<PathBuf>,
     /// The signature of that profile
     #[arg(long, value_name = "FILE", requires = "profile_file")]
@@ -266,6 +270,44 @@ impl ByProfile {
             parameters: self.parameters.into_iter().collect(),
             source: Some(source),
         }))
+    }
+}
+
+/// How an owner consents at a provider.
+#[derive(Debug, Args)]
+pub(crate) struct ConsentArgs {
+    /// Where an owner consents [RFC 6749 §3.1]
+    #[arg(long, value_name = "URL")]
+    authorization_endpoint: Option<String>,
+    /// What is added there so that a refresh token comes back, such as access_type=offline; repeat for more
+    #[arg(long = "authorization-parameter", value_name = "NAME=VALUE", value_parser = name_and_url, requires = "authorization_endpoint")]
+    authorization_parameters: Vec<(String, String)>,
+    /// A scope without which no refresh token comes back, such as offline_access; repeat for more
+    #[arg(
+        long = "offline-scope",
+        value_name = "SCOPE",
+        requires = "authorization_endpoint"
+    )]
+    offline_scopes: Vec<String>,
+    /// The provider always names itself in its answer [RFC 9207]: one without iss is refused
+    #[arg(long = "names-itself", requires = "authorization_endpoint")]
+    iss: bool,
+}
+
+impl ConsentArgs {
+    fn wire(self) -> Option<v1::Consent> {
+        let Self {
+            authorization_endpoint,
+            authorization_parameters,
+            offline_scopes,
+            iss,
+        } = self;
+        Some(v1::Consent {
+            authorization_endpoint: authorization_endpoint?,
+            parameters: authorization_parameters.into_iter().collect(),
+            offline_scopes,
+            iss,
+        })
     }
 }
 
@@ -376,8 +418,10 @@ fn record(provider: v1::Provider) -> Record {
         profile,
         revocation_endpoint,
         issuer,
+        consent,
         made_from,
     } = provider;
+    let consent = consent.map(|consent| consent.authorization_endpoint);
     let profile = profile.unwrap_or_default();
     let methods = profile.auth_methods.iter();
     let methods: Vec<String> = methods.map(|method| auth_name(*method)).collect();
@@ -402,6 +446,7 @@ fn record(provider: v1::Provider) -> Record {
         ("id", json!(id)),
         ("token_endpoint", json!(token_endpoint)),
         ("issuer", json!(issuer)),
+        ("authorization_endpoint", json!(consent)),
         ("revocation_endpoint", json!(revocation_endpoint)),
         ("rotation", json!(rotation_name(rotation))),
         ("targets", json!(targets)),

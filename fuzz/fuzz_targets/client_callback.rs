@@ -1,0 +1,5 @@
+//! Runs the body `client_callback` of `tests/src/fuzz`.
+
+#![no_main]
+
+fuzz::target!("client_callback");
