@@ -87,6 +87,23 @@ mod tests {
     }
 
     #[test]
+    fn a_proof_is_remembered_as_long_as_its_own_step_lasts() {
+        let cache = ReplayCache::new(10);
+        let (first, second) = (at(0), at(STEP_MS));
+        let (older, newer) = (Step::of(&first), Step::of(&second));
+        let [one, two, three] = [1, 2, 3].map(|n| [n; 16]);
+        assert_eq!(cache.insert(older, one, &first), Ok(()));
+        assert_eq!(cache.insert(newer, two, &second), Ok(()));
+        assert_eq!(cache.insert(newer, three, &second), Ok(()));
+        // The older step has ended, the newer one has not.
+        let later = at(ACCEPTED_STEPS * STEP_MS);
+        assert!(!older.is_live(&later) && newer.is_live(&later));
+        for id in [two, three] {
+            assert_eq!(cache.insert(newer, id, &later), Err(ReplayError::Replayed));
+        }
+    }
+
+    #[test]
     fn full_means_refuse_until_a_step_ends() {
         let cache = ReplayCache::new(2);
         let insert = |step: u64, id: u8, ms: u64| cache.insert(Step(step), [id; 16], &at(ms));
