@@ -22,7 +22,7 @@ done
 
 "$cargo" build --locked --workspace --bins
 # Times and sizes are those of the release profile.
-"$cargo" build --locked --release --package tokenkeep-dev --package tokenkeep-tests --bins
+"$cargo" build --locked --release --package tokenkeep --package tokenkeep-dev --package tokenkeep-tests --bins
 [ -n "$only" ] || rm -f "$rows"
 
 ran=0
