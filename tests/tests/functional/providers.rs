@@ -325,11 +325,18 @@ async fn answers_of_the_api_are_passed_on_or_named() {
         ("reset", Answer::Reset, 504, "API_NO_ANSWER", "gateway"),
     ];
     for (name, answer, status, reason, by) in rows {
-        stack
-            .provider()
-            .fault(Fault::at_api(false, answer))
-            .unwrap();
+        // A connection that waited for the call and ends before an answer is replaced once: the second one ends, too.
+        let times = if matches!(answer, Answer::Reset) {
+            2
+        } else {
+            1
+        };
+        for _ in 0..times {
+            let fault = Fault::at_api(false, answer.clone());
+            stack.provider().fault(fault).unwrap();
+        }
         let reply = caller.call(Method::GET, "/contacts", &token).await;
+        stack.provider().clear_faults();
         assert_eq!(reply.refusal(), (status, reason.to_owned()), "{name}");
         assert_eq!(reply.header("tokenkeep-answered-by"), by, "{name}");
     }
