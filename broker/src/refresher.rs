@@ -25,6 +25,9 @@ use crate::upstream::{Egress, TokenAnswer, TokenRequest, UpstreamError};
 /// How many other exchanges of its grant a caller waits for before its own.
 const TURNS: usize = 8;
 
+/// How long an exchange waits for its place among those at its provider: as long as one that holds a place may take.
+const PLACE: Duration = Duration::from_secs(10);
+
 /// How often grants are looked through for those that need use.
 const KEEP_ALIVE: Duration = Duration::from_secs(60);
 
@@ -119,8 +122,10 @@ impl<F: Folder> Refresher<F> {
     /// A place among the exchanges of the grant's provider, if they are bounded. It is
     /// kept until the exchange is over: what has no successor on the disk yet is what
     /// a crash may cost.
-    async fn place(&self, grant: &GrantId) -> Option<OwnedSemaphorePermit> {
-        let (provider, bound) = self.shell.enclave.in_flight(grant)?;
+    async fn place(&self, grant: &GrantId) -> Result<Option<OwnedSemaphorePermit>, RefreshError> {
+        let Some((provider, bound)) = self.shell.enclave.in_flight(grant) else {
+            return Ok(None);
+        };
         let places = {
             let mut places = self.places.lock();
             let (kept, semaphore) = places
@@ -131,17 +136,18 @@ impl<F: Folder> Refresher<F> {
             }
             Arc::clone(semaphore)
         };
-        // They are never closed.
-        places.acquire_owned().await.ok()
+        turn(places).await
     }
 
     async fn fly(&self, grant: &GrantId, wanted: &Wanted) -> Outcome {
-        let _place = self.place(grant).await;
-        let now = self.shell.clock.now();
-        let outcome = match self.shell.enclave.begin_refresh(grant, wanted, &now) {
-            Ok(Begin::Cached(access)) => return Ok(access),
-            Ok(Begin::Exchange(exchange, action)) => self.run(*exchange, action).await,
+        let now = || self.shell.clock.now();
+        let outcome = match self.place(grant).await {
             Err(error) => Err(error),
+            Ok(_place) => match self.shell.enclave.begin_refresh(grant, wanted, &now()) {
+                Ok(Begin::Cached(access)) => return Ok(access),
+                Ok(Begin::Exchange(exchange, action)) => self.run(*exchange, action).await,
+                Err(error) => Err(error),
+            },
         };
         match &outcome {
             Ok(_) => events::refreshed(grant),
@@ -289,6 +295,15 @@ impl<F: Folder> Refresher<F> {
     }
 }
 
+/// A place, or the word that there was none for too long: whoever waits behind a provider that hangs is told so.
+async fn turn(places: Arc<Semaphore>) -> Result<Option<OwnedSemaphorePermit>, RefreshError> {
+    match tokio::time::timeout(PLACE, places.acquire_owned()).await {
+        // They are never closed.
+        Ok(place) => Ok(place.ok()),
+        Err(_elapsed) => Err(RefreshError::RateLimited { retry_after_s: 1 }),
+    }
+}
+
 fn semaphore_of(bound: u32) -> Arc<Semaphore> {
     Arc::new(Semaphore::new(usize::try_from(bound).unwrap_or(usize::MAX)))
 }
@@ -298,4 +313,24 @@ fn only(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
     let mut values = headers.get_all(name).iter();
     let value = values.next().filter(|_| values.next().is_none())?;
     value.to_str().ok().map(ToOwned::to_owned)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_without_an_end_for_a_place_at_a_provider() {
+        let places = semaphore_of(1);
+        let held = turn(Arc::clone(&places)).await.unwrap();
+        assert!(held.is_some());
+        let late = turn(Arc::clone(&places)).await;
+        assert_eq!(
+            late.err(),
+            Some(RefreshError::RateLimited { retry_after_s: 1 })
+        );
+        drop(held);
+        assert!(turn(places).await.unwrap().is_some());
+    }
 }

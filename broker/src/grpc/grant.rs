@@ -118,8 +118,8 @@ impl GrantService for Grants {
             shell: Arc::clone(&self.shell),
             refresher: Arc::clone(&self.refresher),
         };
-        // The code is spent once it is sent: a caller that hangs up stops nothing.
-        let exchanged = tokio::spawn(connecting.run(exchange)).await;
+        // The code is spent once it is sent: neither a caller that hangs up nor a stop of the service cuts it off.
+        let exchanged = self.shell.afterwards.spawn(connecting.run(exchange)).await;
         let view =
             exchanged.map_err(|_torn_down| Status::internal("the exchange was torn down"))??;
         Ok(Response::new(v1::CompleteConnectResponse {
