@@ -7,14 +7,15 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, Method, StatusCode};
+use http::StatusCode;
 use proto::v1;
 use serde::Deserialize;
 use testkit::provider::{Answer, Event, Fault, Outcome, Provider, RevokedBy, Running, Standing};
 use tokenkeep::gateway::CallError;
-use tokenkeep::{AttestedChannel, ConnectError, GatewayClient, GatewayRequest, TokenClient};
+use tokenkeep::{AttestedChannel, ConnectError, GatewayClient, TokenClient};
 use tokio::task::JoinError;
 
+use crate::call;
 use crate::lab::{Lab, LabError, LabFiles};
 use crate::names::{GRANT, resource};
 use crate::provider::{self, ProviderProcessError};
@@ -277,19 +278,7 @@ async fn get(
 ) -> Result<(StatusCode, String), CrashError> {
     let key = Arc::new(files.dpop_key()?);
     let gateway = GatewayClient::new(client, Arc::new(TokenClient::new(client, key)))?;
-    let request = GatewayRequest {
-        method: Method::GET,
-        url: url.to_owned(),
-        headers: HeaderMap::new(),
-        body: bytes::Bytes::new(),
-        scopes: Vec::new(),
-    };
-    let mut answer = Box::pin(gateway.call(&request)).await?;
-    let mut received = format!("{:?}\n", answer.headers());
-    while let Some(piece) = Box::pin(answer.chunk()).await? {
-        received.push_str(&String::from_utf8_lossy(&piece));
-    }
-    Ok((answer.status(), received))
+    Ok(Box::pin(call::get(&gateway, url)).await?)
 }
 
 /// The service as a process of its own, so that it can be killed. It dies with its owner.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use attestation::{Roots, RootsError};
-use http::{HeaderMap, Method, StatusCode};
+use http::StatusCode;
 use jose::dpop::{ProofParams, random_jti};
 use jose::signing_key::SigningKeyError;
 use proto::v1;
@@ -19,9 +19,10 @@ use tokenkeep::rpc_error::answer;
 use tokenkeep::token_client::TokenError;
 use tokenkeep::{
     AccessToken, AttestedChannel, AttestedConfig, Clock as _, ConnectError, DpopKey, GatewayClient,
-    GatewayRequest, RpcError, Signer as _, SystemClock, TokenClient, TokenRequest, Verification,
+    RpcError, Signer as _, SystemClock, TokenClient, TokenRequest, Verification,
 };
 
+use crate::call::get;
 use crate::lab::LabError;
 use crate::names::{CLIENT, GRANT, SCOPES, TENANT};
 use crate::provider::TOKEN_MARKER;
@@ -304,23 +305,6 @@ async fn call(
         "the enclave put the provider's bearer token in; the integration never saw it",
     );
     Ok(())
-}
-
-/// The status, and all that the client received, as text.
-async fn get(gateway: &GatewayClient, url: &str) -> Result<(StatusCode, String), DemoError> {
-    let request = GatewayRequest {
-        method: Method::GET,
-        url: url.to_owned(),
-        headers: HeaderMap::new(),
-        body: bytes::Bytes::new(),
-        scopes: Vec::new(),
-    };
-    let mut answer = Box::pin(gateway.call(&request)).await?;
-    let mut received = format!("{:?}\n", answer.headers());
-    while let Some(piece) = Box::pin(answer.chunk()).await? {
-        received.push_str(&String::from_utf8_lossy(&piece));
-    }
-    Ok((answer.status(), received))
 }
 
 async fn theft(

@@ -13,7 +13,7 @@
 //! | [`provider`] | the provider and API to test against |
 //! | [`registration`] | what a user would register and deposit |
 //! | [`stack`] | provider, service and registration together |
-//! | [`demo`], [`thief`], [`screen`] | the guided tour |
+//! | [`demo`], [`thief`], [`screen`], `call` | the guided tour |
 //! | [`crash`] | a service that dies between a provider's commit and its own |
 //! | [`rollback`] | a disk that is put back, and found out |
 //! | [`fill`] | a state with many grants, to measure with |
@@ -21,6 +21,7 @@
 //! | [`store`] | a state checked, measured, exported and imported |
 //! | [`stop`] | SIGTERM and SIGINT |
 
+mod call;
 pub mod crash;
 pub mod demo;
 pub mod emulated;
