@@ -248,7 +248,11 @@ mod tests {
         // A file from before, which has no keys.
         let before = json!({"version": 1, "checkpoints": {ORIGIN: checkpoint(1)}}).to_string();
         assert_eq!(Kept::parse(before.as_bytes(), &keys(1)), Ok(kept));
-        assert!(Kept::parse(before.as_bytes(), &keys(2)).is_err());
+        let found = Kept::parse(before.as_bytes(), &keys(2));
+        assert_eq!(
+            found,
+            Err("keep.test/log/control: the checkpoint's note is refused".to_owned())
+        );
     }
 
     #[test]

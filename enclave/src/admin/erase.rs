@@ -348,11 +348,11 @@ mod tests {
         erase(&world);
         drop(world.settle(late));
         let other = |asking: &mut crate::testing::Asking| asking.grant = Some("other".into());
-        assert!(world.ask(other).is_err());
+        assert_eq!(world.ask(other).err(), Some(Denied::NoSuchGrant.into()));
         assert!(world.enclave.view.read().custody.is_empty());
         // The record is in the store, and the next boot passes it over.
         world.restart();
-        assert!(world.ask(other).is_err());
+        assert_eq!(world.ask(other).err(), Some(Denied::NoSuchGrant.into()));
         let swept = world.enclave.sweep(&records(&world)).unwrap().unwrap();
         assert_eq!(world.settle(swept), 4);
         world.restart();
