@@ -20,7 +20,7 @@ use tokio_util::task::TaskTracker;
 use crate::events;
 use crate::shell::Shell;
 use crate::store::{Folder, StateDir};
-use crate::upstream::{Egress, TokenAnswer, TokenRequest, UpstreamError};
+use crate::upstream::{DPOP, Egress, TokenAnswer, TokenRequest, UpstreamError};
 
 /// How many other exchanges of its grant a caller waits for before its own.
 const TURNS: usize = 8;
@@ -37,7 +37,6 @@ const KEPT_A_ROUND: usize = 1_024;
 /// How many are used at a time.
 const KEPT_AT_ONCE: usize = 8;
 
-const DPOP: HeaderName = HeaderName::from_static("dpop");
 const DPOP_NONCE: HeaderName = HeaderName::from_static("dpop-nonce");
 
 type Outcome = Result<Arc<UpstreamAccess>, RefreshError>;

@@ -28,6 +28,9 @@ use super::pool::{ApiBody, Lease, Owner, Pool};
 use super::reveal;
 use crate::tls::{self, TlsError};
 
+/// The header with a proof.
+pub(crate) const DPOP: HeaderName = HeaderName::from_static("dpop");
+
 /// HTTP/2 flow-control window: as much of an answer as is held for a client that
 /// reads slowly.
 const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
@@ -201,7 +204,8 @@ impl Egress {
     /// A `GET` or `HEAD` without a body may go over a connection that the owner's
     /// calls have used before. If that breaks before there is an answer, it is sent
     /// once more, over a new one, as such requests may be [RFC 9110 §9.2.2]. All
-    /// others are sent once, over a new one.
+    /// others are sent once, over a new one; so is one with a proof, which no server
+    /// takes twice [RFC 9449 §11.1].
     ///
     /// # Errors
     /// [`UpstreamError::NotSent`] when the API can't have seen it; else
@@ -225,7 +229,8 @@ impl Egress {
 
         let sent = Arc::new(AtomicU64::new(0));
         let may_repeat = matches!(*request.method(), Method::GET | Method::HEAD)
-            && request.body().is_end_stream();
+            && request.body().is_end_stream()
+            && !request.headers().contains_key(DPOP);
         let counter = Arc::clone(&sent);
         let mut request: Request<ApiBody> = request.map(|body| {
             let counted = Counted::new(body, counter);

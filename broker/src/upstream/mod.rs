@@ -19,6 +19,7 @@ mod reveal;
 mod tests;
 
 pub use address::{AddressClass, classify};
+pub(crate) use egress::DPOP;
 pub use egress::{Egress, EgressLimits, Loopback, TokenAnswer, TokenRequest};
 pub use error::{Ambiguous, NotSent, UpstreamError};
 pub use idle_body::{IdleBody, IdleBodyError};

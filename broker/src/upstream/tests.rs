@@ -563,6 +563,15 @@ async fn called(
 ) -> (String, Bytes) {
     let mut request = forwarded();
     *request.method_mut() = method;
+    asked(egress, owner, origin, request).await
+}
+
+async fn asked(
+    egress: &Egress,
+    owner: &Owner,
+    origin: &Origin,
+    request: Request<Full<Bytes>>,
+) -> (String, Bytes) {
     let got = egress.forward(owner, origin, request, bearer()).await;
     let (head, body) = got.unwrap().into_parts();
     let connection = head.headers.get("x-connection").unwrap();
@@ -598,6 +607,20 @@ async fn a_connection_serves_the_calls_of_one_grant_and_of_no_other() {
         let (connection, _body) = called(&egress, &owner, &origin, method.clone()).await;
         assert_eq!(connection, expected, "{owner:?} {method}");
     }
+}
+
+#[tokio::test]
+async fn a_call_with_a_proof_is_sent_once_over_a_new_connection() {
+    let origin = counting(9, SHORT).await;
+    let egress = egress(Loopback::Allowed, RootCertStore::empty());
+    let acme = owner("acme");
+    let get = || called(&egress, &acme, &origin, http::Method::GET);
+    assert_eq!(get().await.0, "1");
+    assert_eq!(get().await.0, "1");
+    let mut proved = forwarded();
+    let proof = http::HeaderValue::from_static("proof");
+    proved.headers_mut().insert("dpop", proof);
+    assert_eq!(asked(&egress, &acme, &origin, proved).await.0, "2");
 }
 
 #[tokio::test]
