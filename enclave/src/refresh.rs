@@ -316,6 +316,8 @@ struct Adoption {
 }
 
 #[cfg(test)]
+mod begin_tests;
+#[cfg(test)]
 mod end_tests;
 #[cfg(test)]
 mod property_tests;

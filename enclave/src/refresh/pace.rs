@@ -60,6 +60,22 @@ struct Health {
     open_until_ms: u64,
 }
 
+impl Health {
+    fn waits(&self, now: &Now) -> Result<(), RefreshError> {
+        let patience_ms = self.patient_until_ms.saturating_sub(now.mono_ms);
+        if patience_ms > 0 {
+            return Err(limited(patience_ms));
+        }
+        let open_ms = self.open_until_ms.saturating_sub(now.mono_ms);
+        if open_ms > 0 {
+            return Err(RefreshError::ProviderPaused {
+                retry_after_s: open_ms.div_ceil(1_000),
+            });
+        }
+        Ok(())
+    }
+}
+
 #[derive(Debug, Default)]
 struct Hold {
     until_ms: u64,
@@ -113,6 +129,14 @@ impl Pace {
         }))
     }
 
+    /// Whether a provider is left alone now, whoever asks.
+    pub(super) fn waits(&self, whom: &Whom, now: &Now) -> Result<(), RefreshError> {
+        let providers = self.providers.lock();
+        providers
+            .get(whom)
+            .map_or(Ok(()), |health| health.waits(now))
+    }
+
     /// Whether a provider may be asked for a tenant now; counts the request.
     pub(super) fn admit(
         &self,
@@ -122,16 +146,7 @@ impl Pace {
     ) -> Result<(), RefreshError> {
         let mut providers = self.providers.lock();
         let health = providers.entry(whom.clone()).or_default();
-        let patience_ms = health.patient_until_ms.saturating_sub(now.mono_ms);
-        if patience_ms > 0 {
-            return Err(limited(patience_ms));
-        }
-        let open_ms = health.open_until_ms.saturating_sub(now.mono_ms);
-        if open_ms > 0 {
-            return Err(RefreshError::ProviderPaused {
-                retry_after_s: open_ms.div_ceil(1_000),
-            });
-        }
+        health.waits(now)?;
         let taken = health.meter.take(profile.rate(), now);
         taken.map_err(|exceeded| limited(exceeded.retry_after_ms))?;
         if health.failures >= FAILURES_TO_OPEN {
@@ -316,6 +331,32 @@ mod tests {
         // An answer, though a bad one, says that nothing is under way.
         pace.settled(&grant(), &at(1_000));
         assert_eq!(held(true, 1_000), Ok(()));
+    }
+
+    #[test]
+    fn to_look_whether_a_provider_waits_takes_nothing() {
+        let (pace, whom) = (Pace::new(0), whom("acme"));
+        let profile = Profile {
+            requests_per_s: 1,
+            requests_burst: 1,
+            ..Profile::default()
+        };
+        assert_eq!(pace.waits(&whom, &at(0)), Ok(()));
+        pace.be_patient(&whom, 2, &at(0));
+        let limited = Err(RefreshError::RateLimited { retry_after_s: 2 });
+        assert_eq!(pace.waits(&whom, &at(0)), limited);
+        for _ in 0..FAILURES_TO_OPEN {
+            pace.report(&whom, Taken::Unwell, &at(2_000));
+        }
+        let paused = Err(RefreshError::ProviderPaused { retry_after_s: 1 });
+        assert_eq!(pace.waits(&whom, &at(2_000)), paused);
+        // Neither the probe nor the rate.
+        for _ in 0..3 {
+            assert_eq!(pace.waits(&whom, &at(3_000)), Ok(()));
+        }
+        assert_eq!(pace.admit(&whom, &profile, &at(3_000)), Ok(()));
+        let probing = Err(RefreshError::ProviderPaused { retry_after_s: 10 });
+        assert_eq!(pace.waits(&whom, &at(3_000)), probing);
     }
 
     #[test]

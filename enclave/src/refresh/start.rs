@@ -127,12 +127,15 @@ impl Enclave {
         let profile = &material.provider.profile;
         let may_be_at_work = presented > 0 && material.provider.rotation != Rotation::Never;
         self.pace.held(grant, may_be_at_work, profile, now)?;
-        self.pace.admit(&material.whom(), profile, now)?;
+        let whom = material.whom();
+        self.pace.waits(&whom, now)?;
+        // Who is over a rate of its own takes nothing of what the tenant's other grants may ask.
         self.upstream_rates
             .take(grant, now)
             .map_err(|exceeded| RefreshError::RateLimited {
                 retry_after_s: exceeded.retry_after_ms.div_ceil(1_000),
             })?;
+        self.pace.admit(&whom, profile, now)?;
         let attempt = presented.saturating_add(1);
         let exchange = Exchange {
             wanted: wanted.clone(),
