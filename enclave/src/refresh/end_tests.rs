@@ -5,9 +5,10 @@
     reason = "a test that overflows fails"
 )]
 
+use base64ct::{Base64UrlUnpadded, Encoding};
 use futures_util::FutureExt;
 
-use super::tests::{Provider, commit, grant, response, scopes};
+use super::tests::{Provider, commit, grant, on_disk, response, scopes, sent};
 use super::*;
 use crate::admin::AdminError;
 use crate::custody;
@@ -312,6 +313,53 @@ fn a_provider_is_told_until_its_answer_settles_it() {
             assert!(view.revoked && !view.revocation_pending);
             assert_eq!(view.told, Some(expected));
             assert_eq!(token_in_custody(&world), (Phase::Revoked, Vec::new()));
+        }
+    }
+}
+
+/// The same body, with an id token.
+fn with_id_token(body: &str) -> String {
+    let claims = br#"{"iss":"https://p.example","sub":"alice"}"#;
+    let payload = Base64UrlUnpadded::encode_string(claims);
+    body.replacen('{', &format!(r#"{{"id_token":"e30.{payload}.c2ln","#), 1)
+}
+
+#[test]
+fn whatever_an_answer_holds_its_successor_is_told_of_if_the_grant_was_revoked_meanwhile() {
+    // The revocation comes when the answer is here, or when its journal is durable.
+    for named in [false, true] {
+        for steps in 0..2 {
+            let what = format!("{named} {steps}");
+            let mut world = World::new(Rotation::Strict);
+            let mut provider = Provider::new(Rotation::Strict);
+            let (mut exchange, request) = sent(&world);
+            let (status, mut body) = provider.present(&request);
+            if named {
+                body = with_id_token(&body);
+            }
+            let mut event = Event::Answered(response((status, body)));
+            let mut left: u8 = steps;
+            let found = loop {
+                if left == 0 {
+                    end(&world, End::Revoked);
+                }
+                left = left.wrapping_sub(1);
+                match world.enclave.step_refresh(&mut exchange, event, &world.now) {
+                    Action::Commit(pending) => event = commit(&world, pending),
+                    Action::Pause(_) => event = Event::Resumed,
+                    Action::Finish(found) => break found,
+                    Action::Send(_) => panic!("{what}"),
+                }
+            };
+            assert_eq!(found.map(|_| ()), Err(RefreshError::Revoked), "{what}");
+            for restarted in [false, true] {
+                if restarted {
+                    world.restart();
+                }
+                let form = asked_to_revoke(&world);
+                assert!(form.contains("token=refresh-2-canary"), "{what} {form}");
+                assert_eq!(on_disk(&world, Table::Journal, "contacts"), None, "{what}");
+            }
         }
     }
 }

@@ -259,12 +259,10 @@ impl Enclave {
         let mut jitter = [0];
         // Without random bytes all are renewed at the same part of their lives.
         let _same = self.rng.fill(&mut jitter);
-        let kept = if exchange.provider.profile.dpop {
-            self.open_custody(&self.view.read(), exchange)
-                .map_or(None, |(_, _, kept)| kept)
-        } else {
-            None
-        };
+        // If it is another's by now, whoever writes it finds out, and puts the new token where it belongs.
+        let custody = self.open_custody(&self.view.read(), exchange);
+        let (known, kept) =
+            custody.map_or((None, None), |(head, _, kept)| (head.subject_sha256, kept));
         let key = kept.map(|kept| BoundKey::open(&kept, &*self.rng));
         let terms = Terms {
             granted: &exchange.granted,
@@ -276,11 +274,10 @@ impl Enclave {
             let refusal = answer::refusal_in_success(body, profile).unwrap_or(Refusal::Unclear);
             return self.refusal(exchange, refusal, now);
         };
-        if let Some(subject) = adoption.subject_sha256 {
-            let (head, _, _) = self.open_custody(&self.view.read(), exchange)?;
-            if head.subject_sha256.is_some_and(|known| known != subject) {
-                return self.lose(exchange, Cause::AnotherUser, now);
-            }
+        if let (Some(known), Some(subject)) = (known, adoption.subject_sha256)
+            && known != subject
+        {
+            return self.lose(exchange, Cause::AnotherUser, now);
         }
         self.adopt(exchange, adoption, now)
     }

@@ -16,6 +16,7 @@ use crate::admin::GrantView;
 use crate::freeze::Subject;
 use crate::ids::GrantId;
 use crate::profile::Profile;
+use crate::record::{Place, Table};
 use crate::registry::Rotation;
 use crate::store::Store;
 use crate::testing::{REFRESH_TOKEN, World, id};
@@ -83,7 +84,7 @@ pub(super) fn response((status, body): (u16, String)) -> UpstreamAnswer {
     }
 }
 
-fn view(world: &World) -> GrantView {
+pub(super) fn view(world: &World) -> GrantView {
     world.enclave.grant(world.admin(), &grant()).unwrap()
 }
 
@@ -94,8 +95,54 @@ pub(super) fn commit(world: &World, pending: Pending<()>) -> Event {
     }
 }
 
+/// An exchange that begins.
+pub(super) fn begin(world: &World) -> (Box<Exchange>, Action) {
+    let begun = world
+        .enclave
+        .begin_refresh(&grant(), &scopes(world), &world.now);
+    match begun.unwrap() {
+        Begin::Exchange(exchange, action) => (exchange, action),
+        Begin::Cached(_) => panic!("a token is in the cache"),
+    }
+}
+
+/// An exchange whose intent is durable, with the request that is to be sent.
+pub(super) fn sent(world: &World) -> (Box<Exchange>, UpstreamRequest) {
+    let (mut exchange, action) = begin(world);
+    let action = committed(world, &mut exchange, action);
+    let Action::Send(request) = action else {
+        panic!("{action:?}");
+    };
+    (exchange, request)
+}
+
+/// Commits what an exchange wants committed, and gives what it wants next.
+pub(super) fn committed(world: &World, exchange: &mut Exchange, action: Action) -> Action {
+    let Action::Commit(pending) = action else {
+        panic!("{action:?}");
+    };
+    let event = commit(world, pending);
+    assert!(matches!(event, Event::Committed(_)), "{event:?}");
+    world.enclave.step_refresh(exchange, event, &world.now)
+}
+
+/// What a record on the disk says, with its generation.
+pub(super) fn on_disk(world: &World, table: Table, name: &str) -> Option<(u64, Vec<u8>)> {
+    let place = Place::tenant(&id("acme"), table, name);
+    let key = world.enclave.cabinet.key(&place);
+    let record = world.store.records.lock().get(&key).cloned()?;
+    let view = world.enclave.view.read();
+    let realm = view.realm_key(&id("acme")).unwrap();
+    let (generation, sealed) = (record.generation, &record.sealed);
+    let body = world
+        .enclave
+        .cabinet
+        .open(&realm, &place, generation, sealed);
+    Some((generation, body.unwrap().to_vec()))
+}
+
 /// Runs an exchange; `answer` decides what comes of the request.
-fn run(
+pub(super) fn run(
     world: &World,
     answer: impl FnMut(&UpstreamRequest) -> UpstreamAnswer,
 ) -> Result<Arc<UpstreamAccess>, RefreshError> {
@@ -108,7 +155,7 @@ fn run(
     }
 }
 
-fn drive(
+pub(super) fn drive(
     world: &World,
     exchange: &mut Exchange,
     mut action: Action,
@@ -529,8 +576,7 @@ fn an_id_token_of_another_user_ends_the_grant_and_its_tokens_are_not_kept() {
 fn a_successor_that_another_owner_left_is_adopted_and_nothing_is_presented() {
     let mut world = World::new(Rotation::Strict);
     let mut provider = Provider::new(Rotation::Strict);
-    let place =
-        crate::record::Place::tenant(&id("acme"), crate::record::Table::Custody, grant().as_str());
+    let place = Place::tenant(&id("acme"), Table::Custody, grant().as_str());
     let key = world.enclave.cabinet.key(&place);
     // Another owner writes the record while the request is out: same bytes, as if it
     // had taken the exchange over.
