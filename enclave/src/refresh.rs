@@ -322,4 +322,6 @@ mod end_tests;
 #[cfg(test)]
 mod property_tests;
 #[cfg(test)]
+mod recovery_tests;
+#[cfg(test)]
 mod tests;

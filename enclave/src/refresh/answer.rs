@@ -438,6 +438,130 @@ mod tests {
     }
 
     #[test]
+    fn a_token_has_a_greatest_length_and_is_visible_ascii() {
+        let read = |text: &str| {
+            let text = SecretString::from(text.to_owned());
+            token_bytes(&text).map(<[u8]>::to_vec)
+        };
+        let longest = "x".repeat(MAX_TOKEN_BYTES);
+        assert_eq!(read(&longest), Some(longest.clone().into_bytes()));
+        for bad in ["", " ", "a\u{7f}", "\u{e9}", &format!("{longest}x")] {
+            assert_eq!(read(bad), None, "{bad:.8}");
+        }
+    }
+
+    #[test]
+    fn an_id_token_names_a_user_only_if_it_is_one() {
+        let of = |text: &str| subject(&SecretString::from(text.to_owned()));
+        let payload = |claims: &str| Base64UrlUnpadded::encode_string(claims.as_bytes());
+        let alice = payload(r#"{"iss":"https://p.example","sub":"alice"}"#);
+        let good = of(&format!("e30.{alice}.c2ln"));
+        assert!(good.is_some());
+        // Neither header nor signature is of whom it speaks.
+        assert_eq!(of(&format!("e31.{alice}.")), good);
+        let others = [
+            r#"{"iss":"https://p.example","sub":"mallory"}"#,
+            r#"{"iss":"https://other.example","sub":"alice"}"#,
+            // What one ends with is not what the other begins with.
+            r#"{"iss":"https://p.examplea","sub":"lice"}"#,
+        ];
+        for claims in others {
+            let other = of(&format!("e30.{}.c2ln", payload(claims)));
+            assert!(other.is_some() && other != good, "{claims}");
+        }
+        let bad = [
+            String::new(),
+            alice.clone(),
+            format!("e30.{alice}"),
+            format!("e30.{alice}.c2ln."),
+            format!("e30.{alice}.c2ln.more"),
+            "e30.***.c2ln".to_owned(),
+            format!("e30.{}.c2ln", payload(r#"{"iss":"https://p.example"}"#)),
+            format!("e30.{}.c2ln", payload(r#"{"sub":"alice"}"#)),
+        ];
+        for bad in bad {
+            assert_eq!(of(&bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_error_beside_a_status_that_says_well_is_classified() {
+        let profile = Profile {
+            dead_codes: vec!["token_gone".to_owned()],
+            ..Profile::default()
+        };
+        let other = RefreshError::ProviderRefused { code: "other" };
+        let limited = RefreshError::RateLimited { retry_after_s: 5 };
+        for (body, expected) in [
+            (r#"{"error":"invalid_grant"}"#, Some(Refusal::InvalidGrant)),
+            (r#"{"error":"token_gone"}"#, Some(Refusal::InvalidGrant)),
+            (
+                r#"{"error":"slow_down"}"#,
+                Some(Refusal::Unspent(limited.clone())),
+            ),
+            (
+                r#"{"error":"ratelimited"}"#,
+                Some(Refusal::Unspent(limited)),
+            ),
+            (
+                r#"{"error":"invalid_client"}"#,
+                Some(Refusal::Unspent(other)),
+            ),
+            (r#"{"error":5}"#, None),
+            ("{}", None),
+            ("", None),
+        ] {
+            let raw = RawResponse::new(body.as_bytes().to_vec());
+            assert_eq!(refusal_in_success(&raw, &profile), expected, "{body}");
+        }
+    }
+
+    #[test]
+    fn a_challenge_is_a_status_and_a_code() {
+        let asks = r#"{"error":"use_dpop_nonce"}"#;
+        for (status, body, expected) in [
+            (400, asks, true),
+            (401, asks, true),
+            (403, asks, false),
+            (200, asks, false),
+            (400, r#"{"error":"invalid_grant"}"#, false),
+            (401, r#"{"error":"invalid_dpop_proof"}"#, false),
+            (400, "{}", false),
+            (400, "", false),
+        ] {
+            let raw = RawResponse::new(body.as_bytes().to_vec());
+            assert_eq!(asks_for_nonce(status, &raw), expected, "{status} {body}");
+        }
+    }
+
+    #[test]
+    fn each_code_of_the_standards_is_told_on_by_its_name() {
+        for code in [
+            "invalid_request",
+            "invalid_client",
+            "unauthorized_client",
+            "unsupported_grant_type",
+            "invalid_scope",
+            "invalid_target",
+            "invalid_dpop_proof",
+            "use_dpop_nonce",
+            "other",
+        ] {
+            for status in [400, 401, 403, 499] {
+                let raw = RawResponse::new(format!(r#"{{"error":"{code}"}}"#).into_bytes());
+                let found = refusal(status, Some(7), &raw, &Profile::default());
+                let expected = RefreshError::ProviderRefused { code };
+                assert_eq!(found, Refusal::Unspent(expected), "{status}");
+            }
+        }
+        // The provider's own words are not ours to repeat.
+        let raw = RawResponse::new(br#"{"error":"<script>"}"#.to_vec());
+        let found = refusal(400, None, &raw, &Profile::default());
+        let other = RefreshError::ProviderRefused { code: "other" };
+        assert_eq!(found, Refusal::Unspent(other));
+    }
+
+    #[test]
     fn what_is_no_answer_is_told_apart() {
         for body in [
             "",

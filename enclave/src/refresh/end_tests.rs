@@ -8,12 +8,14 @@
 use base64ct::{Base64UrlUnpadded, Encoding};
 use futures_util::FutureExt;
 
-use super::tests::{Provider, commit, grant, on_disk, response, scopes, sent};
+use super::tests::{Provider, commit, grant, leaves, on_disk, response, scopes, sent};
 use super::*;
 use crate::admin::AdminError;
 use crate::custody;
+use crate::freshness::{Freshness, WitnessPolicy};
 use crate::issue::IssueError;
 use crate::policy::Denied;
+use crate::profile::Profile;
 use crate::record::{Place, Table};
 use crate::registry::Rotation;
 use crate::secret::RawResponse;
@@ -314,6 +316,127 @@ fn a_provider_is_told_until_its_answer_settles_it() {
             assert_eq!(view.told, Some(expected));
             assert_eq!(token_in_custody(&world), (Phase::Revoked, Vec::new()));
         }
+    }
+}
+
+/// A grant that was revoked, with four failures of its provider in a row.
+fn revoked_with_a_provider_that_fails() -> World {
+    let world = World::new(Rotation::Strict);
+    end(&world, End::Revoked);
+    for _ in 0..4 {
+        let pace = &world.enclave.pace;
+        pace.report(&whom(), pace::Taken::Unwell, &world.now);
+    }
+    world
+}
+
+fn whom() -> pace::Whom {
+    (id("crm"), id("acme"))
+}
+
+#[test]
+fn what_a_provider_says_to_a_revocation_counts_for_its_circuit() {
+    let cut = |status| UpstreamAnswer::Cut {
+        status,
+        body: RawResponse::new(Vec::new()),
+    };
+    for (answer, well) in [
+        (UpstreamAnswer::NotSent, false),
+        (UpstreamAnswer::Ambiguous, false),
+        (cut(200), false),
+        (status(500, ""), false),
+        (status(503, ""), false),
+        (status(599, ""), false),
+        (status(499, ""), true),
+        (status(408, ""), true),
+        (status(400, ""), true),
+        (status(302, ""), true),
+        (status(200, ""), true),
+    ] {
+        let what = format!("{answer:?}");
+        let world = revoked_with_a_provider_that_fails();
+        let _asked = asked_to_revoke(&world);
+        let _heard = world.enclave.heard(&grant(), answer, &world.now).unwrap();
+        let paused = Err(RefreshError::ProviderPaused { retry_after_s: 1 });
+        let expected = if well { Ok(()) } else { paused };
+        let pace = &world.enclave.pace;
+        assert_eq!(pace.waits(&whom(), &world.now), expected, "{what}");
+        let told = world.enclave.tell(&grant(), &world.now);
+        assert_eq!(told.map(|_| ()), expected, "{what}");
+        for _ in 0..4 {
+            assert_eq!(pace.waits(&whom(), &world.now).is_ok(), well, "{what}");
+            pace.report(&whom(), pace::Taken::Unwell, &world.now);
+        }
+    }
+}
+
+#[test]
+fn a_provider_that_asks_for_patience_is_told_later() {
+    for code in [200, 302, 400, 429, 503] {
+        for (retry_after_s, expected) in [
+            (None, Ok(())),
+            (Some(9), Err(RefreshError::RateLimited { retry_after_s: 9 })),
+        ] {
+            let world = World::new(Rotation::Strict);
+            end(&world, End::Revoked);
+            let _asked = asked_to_revoke(&world);
+            let answer = UpstreamAnswer::Response {
+                status: code,
+                retry_after_s,
+                dpop_nonce: None,
+                body: RawResponse::new(Vec::new()),
+            };
+            let _heard = world.enclave.heard(&grant(), answer, &world.now).unwrap();
+            let told = world.enclave.tell(&grant(), &world.now);
+            assert_eq!(told.map(|_| ()), expected, "{code}");
+        }
+    }
+}
+
+#[test]
+fn a_provider_is_told_at_its_rate_and_by_a_state_that_is_witnessed() {
+    let profile = Profile {
+        requests_per_s: 1,
+        requests_burst: 1,
+        ..Profile::default()
+    };
+    let mut world = World::with_profile(Rotation::Strict, profile);
+    end(&world, End::Revoked);
+    world.enclave.freshness = Freshness::new(Some(WitnessPolicy {
+        quorum: 1,
+        keys: Vec::new(),
+        lease_ms: 1_000,
+    }));
+    let told = |world: &World| world.enclave.tell(&grant(), &world.now).map(|_| ());
+    assert_eq!(told(&world), Err(RefreshError::NotWitnessed));
+    world.enclave.freshness = Freshness::new(None);
+    assert_eq!(told(&world), Ok(()));
+    let limited = RefreshError::RateLimited { retry_after_s: 1 };
+    assert_eq!(told(&world), Err(limited));
+}
+
+#[test]
+fn what_a_provider_made_of_a_revocation_is_a_leaf() {
+    for (code, body, outcome) in [
+        (200, "", "proved"),
+        (400, r#"{"error":"invalid_token"}"#, "proved"),
+        (401, r#"{"error":"invalid_client"}"#, "refused"),
+        (400, r#"{"error":"unsupported_token_type"}"#, "unsupported"),
+    ] {
+        let world = World::new(Rotation::Strict);
+        end(&world, End::Revoked);
+        let before = leaves(&world).len();
+        let answer = status(code, body);
+        let heard = world.enclave.heard(&grant(), answer, &world.now);
+        let told = world.settle(heard.unwrap().unwrap());
+        assert_eq!(told.word(), outcome);
+        let leaf = serde_json::json!({
+            "event": "provider_told",
+            "grant": "contacts",
+            "outcome": outcome,
+        });
+        assert_eq!(leaves(&world).split_off(before), [leaf], "{code} {body}");
+        assert_eq!(on_disk(&world, Table::Revocations, "contacts"), None);
     }
 }
 

@@ -44,7 +44,6 @@ impl Enclave {
         let view = self.view.read();
         let ended = matches!(error, RefreshError::Revoked | RefreshError::NoSuchGrant);
         let Some(held) = view.journal.get(&exchange.grant).filter(|_| ended) else {
-            exchange.state = State::Done;
             return finish(Err(error));
         };
         let place = Place::tenant(&exchange.tenant, Table::Journal, exchange.grant.as_str());

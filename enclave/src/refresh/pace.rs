@@ -334,6 +334,23 @@ mod tests {
     }
 
     #[test]
+    fn a_quiet_time_is_no_refusal_any_more() {
+        let (pace, profile) = (Pace::new(0), Profile::default());
+        let refusal = RefreshError::ProviderRefused {
+            code: "invalid_client",
+        };
+        let held = |ms| pace.held(&grant(), false, &profile, &at(ms));
+        pace.refused(&grant(), &refusal, &at(0));
+        pace.quiet(&grant(), &profile, &at(500));
+        assert_eq!(held(500), Err(RefreshError::Quiet { retry_after_s: 15 }));
+        assert_eq!(held(15_500), Ok(()));
+        // How often it was refused before is not forgotten by that.
+        pace.refused(&grant(), &refusal, &at(20_000));
+        assert_eq!(held(21_999), Err(refusal));
+        assert_eq!(held(22_000), Ok(()));
+    }
+
+    #[test]
     fn to_look_whether_a_provider_waits_takes_nothing() {
         let (pace, whom) = (Pace::new(0), whom("acme"));
         let profile = Profile {

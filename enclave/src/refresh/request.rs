@@ -180,16 +180,19 @@ fn basic(id: &[u8], secret: &[u8]) -> CredentialHeader {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::LazyLock;
+    use std::sync::{Arc, LazyLock};
 
     use ring::rand::SystemRandom;
 
     use super::*;
+    use crate::boot::Randomness;
     use crate::ids::{AppId, ProviderId, VendorId};
+    use crate::keys::{ClientCertificate, make_app_key};
     use crate::profile::Profile;
     use crate::registry::Rotation;
     use crate::scope::Scopes;
-    use crate::secret::ClientSecret;
+    use crate::secret::{AppPrivateKey, ClientSecret};
+    use crate::testing::World;
 
     fn provider() -> Provider {
         Provider {
@@ -218,6 +221,17 @@ mod tests {
 
     static RNG: LazyLock<SystemRandom> = LazyLock::new(SystemRandom::new);
 
+    fn with_credential<'a>(
+        provider: &'a Provider,
+        app: &'a App,
+        credential: Credential,
+    ) -> Author<'a> {
+        Author {
+            credential,
+            ..author(provider, app)
+        }
+    }
+
     fn author<'a>(provider: &'a Provider, app: &'a App) -> Author<'a> {
         let now = &Now {
             lo_s: 100,
@@ -244,6 +258,88 @@ mod tests {
             request.authorization.map(|header| text(header.expose())),
             text(request.body.expose()),
         )
+    }
+
+    /// A certificate, and its DER.
+    fn certificate() -> (ClientCertificate, Vec<u8>) {
+        let rng: Randomness = Arc::new(SystemRandom::new());
+        let now = World::new(Rotation::Strict).now;
+        let made = make_app_key("a", &now, &*rng).unwrap();
+        let key = AppPrivateKey::new(made.pkcs8.to_vec());
+        let certificate = ClientCertificate::new(made.certificate.clone(), &key, &rng);
+        (certificate.unwrap(), made.certificate)
+    }
+
+    #[test]
+    fn a_certificate_is_shown_by_apps_that_authenticate_by_it_alone() {
+        let token = RefreshToken::new(b"r".to_vec());
+        let provider = provider();
+        let (shown, der) = certificate();
+        let app = app(AuthMethod::TlsClientAuth);
+        let author = with_credential(&provider, &app, Credential::Certificate(Box::new(shown)));
+        let request = author
+            .refresh(&token, &Wanted::with(Scopes::default()), None)
+            .unwrap();
+        let found = request
+            .certificate
+            .map(|shown| shown.certificate().to_vec());
+        assert_eq!(found, Some(der));
+        assert!(request.authorization.is_none());
+        let form = "grant_type=refresh_token&refresh_token=r&client_id=id%3A1";
+        assert_eq!(request.body.expose(), form.as_bytes());
+
+        for method in [
+            AuthMethod::None,
+            AuthMethod::ClientSecretPost,
+            AuthMethod::ClientSecretBasic,
+        ] {
+            let app = self::app(method);
+            let request = self::author(&provider, &app)
+                .refresh(&token, &Wanted::with(Scopes::default()), None)
+                .unwrap();
+            assert!(request.certificate.is_none(), "{method:?}");
+        }
+    }
+
+    #[test]
+    fn a_credential_of_another_method_makes_no_request() {
+        let token = RefreshToken::new(b"r".to_vec());
+        let provider = provider();
+        for method in [
+            AuthMethod::ClientSecretPost,
+            AuthMethod::ClientSecretBasic,
+            AuthMethod::PrivateKeyJwt,
+            AuthMethod::TlsClientAuth,
+        ] {
+            let app = app(method);
+            let author = with_credential(&provider, &app, Credential::Nothing);
+            let refused = author.refresh(&token, &Wanted::with(Scopes::default()), None);
+            assert_eq!(refused.map(|_| ()), Err(SealError::Failed), "{method:?}");
+        }
+    }
+
+    #[test]
+    fn the_form_has_room_for_what_grows_most() {
+        assert_eq!(room(&[]), 256);
+        assert_eq!(room(&[b"ab", b"", b"c"]), 265);
+        // Each of these bytes is three when it is encoded; the names fit into the rest.
+        let worst = [b'+'; 20_000];
+        let fields: [(&str, &[u8]); 6] = [
+            ("grant_type", &worst),
+            ("refresh_token", &worst),
+            ("scope", &worst),
+            ("client_id", &worst),
+            ("client_assertion_type", &worst),
+            ("client_assertion", &worst),
+        ];
+        let values = fields.map(|(_, value)| value);
+        let mut form = Form(Zeroizing::new(Vec::with_capacity(room(&values))));
+        let begins_at = form.0.as_ptr();
+        for (name, value) in fields {
+            form.push(name, value);
+        }
+        assert!(form.0.len() > 360_000);
+        assert_eq!(form.0.as_ptr(), begins_at, "it grew, and left a copy");
     }
 
     #[test]

@@ -206,6 +206,29 @@ mod tests {
         }
     }
 
+    #[test]
+    fn values_may_be_nested_so_deep_and_no_deeper() {
+        let nested = |depth: usize, open: &str, close: &str| {
+            let (open, close) = (open.repeat(depth), close.repeat(depth));
+            format!(r#"{{"a":{open}{close},"refresh_token":"r"}}"#)
+        };
+        for (depth, expected) in [
+            (1, Some("r".to_owned())),
+            (MAX_DEPTH - 1, Some("r".to_owned())),
+            (MAX_DEPTH, Some("r".to_owned())),
+            (MAX_DEPTH + 1, None),
+        ] {
+            let depth = usize::try_from(depth).unwrap();
+            assert_eq!(
+                found(nested(depth, "[", "]").as_bytes()),
+                expected,
+                "{depth}"
+            );
+            let objects = nested(depth, r#"{"a":"#, "}").replace(":}", ":1}");
+            assert_eq!(found(objects.as_bytes()), expected, "{depth}");
+        }
+    }
+
     proptest! {
         #[test]
         fn no_bytes_panic(bytes: Vec<u8>, text in r#"[\{\}\[\]":,\\a-z ]{0,64}"#) {

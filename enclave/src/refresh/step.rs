@@ -31,6 +31,7 @@ const MAX_CONFLICTS: u8 = 8;
 impl Enclave {
     /// Feeds an event to an exchange; gives what to do next.
     pub fn step_refresh(&self, exchange: &mut Exchange, event: Event, now: &Now) -> Action {
+        // Whoever has more to do puts the next one.
         let state = std::mem::replace(&mut exchange.state, State::Done);
         let next = match (state, event) {
             (State::Intending, Event::Committed(intent)) => {
@@ -336,8 +337,7 @@ impl Enclave {
     }
 
     /// The new refresh token is durable: only now may the access token be used.
-    fn adopted(&self, exchange: &mut Exchange, adoption: Adoption, now: &Now) -> Action {
-        exchange.state = State::Done;
+    fn adopted(&self, exchange: &Exchange, adoption: Adoption, now: &Now) -> Action {
         self.pace.forget(&exchange.grant);
         let access = match adoption.access {
             Ok(access) => access,
@@ -474,7 +474,6 @@ fn hold(exchange: &mut Exchange, adoption: Adoption, error: &StoreError) -> Acti
     }
     if *error == StoreError::Closed {
         // Nothing will ever be written again by this process.
-        exchange.state = State::Done;
         return finish(Err(error.clone().into()));
     }
     exchange.state = State::Adopting { adoption };
@@ -484,7 +483,6 @@ fn hold(exchange: &mut Exchange, adoption: Adoption, error: &StoreError) -> Acti
 /// Keeps a successor that could not be put away, and comes back to it.
 fn hold_orphan(exchange: &mut Exchange, successor: RefreshToken, error: StoreError) -> Action {
     if error == StoreError::Closed {
-        exchange.state = State::Done;
         return finish(Err(error.into()));
     }
     exchange.state = State::Orphaning { successor };
@@ -494,3 +492,6 @@ fn hold_orphan(exchange: &mut Exchange, successor: RefreshToken, error: StoreErr
 pub(super) fn finish(result: Result<Arc<UpstreamAccess>, RefreshError>) -> Action {
     Action::Finish(result)
 }
+
+#[cfg(test)]
+mod tests;
