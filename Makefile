@@ -9,7 +9,7 @@
 #                  minted token against the signatures in them
 #   bench-gateway  what a call through the gateway costs beside nginx as a reverse proxy, TLS on both sides
 #   fuzz           each fuzz target for FUZZ_SECONDS (600): a nightly toolchain is used if there is one
-#   mutants        plants faults in what verifies and authenticates, and lists those that no test notices: hours
+#   mutants        plants faults in what verifies, authenticates and exchanges, and lists those that no test notices: hours
 #   soak           the long campaigns: all tests with their full counts, then every fuzz body for longer
 #   soak-state     the bars of the state: full counts, then the table of bars, each met or not
 #   soak-refresh   the same of exchanges with providers: kills, faults, races
