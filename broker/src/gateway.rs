@@ -33,6 +33,7 @@ use hyper::body::{Body, Incoming};
 use url::Url;
 
 use answer::Answer;
+pub(crate) use problem::reason_of_refresh;
 use report::Report;
 use request::{RequestBody, was_cut};
 

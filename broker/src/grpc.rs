@@ -9,4 +9,5 @@ pub mod door;
 pub mod grant;
 pub mod key;
 pub mod registry;
+mod rotating;
 pub mod token;

@@ -31,7 +31,7 @@
 //! | [`bound_manifest`](mod@bound_manifest) | the manifest that the evidence binds |
 //! | [`connection_proof`] | proof that a connection ends inside the enclave |
 //! | [`consent`] | the loopback side of a consent |
-//! | [`deposit`] | secrets sealed to the enclave |
+//! | [`deposit`], [`import`] | secrets sealed to the enclave; files of grants to bring in |
 //! | [`dpop_key`] | keys that tokens are bound to |
 //! | [`token_client`], [`access_token`] | tokens, kept until 80 % of their life |
 //! | [`gateway`], [`resource_url`] | calls through the gateway |
@@ -55,6 +55,7 @@ pub mod consent;
 pub mod deposit;
 pub mod dpop_key;
 pub mod gateway;
+pub mod import;
 pub mod keyholder;
 pub mod nonce_cache;
 pub mod origin;

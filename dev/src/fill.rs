@@ -321,6 +321,8 @@ impl Filler {
         let request = DepositRequest {
             grant,
             sealed_refresh_token: &sealed,
+            rotate: false,
+            only_new: false,
         };
         let pending = enclave.deposit(&self.by, request, &self.shell.clock.now())?;
         self.settle(pending).await.map(drop)

@@ -172,6 +172,9 @@ pub async fn deposit(
             ..v1::Grant::default()
         }),
         sealed_refresh_token: recipient.seal_refresh_token(TENANT, APP, GRANT, refresh_token)?,
+        // The consent came from the provider just now: there is no copy of the token to end.
+        leave_unrotated: true,
+        only_new: false,
     };
     let done = answer(admin.grants().deposit_grant(request))
         .await

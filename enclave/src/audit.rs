@@ -63,6 +63,9 @@ pub(crate) enum Event<'a> {
         /// What of the provider's answer was of no use, if anything.
         #[serde(skip_serializing_if = "Option::is_none")]
         refused: Option<&'a str>,
+        /// Whether a copy of a deposited token, which was elsewhere before, may still be of use.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        exposed_before_deposit: bool,
     },
     /// The provider refused an exchange for a reason that does not concern the refresh token: it stays as it was.
     RefreshRefused {
@@ -77,6 +80,7 @@ pub(crate) enum Event<'a> {
         grant: &'a GrantId,
         by: &'a str,
         first: bool,
+        exposed_before_deposit: bool,
     },
     /// The owner consented at the provider, and the code was exchanged in here.
     Connected {

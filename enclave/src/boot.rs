@@ -308,6 +308,7 @@ impl Boot {
                     refreshed_at_s: head.refreshed_at_s,
                     phase: head.phase,
                     told: head.told,
+                    exposure: head.exposure,
                     sealed: Arc::clone(&record.sealed),
                 };
                 Effect::Custody(name(&place.name)?, Held::new(generation, custody))

@@ -257,6 +257,7 @@ impl Enclave {
             refreshed_at_s: head.refreshed_at_s,
             phase: head.phase,
             told: head.told,
+            exposure: head.exposure,
             sealed: write.sealed.as_deref().unwrap_or_default().into(),
         };
         let held = Held::new(expected_generation.saturating_add(1), custody);

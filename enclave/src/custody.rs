@@ -65,6 +65,38 @@ pub enum Phase {
     Revoked,
 }
 
+/// Whether the refresh token was elsewhere before it came here, so that a copy of it may still be of use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Exposure {
+    /// The provider gave it to this enclave, and whatever went before it is of no use.
+    #[default]
+    None,
+    /// It was deposited, and is to be exchanged as soon as that can be.
+    ToBeRotated,
+    /// It was deposited, or stands for one that was and still works: the provider does not replace tokens, does not end
+    /// those that it replaced, or was not to be asked.
+    BeforeDeposit,
+}
+
+impl Exposure {
+    /// Whether a copy outside may still be of use.
+    #[must_use]
+    pub fn is_exposed(self) -> bool {
+        self != Self::None
+    }
+
+    /// What is left of it after an exchange that went well. `superseded` says that the provider gave another token, and
+    /// that the one before it ends with that.
+    pub(crate) fn exchanged(self, superseded: bool) -> Self {
+        match self {
+            Self::None => Self::None,
+            Self::ToBeRotated | Self::BeforeDeposit if superseded => Self::None,
+            Self::ToBeRotated | Self::BeforeDeposit => Self::BeforeDeposit,
+        }
+    }
+}
+
 /// What is known of a grant's refresh token without opening it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Custody {
@@ -78,6 +110,8 @@ pub struct Custody {
     pub phase: Phase,
     /// What the provider made of the grant's revocation.
     pub told: Option<Told>,
+    /// Whether the token was elsewhere before.
+    pub exposure: Exposure,
     /// The whole record as it is stored, to be opened for use.
     pub(crate) sealed: Arc<[u8]>,
 }
@@ -98,6 +132,9 @@ pub(crate) struct Head {
     /// What the provider made of the grant's revocation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) told: Option<Told>,
+    /// Whether the token was elsewhere before.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub(crate) exposure: Exposure,
     /// How long the key is that stands before the token; [`encode`] sets it.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub(crate) dpop_key_bytes: u16,
@@ -111,6 +148,14 @@ fn is_zero(number: &u16) -> bool {
     *number == 0
 }
 
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde calls it with a reference"
+)]
+fn is_none(exposure: &Exposure) -> bool {
+    !exposure.is_exposed()
+}
+
 impl Head {
     /// Of a token that was just deposited.
     pub(crate) fn deposited(refresh_generation: u64, at_s: u64) -> Self {
@@ -120,6 +165,7 @@ impl Head {
             refreshed_at_s: at_s,
             subject_sha256: None,
             told: None,
+            exposure: Exposure::None,
             dpop_key_bytes: 0,
         }
     }
@@ -193,6 +239,7 @@ mod tests {
                     refreshed_at_s: 5,
                     subject_sha256,
                     told: subject_sha256.map(|_| Told::Proved),
+                    exposure: subject_sha256.map_or(Exposure::None, |_| Exposure::ToBeRotated),
                     dpop_key_bytes: 0,
                 };
                 for key in [None, Some(DpopPrivateKey::new(b"key".to_vec()))] {
@@ -209,12 +256,27 @@ mod tests {
                 }
             }
         }
-        // As it was written before there were times and subjects.
+        // As it was written before there were times, subjects and exposures.
         let (found, _, _) =
             decode(b"\0\x2a{\"refresh_generation\":9,\"phase\":\"idle\"}    r").unwrap();
         assert_eq!(found, Head::deposited(9, 0));
         for bad in [&b""[..], b"\0", b"\0\x09{}", b"\0\x02{}r"] {
             assert_eq!(decode(bad).map(|_| ()), Err(RecordError::Schema), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn only_a_token_that_ends_the_one_before_it_ends_an_exposure() {
+        use Exposure::{BeforeDeposit, None, ToBeRotated};
+        for (before, superseded, after) in [
+            (None, true, None),
+            (None, false, None),
+            (ToBeRotated, true, None),
+            (ToBeRotated, false, BeforeDeposit),
+            (BeforeDeposit, true, None),
+            (BeforeDeposit, false, BeforeDeposit),
+        ] {
+            assert_eq!(before.exchanged(superseded), after, "{before:?}");
         }
     }
 }

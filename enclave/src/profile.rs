@@ -75,6 +75,8 @@ pub struct Profile {
     pub assertion_audience: Option<String>,
     /// Whether access tokens are bound to a key that the enclave makes for each grant [RFC 9449].
     pub dpop: bool,
+    /// Whether a refresh token that was replaced still works, so that to replace it does not end its copies.
+    pub superseded_still_work: bool,
 }
 
 impl Default for Profile {
@@ -90,6 +92,7 @@ impl Default for Profile {
             auth_methods: Vec::new(),
             assertion_audience: None,
             dpop: false,
+            superseded_still_work: false,
         }
     }
 }
@@ -146,6 +149,7 @@ impl Profile {
             auth_methods,
             assertion_audience,
             dpop: _,
+            superseded_still_work: _,
         } = self;
         let rate = 1..=MAX_RATE_PER_S;
         let rows = [

@@ -29,7 +29,7 @@ use std::sync::{Arc, OnceLock};
 
 use thiserror::Error;
 
-use crate::custody::{Cause, Phase};
+use crate::custody::{Cause, Exposure, Phase};
 use crate::freeze::Subject;
 use crate::gateway::{EchoFilter, Needles};
 use crate::http_url::HttpUrl;
@@ -37,7 +37,7 @@ use crate::ids::{GrantId, TenantId};
 use crate::keys::ClientCertificate;
 use crate::pending::{Durable, Pending};
 use crate::record::RecordError;
-use crate::registry::Provider;
+use crate::registry::{Provider, Rotation};
 use crate::scope::Scopes;
 use crate::secret::{
     CredentialHeader, RawResponse, RefreshToken, UpstreamAccessToken, UpstreamBody,
@@ -283,6 +283,15 @@ impl Exchange {
     fn whom(&self) -> pace::Whom {
         (self.provider.id.clone(), self.tenant.clone())
     }
+
+    /// Whether a copy of the token outside may still be of use when the adoption is durable.
+    fn exposure_after(&self, before: Exposure, adoption: &Adoption) -> Exposure {
+        let Provider {
+            rotation, profile, ..
+        } = &*self.provider;
+        let ends = *rotation != Rotation::Never && !profile.superseded_still_work;
+        before.exchanged(ends && adoption.successor.is_some())
+    }
 }
 
 #[derive(Debug)]
@@ -319,6 +328,8 @@ struct Adoption {
 mod begin_tests;
 #[cfg(test)]
 mod end_tests;
+#[cfg(test)]
+mod exposure_tests;
 #[cfg(test)]
 mod property_tests;
 #[cfg(test)]

@@ -463,6 +463,8 @@ impl World {
         let request = DepositRequest {
             grant,
             sealed_refresh_token: &sealed,
+            rotate: false,
+            only_new: false,
         };
         let pending = self.enclave.deposit(self.admin(), request, &self.now)?;
         self.settle(pending);
@@ -470,10 +472,21 @@ impl World {
     }
 
     pub(crate) fn deposit(&self, token: &str) -> Result<(), AdminError> {
+        self.deposit_as(token, false, false)
+    }
+
+    pub(crate) fn deposit_as(
+        &self,
+        token: &str,
+        rotate: bool,
+        only_new: bool,
+    ) -> Result<(), AdminError> {
         let sealed = self.seal("acme", "crm-app", "contacts", "refresh-token", token);
         let request = DepositRequest {
             grant: self.grant(),
             sealed_refresh_token: &sealed,
+            rotate,
+            only_new,
         };
         let pending = self.enclave.deposit(self.admin(), request, &self.now)?;
         self.settle(pending);
@@ -492,6 +505,8 @@ impl World {
                 ..self.grant()
             },
             sealed_refresh_token: &sealed,
+            rotate: false,
+            only_new: false,
         };
         let deposit = self.enclave.deposit(self.admin(), request, &self.now);
         self.settle(deposit.unwrap());

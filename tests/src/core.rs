@@ -327,6 +327,8 @@ impl Core {
                 hosts: Vec::new(),
             },
             sealed_refresh_token: &sealed,
+            rotate: false,
+            only_new: false,
         };
         self.settle(e.deposit(by, request, now).expect("a grant"))
             .await;

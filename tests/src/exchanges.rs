@@ -374,6 +374,8 @@ impl<F: Folder> Exchanges<F> {
                 hosts: Vec::new(),
             },
             sealed_refresh_token: &sealed,
+            rotate: false,
+            only_new: false,
         };
         let pending = e.deposit(self.admin(), request, &now).expect("a deposit");
         self.settle(pending).await.expect("a commit");

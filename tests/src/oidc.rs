@@ -157,6 +157,8 @@ pub async fn deposit_token(stack: &Stack, refresh_token: &str, scopes: Vec<Strin
             ..v1::Grant::default()
         }),
         sealed_refresh_token: sealed.expect("a sealed token"),
+        leave_unrotated: true,
+        only_new: false,
     };
     let made = answer(admin.grants().deposit_grant(request)).await;
     made.expect("a deposit");

@@ -235,6 +235,8 @@ impl Stack {
                 ..v1::Grant::default()
             }),
             sealed_refresh_token: sealed,
+            leave_unrotated: true,
+            only_new: false,
         };
         let made = answer(admin.grants().deposit_grant(request)).await;
         made.expect("a deposit")

@@ -90,6 +90,8 @@ pub async fn try_add(
             ..v1::Grant::default()
         }),
         sealed_refresh_token: sealed.expect("a sealed token"),
+        leave_unrotated: true,
+        only_new: false,
     };
     answer(admin.grants().deposit_grant(grant))
         .await

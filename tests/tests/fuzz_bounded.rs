@@ -104,6 +104,7 @@ each![
     enclave_assertion,
     client_audit,
     client_callback,
+    client_import,
     client_keyholder,
     client_recovery,
     enclave_envelope,

@@ -277,6 +277,11 @@ fn internal() -> Problem {
     )
 }
 
+/// The stable reason for an exchange that gave nothing.
+pub(crate) fn reason_of_refresh(error: &RefreshError) -> &'static str {
+    refresh(error).reason
+}
+
 fn refresh(error: &RefreshError) -> Problem {
     let gateway = |reason, detail: &str| Problem::new(StatusCode::BAD_GATEWAY, reason, detail);
     match error {

@@ -260,6 +260,7 @@ fn profile(message: v1::ProviderProfile) -> Result<Profile, AdminError> {
         auth_methods,
         assertion_audience,
         dpop,
+        superseded_still_work,
     } = message;
     let default = Profile::default();
     let methods = auth_methods.into_iter();
@@ -276,6 +277,7 @@ fn profile(message: v1::ProviderProfile) -> Result<Profile, AdminError> {
             .collect::<Result<_, _>>()?,
         assertion_audience: (!assertion_audience.is_empty()).then_some(assertion_audience),
         dpop,
+        superseded_still_work,
     })
 }
 
@@ -291,6 +293,7 @@ fn profile_message(profile: Profile) -> v1::ProviderProfile {
         auth_methods,
         assertion_audience,
         dpop,
+        superseded_still_work,
     } = profile;
     let methods = auth_methods.into_iter();
     v1::ProviderProfile {
@@ -306,6 +309,7 @@ fn profile_message(profile: Profile) -> v1::ProviderProfile {
             .collect(),
         assertion_audience: assertion_audience.unwrap_or_default(),
         dpop,
+        superseded_still_work,
     }
 }
 
@@ -528,6 +532,7 @@ pub fn grant_message(view: GrantView) -> v1::Grant {
             .unwrap_or_default(),
         operations: grant.operations.into_iter().map(Into::into).collect(),
         hosts: grant.hosts.into_iter().map(target_host_message).collect(),
+        exposed_before_deposit: view.exposure.is_exposed(),
     }
 }
 

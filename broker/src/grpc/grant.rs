@@ -14,6 +14,7 @@ use crate::events;
 use crate::grpc::administrator::{caller, refuse};
 use crate::grpc::connecting::Connecting;
 use crate::grpc::convert;
+use crate::grpc::rotating::{Deposited, Rotating};
 use crate::refresher::Refresher;
 use crate::shell::Shell;
 
@@ -64,6 +65,8 @@ impl GrantService for Grants {
         let deposit = DepositRequest {
             grant,
             sealed_refresh_token: &message.sealed_refresh_token,
+            rotate: !message.leave_unrotated,
+            only_new: message.only_new,
         };
         let pending = self
             .shell
@@ -72,9 +75,22 @@ impl GrantService for Grants {
             .map_err(refuse)?;
         let view = self.shell.settle(pending).await?;
         events::grant_deposited(&view.grant, &by.name);
-        Ok(Response::new(v1::DepositGrantResponse {
-            grant: Some(convert::grant_message(view)),
-        }))
+        let deposited = if message.leave_unrotated {
+            Deposited::left(view)
+        } else {
+            let rotating = Rotating {
+                shell: Arc::clone(&self.shell),
+                refresher: Arc::clone(&self.refresher),
+            };
+            // A caller that hangs up does not leave the token as it was.
+            let rotated = self
+                .shell
+                .afterwards
+                .spawn(rotating.run(by.clone(), view))
+                .await;
+            rotated.map_err(|_torn_down| Status::internal("the exchange was torn down"))?
+        };
+        Ok(Response::new(deposited.into_message()))
     }
 
     async fn begin_connect(

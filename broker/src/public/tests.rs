@@ -271,6 +271,8 @@ impl Door {
                 hosts: Vec::new(),
             },
             sealed_refresh_token: &sealed,
+            rotate: false,
+            only_new: false,
         };
         let now = self.shell.clock.now();
         let pending = e.deposit(self.admin(), request, &now).unwrap();

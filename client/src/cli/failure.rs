@@ -56,6 +56,16 @@ impl Failure {
         self.exit
     }
 
+    /// What happened.
+    pub(crate) fn what(&self) -> &str {
+        &self.what
+    }
+
+    /// What to do next.
+    pub(crate) fn next(&self) -> &str {
+        &self.next
+    }
+
     pub(crate) fn for_people(&self) -> String {
         let Self { what, next, .. } = self;
         format!("tokenkeep: {what}\n  next: {next}")

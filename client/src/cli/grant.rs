@@ -1,6 +1,8 @@
-//! `grant`: deposit refresh tokens, have owners consent, and look at grants.
+//! `grant`: deposit and import refresh tokens, have owners consent, and look at grants.
 
 mod connect;
+mod import;
+mod importing;
 
 use std::path::PathBuf;
 
@@ -11,7 +13,7 @@ use tokenkeep::AttestedChannel;
 use tokenkeep::rpc_error::answer;
 use tokenkeep::{Clock as _, SystemClock};
 
-use super::exit::manual;
+use super::exit::{Exit, manual};
 use super::failure::Failure;
 use super::output::Output;
 use super::pages::all_pages;
@@ -24,9 +26,26 @@ pub(crate) enum GrantCommand {
     /// Seal a refresh token to the attested enclave and make a grant of it
     ///
     /// The token comes from a file or standard input, never from the command line. For a grant that exists it
-    /// replaces the refresh token; the rest must then be equal.
+    /// replaces the refresh token; the rest must then be equal. It is exchanged at the provider at once, so that a copy
+    /// that was left elsewhere is of no use; where the provider gives no other in its place, or can't be asked yet, the
+    /// grant shows `exposed_before_deposit`.
     #[command(after_long_help = manual!("  tokenkeep grant deposit --tenant acme --app crm --grant acme-crm --client sync \\\n      --target api --scope contacts.read --token-file refresh-token\n  tokenkeep grant deposit --tenant acme --app crm --grant acme-crm --client sync \\\n      --target api < refresh-token\n  tokenkeep grant deposit --tenant acme --app crm --grant acme-crm --client sync --target api \\\n      --operation api/contacts-list --operation api/contacts-get \\\n      --host api=acme.my.crm.example --token-file refresh-token"))]
     Deposit(DepositArgs),
+    /// Deposit many grants from a file, one JSON object a line
+    ///
+    /// Each line has the fields grant, tenant, app, clients, targets and refresh_token, perhaps scopes, operations,
+    /// hosts (an object of target and host) and expires_at_s. Each token is sealed here to the attested enclave as with
+    /// `deposit`, and exchanged at the provider at once; it appears in no report, log or error.
+    ///
+    /// Reports each line on standard output (with --json an object: line, grant, outcome, token, error) and how far it
+    /// is on standard error. Outcomes: imported, present, needs_consent, refused, ill_formed, stopped. What became of
+    /// the token: rotated, exposed, pending, left, refused. A line that fails does not stop the others; the exit code
+    /// is then not 0.
+    ///
+    /// Run it again after whatever ended it: the service says of each grant whether it is there, and a grant that is
+    /// there is left as it is, so that no token is presented twice. Nothing is kept beside the file.
+    #[command(after_long_help = manual!("  tokenkeep grant import grants.jsonl\n  export-grants | tokenkeep --json grant import - > report.jsonl\n\nA line:\n  {\"grant\":\"acme-crm\",\"tenant\":\"acme\",\"app\":\"crm\",\"clients\":[\"sync\"],\"targets\":[\"api\"],\n   \"scopes\":[\"contacts.read\"],\"refresh_token\":\"…\"}    # in one line"))]
+    Import(import::ImportArgs),
     /// Have the owner consent at the provider, and make a grant of it
     ///
     /// Prints the provider's page, to be opened in a browser of this machine. What comes back is forwarded to the
@@ -111,6 +130,9 @@ pub(crate) struct DepositArgs {
     /// The file with the refresh token [default: standard input]
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
+    /// Leave the token as it is: whoever has a copy goes on using it until the first exchange
+    #[arg(long)]
+    leave_unrotated: bool,
 }
 
 pub(crate) async fn run(
@@ -121,6 +143,7 @@ pub(crate) async fn run(
     let mut grants = channel.grants();
     match command {
         GrantCommand::Deposit(deposit) => deposit.run(channel, output).await,
+        GrantCommand::Import(import) => Box::pin(import.run(channel, output)).await,
         GrantCommand::Connect(connect) => connect.run(channel, output).await,
         GrantCommand::Reconnect(reconnect) => reconnect.run(channel, output).await,
         GrantCommand::List { tenant } => {
@@ -197,9 +220,31 @@ impl DepositArgs {
         let request = v1::DepositGrantRequest {
             grant: Some(grant),
             sealed_refresh_token,
+            leave_unrotated: self.leave_unrotated,
+            only_new: false,
         };
         let made = answer(channel.grants().deposit_grant(request)).await?;
-        output.record(&record(made.into_inner().grant.ok_or_else(no_grant)?))
+        let made = made.into_inner();
+        let (rotation, reason) = (made.rotation(), made.pending_reason);
+        let grant = made.grant.ok_or_else(no_grant)?;
+        let id = grant.id.clone();
+        output.record(&record(grant))?;
+        match rotation {
+            v1::DepositRotation::Refused => Err(Failure::new(
+                Exit::Refused,
+                "the provider does not take the token: the grant is there and needs its owner",
+                format!("deposit another, or have the owner consent: `tokenkeep grant reconnect {id}`"),
+            )),
+            v1::DepositRotation::Pending => output.note(&format!(
+                "the token is not exchanged yet ({reason}): it is tried again until it is"
+            )),
+            v1::DepositRotation::Exposed => output.note(
+                "the provider gave no token that ends this one: whoever has a copy can go on using it",
+            ),
+            v1::DepositRotation::Rotated
+            | v1::DepositRotation::Left
+            | v1::DepositRotation::Unspecified => Ok(()),
+        }
     }
 }
 
@@ -237,6 +282,10 @@ fn brief(grant: v1::Grant) -> Record {
         ("clients", json!(grant.clients)),
         ("targets", json!(grant.targets)),
         ("scopes", json!(grant.scopes)),
+        (
+            "exposed_before_deposit",
+            json!(grant.exposed_before_deposit),
+        ),
     ])
 }
 
@@ -259,6 +308,7 @@ fn record(grant: v1::Grant) -> Record {
         provider_told,
         operations,
         hosts,
+        exposed_before_deposit,
     } = grant;
     let hosts = hosts
         .iter()
@@ -282,6 +332,7 @@ fn record(grant: v1::Grant) -> Record {
         ("refresh_generation", json!(refresh_generation)),
         ("revocation_pending", json!(revocation_pending)),
         ("provider_told", json!(provider_told)),
+        ("exposed_before_deposit", json!(exposed_before_deposit)),
     ])
 }
 

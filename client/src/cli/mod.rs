@@ -79,7 +79,7 @@ enum Command {
     /// Keys: make a DPoP key, list and replace those of the enclave
     #[command(subcommand)]
     Key(key::KeyCommand),
-    /// A tenant's grants: connect, deposit, list, show, revoke, delete
+    /// A tenant's grants: connect, deposit, import, list, show, revoke, delete
     #[command(subcommand)]
     Grant(grant::GrantCommand),
     /// Stop everything that a subject touches, at once and durably

@@ -27,6 +27,11 @@ pub struct DepositRequest<'a> {
     pub grant: Grant,
     /// The refresh token, sealed.
     pub sealed_refresh_token: &'a [u8],
+    /// Whether it is to be exchanged as soon as that can be: by the caller, or else with the grants that are used
+    /// by themselves.
+    pub rotate: bool,
+    /// Whether a grant that is there already is left as it is.
+    pub only_new: bool,
 }
 
 impl Enclave {
@@ -41,9 +46,17 @@ impl Enclave {
         request: DepositRequest<'_>,
         now: &Now,
     ) -> Result<Pending<GrantView>, AdminError> {
-        let grant = request.grant;
+        let DepositRequest {
+            grant,
+            sealed_refresh_token,
+            rotate,
+            only_new,
+        } = request;
         forbid_unless(by.owns_tenant(&grant.tenant))?;
         let view = self.view.read();
+        if only_new && view.grants.contains_key(&grant.id) {
+            return Err(AdminError::Exists("grant"));
+        }
         let dpop = self.check_grant(&view, &grant, now)?;
         if dpop && is_public(&view, &grant) {
             // [RFC 9449 §5]
@@ -52,7 +65,7 @@ impl Enclave {
                 rule: "a public client's refresh token is bound to the key that it was got with, which is not here: connect it",
             });
         }
-        let token = self.open_grant_deposit(&grant, request.sealed_refresh_token, now)?;
+        let token = self.open_grant_deposit(&grant, sealed_refresh_token, now)?;
         let dpop_key = dpop.then(|| BoundKey::generate(&*self.rng)).transpose()?;
         drop(view);
         let kept = Kept {
@@ -60,7 +73,7 @@ impl Enclave {
             dpop_key: dpop_key.as_ref(),
             subject_sha256: None,
         };
-        self.keep_grant(by, grant, &kept, Source::Deposit, now)
+        self.keep_grant(by, grant, &kept, Source::Deposit { rotate }, now)
     }
 
     /// Whether the grant's upstream tokens are to be bound to a key.

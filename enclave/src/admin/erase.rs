@@ -340,6 +340,8 @@ mod tests {
                 ..world.grant()
             },
             sealed_refresh_token: &sealed,
+            rotate: false,
+            only_new: false,
         };
         let late = world
             .enclave

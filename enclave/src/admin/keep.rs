@@ -4,7 +4,7 @@ use super::{AdminError, Administrator, GrantView};
 use crate::Enclave;
 use crate::audit::Event;
 use crate::connect::ConnectError;
-use crate::custody::{self, Head, Phase};
+use crate::custody::{self, Exposure, Head, Phase};
 use crate::freeze::Touched;
 use crate::pending::Pending;
 use crate::record::{Place, Table};
@@ -27,7 +27,10 @@ pub(crate) struct Kept<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Source {
     /// Sealed, by an administrator who had it.
-    Deposit,
+    Deposit {
+        /// Whether the provider is to be asked for another in its place.
+        rotate: bool,
+    },
     /// From the provider: nobody else has ever had it.
     Consent,
 }
@@ -58,8 +61,14 @@ impl Enclave {
         let custody = view.custody.get(&grant.id);
         let refresh_generation =
             custody.map_or(1, |held| held.value.refresh_generation.saturating_add(1));
+        let exposure = match source {
+            Source::Deposit { rotate: true } => Exposure::ToBeRotated,
+            Source::Deposit { rotate: false } => Exposure::BeforeDeposit,
+            Source::Consent => Exposure::None,
+        };
         let head = Head {
             subject_sha256: kept.subject_sha256,
+            exposure,
             ..Head::deposited(refresh_generation, now.lo_s)
         };
         let place = Place::tenant(&grant.tenant, Table::Custody, grant.id.as_str());
@@ -76,10 +85,11 @@ impl Enclave {
 
         let (first, by) = (held.is_none(), by.name.as_str());
         let event = match source {
-            Source::Deposit => Event::Deposited {
+            Source::Deposit { .. } => Event::Deposited {
                 grant: &grant.id,
                 by,
                 first,
+                exposed_before_deposit: true,
             },
             Source::Consent => Event::Connected {
                 grant: &grant.id,
@@ -92,6 +102,7 @@ impl Enclave {
             .push(self.leaf(&view, Some(&grant.tenant), &event, now)?);
         let mut answer = self.view_of(&view, &grant);
         answer.refresh_generation = refresh_generation;
+        answer.exposure = exposure;
         answer.needs_consent = None;
         Ok(Pending::new(batch, effects, Touched::nothing(), answer))
     }

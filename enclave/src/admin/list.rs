@@ -5,7 +5,7 @@ use std::ops::Bound;
 
 use super::{AdminError, Administrator, forbid_unless};
 use crate::Enclave;
-use crate::custody::Cause;
+use crate::custody::{Cause, Exposure};
 use crate::ids::{AppId, ClientId, GrantId, ProviderId, TenantId, VendorId};
 use crate::policy::resource_of;
 use crate::refresh::Told;
@@ -72,6 +72,8 @@ pub struct GrantView {
     pub resources: Vec<String>,
     /// How many refresh tokens it has had.
     pub refresh_generation: u64,
+    /// Whether its refresh token was elsewhere before.
+    pub exposure: Exposure,
 }
 
 impl Enclave {
@@ -98,6 +100,7 @@ impl Enclave {
             frozen: view.frozen(&view.touched(grant, None, None)).is_some(),
             resources,
             refresh_generation: custody.map_or(0, |held| held.value.refresh_generation),
+            exposure: custody.map_or(Exposure::None, |held| held.value.exposure),
         }
     }
 

@@ -255,6 +255,8 @@ fn treatment(document: &Document, values: &BTreeMap<String, String>, given: Prof
         auth_methods: methods.collect(),
         assertion_audience: given.assertion_audience.or(audience),
         dpop: given.dpop || client.dpop == Support::Required,
+        superseded_still_work: given.superseded_still_work
+            || document.refresh.reuse == Reuse::Accepted,
         ..given
     }
 }

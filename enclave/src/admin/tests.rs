@@ -28,6 +28,8 @@ fn deposit(world: &World, by: &Administrator, grant: Grant) -> Result<(), AdminE
     let request = DepositRequest {
         grant,
         sealed_refresh_token: &sealed,
+        rotate: false,
+        only_new: false,
     };
     world.enclave.deposit(by, request, &world.now).map(|_| ())
 }
@@ -455,6 +457,8 @@ fn a_deposit_opens_for_its_own_enclave_and_place_only() {
         let request = DepositRequest {
             grant: world.grant(),
             sealed_refresh_token: sealed,
+            rotate: false,
+            only_new: false,
         };
         world.enclave.deposit(by, request, &world.now).map(|_| ())
     };

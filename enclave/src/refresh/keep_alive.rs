@@ -1,47 +1,67 @@
-//! Keep-alive: refresh tokens that their provider would drop for want of use.
+//! Exchanges that nobody asked for: refresh tokens that their provider would drop for want of use, and deposited ones
+//! that are still to be replaced.
 
 use crate::Enclave;
-use crate::custody::Phase;
+use crate::custody::{Custody, Exposure, Phase};
 use crate::ids::GrantId;
 use crate::refresh::Wanted;
-use crate::registry::Provider;
+use crate::registry::{Grant, Provider};
 use crate::time::Now;
-use crate::view::Held;
+use crate::view::{Held, View};
 
 impl Enclave {
     /// Grants whose refresh token was not used for half of its provider's idle
-    /// lifetime, with the scopes to ask for; at most `limit`. What freezes, holds and
+    /// lifetime or is to be rotated, with what to ask for; at most `limit`. What freezes, holds and
     /// rates say is asked when the exchange begins.
     #[must_use]
     pub fn due_for_keep_alive(&self, now: &Now, limit: usize) -> Vec<(GrantId, Wanted)> {
         let view = self.view.read();
         let drops = |provider: &Held<Provider>| provider.value.profile.idle_lifetime_s.is_some();
-        if !view.providers.values().any(drops) {
-            return Vec::new();
-        }
-        let is_due = |grant: &GrantId| {
-            let held = view.custody.get(grant)?;
-            let usable = match held.value.phase {
-                Phase::Idle | Phase::Uncertain { .. } => true,
-                Phase::Intent { .. } | Phase::NeedsConsent { .. } | Phase::Revoked => false,
-            };
-            let grant = view.grants.get(grant)?;
-            let app = view.apps.get(&grant.value.app)?;
-            let provider = view.providers.get(&app.value.provider)?;
-            let idle_s = provider.value.profile.idle_lifetime_s?;
-            let due_s = held.value.refreshed_at_s.saturating_add(idle_s / 2);
-            let targets = grant.value.targets.iter();
-            let resource = targets
-                .filter_map(|name| provider.value.target(name))
-                .find_map(|target| target.api.upstream_resource());
-            (usable && due_s <= now.hi_s).then(|| Wanted {
-                scopes: grant.value.scopes.clone(),
-                resource: resource.map(ToOwned::to_owned),
-            })
-        };
-        let due = view.grants.keys();
-        due.filter_map(|grant| Some((grant.clone(), is_due(grant)?)))
-            .take(limit)
-            .collect()
+        // Among a million grants few are new, and most providers drop nothing.
+        let some_idle = view.providers.values().any(drops);
+        let may_be = |custody: &Custody| some_idle || custody.exposure == Exposure::ToBeRotated;
+        let due = view.custody.iter().filter_map(|(id, held)| {
+            let (grant, provider) = may_be(&held.value).then(|| registered(&view, id))??;
+            is_due(&held.value, provider, now).then(|| (id.clone(), whole(grant, provider)))
+        });
+        due.take(limit).collect()
+    }
+
+    /// What an exchange for a grant asks for that is made for the refresh token's own sake.
+    #[must_use]
+    pub fn whole_grant(&self, id: &GrantId) -> Option<Wanted> {
+        let view = self.view.read();
+        let (grant, provider) = registered(&view, id)?;
+        Some(whole(grant, provider))
+    }
+}
+
+fn is_due(custody: &Custody, provider: &Provider, now: &Now) -> bool {
+    let usable = match custody.phase {
+        Phase::Idle | Phase::Uncertain { .. } => true,
+        Phase::Intent { .. } | Phase::NeedsConsent { .. } | Phase::Revoked => false,
+    };
+    let idles = || {
+        let idle_s = provider.profile.idle_lifetime_s;
+        idle_s.is_some_and(|idle_s| custody.refreshed_at_s.saturating_add(idle_s / 2) <= now.hi_s)
+    };
+    usable && (custody.exposure == Exposure::ToBeRotated || idles())
+}
+
+fn registered<'v>(view: &'v View, id: &GrantId) -> Option<(&'v Grant, &'v Provider)> {
+    let grant = &view.grants.get(id)?.value;
+    let app = view.apps.get(&grant.app)?;
+    let provider = view.providers.get(&app.value.provider)?;
+    Some((grant, &provider.value))
+}
+
+fn whole(grant: &Grant, provider: &Provider) -> Wanted {
+    let targets = grant.targets.iter();
+    let resource = targets
+        .filter_map(|name| provider.target(name))
+        .find_map(|target| target.api.upstream_resource());
+    Wanted {
+        scopes: grant.scopes.clone(),
+        resource: resource.map(ToOwned::to_owned),
     }
 }

@@ -205,6 +205,7 @@ impl Enclave {
         if let Some(adoption) = adopted {
             head.refreshed_at_s = now.lo_s;
             head.subject_sha256 = head.subject_sha256.or(adoption.subject_sha256);
+            head.exposure = exchange.exposure_after(head.exposure, adoption);
             if let Some(successor) = &adoption.successor {
                 head.refresh_generation = head.refresh_generation.saturating_add(1);
                 token = successor;

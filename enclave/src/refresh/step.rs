@@ -12,7 +12,7 @@ use super::{
 };
 use crate::Enclave;
 use crate::audit;
-use crate::custody::{Cause, Custody, Phase};
+use crate::custody::{Cause, Custody, Exposure, Phase};
 use crate::freeze::Touched;
 use crate::ids::GrantId;
 use crate::pending::Pending;
@@ -316,12 +316,14 @@ impl Enclave {
         );
         let held = view.custody.get(&exchange.grant);
         let generation = held.map_or(0, |held| held.value.refresh_generation);
+        let exposure = held.map_or(Exposure::None, |held| held.value.exposure);
         let rotated = adoption.successor.is_some();
         let event = audit::Event::Refreshed {
             grant: &exchange.grant,
             refresh_generation: generation.saturating_add(u64::from(rotated)),
             rotated,
             refused: unusable(&adoption),
+            exposed_before_deposit: exchange.exposure_after(exposure, &adoption).is_exposed(),
         };
         let leaf = self
             .leaf(view, Some(&exchange.tenant), &event, now)

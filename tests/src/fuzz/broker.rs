@@ -328,6 +328,7 @@ fn message_seeds() -> Vec<Vec<u8>> {
             auth_methods: vec![v1::ClientAuthMethod::PrivateKeyJwt.into()],
             assertion_audience: url(),
             dpop: true,
+            superseded_still_work: true,
             ..v1::ProviderProfile::default()
         }),
         issuer: url(),

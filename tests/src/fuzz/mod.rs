@@ -43,7 +43,7 @@ impl std::fmt::Debug for Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 40] = [
+pub const TARGETS: [Target; 41] = [
     attestation::BUNDLE,
     attestation::CERTIFICATE_TABLE,
     attestation::COLLATERAL,
@@ -66,6 +66,7 @@ pub const TARGETS: [Target; 40] = [
     oauth::ASSERTION,
     audit::AUDIT,
     oauth::CALLBACK,
+    oauth::IMPORT,
     keyholder::KEYHOLDER,
     keyholder::RECOVERY,
     enclave::ENVELOPE,

@@ -12,7 +12,7 @@ use enclave::spiffe::SpiffeId;
 use jose::jws::{self, HeaderMember};
 use ring::rand::SystemRandom;
 use serde_json::json;
-use tokenkeep::consent;
+use tokenkeep::{consent, import};
 
 use super::Target;
 use crate::core::{BEGIN, CLIENT, Core, ISSUER, KID};
@@ -26,6 +26,11 @@ pub(super) const CALLBACK: Target = Target {
     name: "client_callback",
     run: callback,
     seeds: callback_seeds,
+};
+pub(super) const IMPORT: Target = Target {
+    name: "client_import",
+    run: import_file,
+    seeds: import_seeds,
 };
 pub(super) const METADATA: Target = Target {
     name: "broker_metadata",
@@ -79,6 +84,33 @@ fn callback_seeds() -> Vec<Vec<u8>> {
         b"state=s&code=a%2Bb&session_state=x",
     ];
     seeds.map(<[u8]>::to_vec).to_vec()
+}
+
+fn import_file(input: &[u8]) -> bool {
+    let (mut lines, mut seen) = (import::Lines::new(input), import::Seen::default());
+    let mut any = false;
+    while let Ok(Some((number, line))) = lines.next_line() {
+        let Ok(line) = line.and_then(|line| import::parse(&line)) else {
+            continue;
+        };
+        // What is taken is fit to be sealed, and taken once.
+        assert!(!line.refresh_token.is_empty() && line.refresh_token.is_ascii());
+        any |= seen.check(number, &line).is_ok();
+        assert!(seen.check(number, &line).is_err());
+    }
+    any
+}
+
+fn import_seeds() -> Vec<Vec<u8>> {
+    let line = r#"{"grant":"g","tenant":"t","app":"a","clients":["c"],"targets":["x"],"refresh_token":"r"}"#;
+    let more = line.replace(
+        "\"app\"",
+        r#""hosts":{"x":"h.example"},"scopes":["s"],"operations":["x/o"],"expires_at_s":9,"app""#,
+    );
+    let two = format!("{line}\n\r\n{}\n", line.replace("\"g\"", "\"h\""));
+    [line.to_owned(), more, two]
+        .map(String::into_bytes)
+        .to_vec()
 }
 
 fn form_seeds() -> Vec<Vec<u8>> {

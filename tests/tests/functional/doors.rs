@@ -141,6 +141,8 @@ async fn deposit(stack: &Stack, id: &str) {
             ..v1::Grant::default()
         }),
         sealed_refresh_token: sealed.unwrap(),
+        leave_unrotated: true,
+        only_new: false,
     };
     answer(admin.grants().deposit_grant(request)).await.unwrap();
 }

@@ -11,6 +11,7 @@ mod doors;
 mod drain;
 mod gateway_hosts;
 mod gateway_proxy;
+mod import;
 mod judge;
 mod keyholders;
 mod keys;

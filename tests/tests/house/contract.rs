@@ -33,6 +33,10 @@ const MAY_BE_TOLD: &[(&str, &str)] = &[
     ("Client.jwks", "public keys"),
     ("Client.spiffe_id", "the name of a workload"),
     ("Client.tls_spki_sha256", "the digest of a public key"),
+    (
+        "DepositGrantResponse.pending_reason",
+        "a word of ours for why an exchange waits",
+    ),
     ("Consent.authorization_endpoint", "a URL as registered"),
     ("Consent.offline_scopes", "scopes as registered"),
     ("Client.vendor", "an id"),

@@ -198,6 +198,8 @@ async fn foreign_grant(stack: &Stack, id: &str) {
         sealed_refresh_token: recipient
             .seal_refresh_token(names::TENANT, names::APP, id, token)
             .unwrap(),
+        leave_unrotated: true,
+        only_new: false,
     };
     answer(admin.grants().deposit_grant(deposit)).await.unwrap();
 }
@@ -504,6 +506,8 @@ async fn a_deposit_opens_in_its_own_place_only() {
                 ..Default::default()
             }),
             sealed_refresh_token: sealed,
+            leave_unrotated: true,
+            only_new: false,
         };
         admin.grants().deposit_grant(request).await
     };

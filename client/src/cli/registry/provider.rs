@@ -349,6 +349,9 @@ pub(crate) struct ProfileArgs {
     /// Bind access tokens to a key that the enclave makes for each grant [RFC 9449]
     #[arg(long)]
     dpop: bool,
+    /// Refresh tokens that were replaced still work: to replace one does not end its copies
+    #[arg(long)]
+    superseded_still_work: bool,
 }
 
 impl ProfileArgs {
@@ -364,6 +367,7 @@ impl ProfileArgs {
             auth_methods,
             assertion_audience,
             dpop,
+            superseded_still_work,
         } = self;
         let methods = auth_methods.into_iter();
         v1::ProviderProfile {
@@ -377,6 +381,7 @@ impl ProfileArgs {
             auth_methods: methods.map(|method| method.wire().into()).collect(),
             assertion_audience,
             dpop,
+            superseded_still_work,
         }
     }
 }
@@ -462,6 +467,10 @@ fn record(provider: v1::Provider) -> Record {
         ("auth_methods", json!(methods)),
         ("assertion_audience", json!(profile.assertion_audience)),
         ("dpop", json!(profile.dpop)),
+        (
+            "superseded_still_work",
+            json!(profile.superseded_still_work),
+        ),
         ("made_from", json!(made_from.map(made_from_text))),
     ])
 }

@@ -143,6 +143,8 @@ fn a_deposit_that_was_sealed_before_a_rotation_opens_until_the_overlap_ends() {
         let request = DepositRequest {
             grant: world.grant(),
             sealed_refresh_token: sealed,
+            rotate: false,
+            only_new: false,
         };
         let pending = world.enclave.deposit(world.admin(), request, &world.now)?;
         world.settle(pending);

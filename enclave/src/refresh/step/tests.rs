@@ -124,6 +124,10 @@ fn each_answer_leaves_its_phase_its_token_and_its_leaf_and_no_journal() {
         if let Some(refused) = refused {
             leaf["refused"] = refused.into();
         }
+        if generation == 1 {
+            // The token that was deposited stays.
+            leaf["exposed_before_deposit"] = true.into();
+        }
         Some(leaf)
     };
     let of_refusal = |error: &str| {
