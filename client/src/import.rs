@@ -355,7 +355,7 @@ mod tests {
             ),
             (
                 without("[\"c\"]", "\"canary\""),
-                LineError::Field { column: 52 },
+                LineError::Field { column: 54 },
             ),
             (
                 without("\"canary-1\"", "1"),
