@@ -1,23 +1,21 @@
 //! Boot: opens the store, and brings the enclave up with the keys of its envelope.
 
+mod load;
+
 use std::io;
-use std::num::NonZero;
-use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::thread::{self, ScopedJoinHandle};
 
 use attestation::{Attester, AttesterError, Platform};
 use enclave::Enclave;
-use enclave::boot::{Boot, BootError, Reading};
+use enclave::boot::{Boot, BootError};
 use enclave::config::Config;
 use enclave::frame::FrameCipher;
 use enclave::keys::envelope::EnvelopeError;
 use enclave::keys::root::{RootKey, Unlocked};
 use enclave::log::Image;
-use enclave::record::RecordError;
 use enclave::seal::SealError;
-use enclave::store::{Log, Record, Store, StoreError};
+use enclave::store::{Store, StoreError};
 use enclave::time::Now;
 use ring::rand::SystemRandom;
 use thiserror::Error;
@@ -26,15 +24,6 @@ use crate::events;
 use crate::files::FileError;
 use crate::host_config::HostConfig;
 use crate::store::{EmbeddedStore, OpenError};
-
-/// Records that are read from the store and opened at a time.
-const OPENED_AT_A_TIME: usize = 8 * 1_024;
-
-/// Fewer records are opened sooner than threads are started.
-const FEW_RECORDS: usize = 256;
-
-/// Leaves that are read from the store at a time.
-const SCAN: usize = 1_024;
 
 /// Why the service did not come up.
 #[derive(Debug, Error)]
@@ -127,12 +116,8 @@ pub async fn boot(
     let (store, report) = EmbeddedStore::open(dir, cipher, rng.clone(), policy, Box::new(end))?;
     events::store_opened(&report);
 
-    let mut boot = Boot::new(config, keys, Arc::new(rng))?;
-    if let Some(old) = retiring {
-        boot = boot.and_retiring(old)?;
-    }
-    load_records(&mut boot, &store).await?;
-    load_leaves(&mut boot, &store)?;
+    let mut boot = Boot::new(config, keys, retiring, Arc::new(rng))?;
+    load::load(&mut boot, &store)?;
     if let Some(batch) = boot.admit_manifest()? {
         let _receipt = store.commit(batch).await?;
     }
@@ -146,89 +131,6 @@ pub async fn boot(
     // A boot touches nothing that can be frozen.
     drop(enclave.release(durable, now));
     Ok(Booted { enclave, store })
-}
-
-/// Brings the records in: opened by as many threads as there are processors,
-/// taken in by this one.
-async fn load_records(boot: &mut Boot, store: &EmbeddedStore) -> Result<(), StartError> {
-    let threads = thread::available_parallelism().map_or(1, NonZero::get);
-    let mut after = None;
-    loop {
-        let records = store.scan(after.as_ref(), OPENED_AT_A_TIME).await?;
-        let Some(last) = records.last() else {
-            return Ok(());
-        };
-        after = Some(last.key);
-        let opened = open_all(boot, &records, threads);
-        for (record, reading) in records.iter().zip(opened) {
-            match reading? {
-                Reading::Opened(opened) => boot.take_in(opened),
-                Reading::NeedsFirst(key, erasure) => {
-                    let first = match store.get(&key).await? {
-                        Some(first) => Some(first),
-                        None => store.get(&erasure).await?,
-                    };
-                    take_in(boot, &first.ok_or(NO_REALM_KEY)?)?;
-                    take_in(boot, record)?;
-                }
-            }
-        }
-    }
-}
-
-const NO_REALM_KEY: BootError = BootError::Record(RecordError::NoRealmKey);
-
-fn take_in(boot: &mut Boot, record: &Record) -> Result<(), BootError> {
-    match boot.open(record)? {
-        Reading::Opened(opened) => {
-            boot.take_in(opened);
-            Ok(())
-        }
-        Reading::NeedsFirst(..) => Err(NO_REALM_KEY),
-    }
-}
-
-/// Opens records, in their order.
-fn open_all(
-    boot: &Boot,
-    records: &[Record],
-    threads: usize,
-) -> impl Iterator<Item = Result<Reading, BootError>> + use<> {
-    let open = |share: &[Record]| share.iter().map(|record| boot.open(record)).collect();
-    let share = records.len().div_ceil(threads.max(1));
-    let opened: Vec<Vec<_>> = if records.len() < FEW_RECORDS || threads < 2 {
-        vec![open(records)]
-    } else {
-        thread::scope(|scope| {
-            let shares = records.chunks(share);
-            let threads: Vec<_> = shares.map(|share| scope.spawn(|| open(share))).collect();
-            let joined = threads.into_iter().map(ScopedJoinHandle::join);
-            // No record may be passed over.
-            joined
-                .map(|share| share.unwrap_or_else(|panic| resume_unwind(panic)))
-                .collect()
-        })
-    };
-    opened.into_iter().flatten()
-}
-
-/// Brings the leaves of earlier boots in.
-fn load_leaves(boot: &mut Boot, store: &EmbeddedStore) -> Result<(), StartError> {
-    for log in [Log::Control, Log::Issuance] {
-        let count = store.leaf_count(log)?;
-        let mut from: u64 = 0;
-        while from < count {
-            let leaves = store.leaves(log, from, SCAN)?;
-            if leaves.is_empty() {
-                break;
-            }
-            for leaf in leaves {
-                boot.load_leaf(log, &leaf)?;
-                from = from.saturating_add(1);
-            }
-        }
-    }
-    Ok(())
 }
 
 /// The image that runs, by the platform's own word.

@@ -1,5 +1,7 @@
 //! Boot: from the root key and the stored records to a working enclave.
 
+mod opener;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -13,24 +15,25 @@ use crate::audit::{self, Scribe};
 use crate::authenticate::SpentAssertions;
 use crate::config::Config;
 use crate::connect::Connects;
-use crate::custody::{self, Custody};
 use crate::freshness::Freshness;
-use crate::ids::TenantId;
 use crate::keys::Speaking;
 use crate::keys::keyring::{Keyring, KeyringError, StoredKey};
-use crate::keys::ring::{KeyKind, RING, Ring};
+use crate::keys::ring::{RING, Ring};
 use crate::keys::root::{RootKey, Unlocked};
 use crate::log::{BootId, LogError, Logs, Recovery};
 use crate::nonce::Nonces;
 use crate::rate::RateLimiter;
-use crate::record::{Cabinet, Place, Realm, RecordError, Table};
-use crate::refresh::{Pace, parse_orphan};
+use crate::record::{Place, RecordError, Table};
+use crate::refresh::Pace;
 use crate::replay::ReplayCache;
-use crate::seal::{SealError, SealingKey};
-use crate::store::{Batch, Key, Log, Record};
+use crate::seal::SealError;
+use crate::store::{Batch, Log, Record};
 use crate::time::Now;
 use crate::upstream_dpop::ServerNonces;
-use crate::view::{Effect, Held, HeldSealed, TenantKey, View};
+use crate::view::{Held, View};
+
+use opener::Content;
+pub use opener::{Opened, Opener, Reading};
 
 /// A source of random bytes that may be shared between threads.
 pub type Randomness = Arc<dyn SecureRandom + Send + Sync>;
@@ -84,16 +87,12 @@ struct SeenManifest {
 
 /// Reads the records of a store, in any order, before the enclave is made.
 ///
-/// To open a record takes time and changes nothing, so that many can be opened
-/// at once; taking them in is quick.
+/// To open a record takes time, so an [`Opener`] opens many at once; taking them
+/// in is quick.
 pub struct Boot {
     config: Config,
     rng: Randomness,
-    cabinet: Cabinet,
-    system_key: SealingKey,
-    wrap_key: Arc<SealingKey>,
-    /// Of the root that is being replaced.
-    retiring: Option<Arc<SealingKey>>,
+    opener: Arc<Opener>,
     manifest: Option<Held<SeenManifest>>,
     view: View,
     stored_keys: Vec<StoredKey>,
@@ -105,33 +104,17 @@ pub struct Boot {
     recovery: Recovery,
 }
 
-/// What a record was found to be.
-#[derive(Debug)]
-pub enum Reading {
-    /// It is opened and can be [taken in](Boot::take_in).
-    Opened(Opened),
-    /// It belongs to a tenant whose key was not taken in: that is the record
-    /// under the first key of the store, or, if the tenant was erased, under the
-    /// second. Then open this one again.
-    NeedsFirst(Key, Key),
-}
+/// What the leaves of earlier boots say: the logs' trees, and the sequence numbers.
+#[derive(Debug, Default)]
+pub struct Leaves(Recovery);
 
-/// A record that was authenticated and opened.
-pub struct Opened(Content);
-
-enum Content {
-    Key(StoredKey),
-    Ring(Held<Ring>),
-    Manifest(Held<SeenManifest>),
-    System(Effect),
-    Tenants(Effect),
-    /// What is left of a tenant that was erased: nobody can read it.
-    Erased,
-}
-
-impl std::fmt::Debug for Opened {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Opened([redacted])")
+impl Leaves {
+    /// Reads the next leaf of a log, in the store's order.
+    ///
+    /// # Errors
+    /// [`BootError::Log`] if it is no leaf of this enclave.
+    pub fn load(&mut self, log: Log, leaf: &[u8]) -> Result<(), BootError> {
+        Ok(self.0.take_in(log, leaf)?)
     }
 }
 
@@ -142,18 +125,20 @@ impl std::fmt::Debug for Boot {
 }
 
 impl Boot {
-    /// Begins with the keys of the envelope.
+    /// Begins with the keys of the envelope and the root that these replace, if wraps under it are still there.
     ///
     /// # Errors
     /// [`BootError::Seal`], which does not happen for keys of this length.
-    pub fn new(config: Config, keys: &Unlocked, rng: Randomness) -> Result<Self, BootError> {
+    pub fn new(
+        config: Config,
+        keys: &Unlocked,
+        retiring: Option<&RootKey>,
+        rng: Randomness,
+    ) -> Result<Self, BootError> {
         Ok(Self {
             config,
             rng,
-            cabinet: Cabinet::new(keys.state.expose())?,
-            system_key: keys.state.system_key()?,
-            wrap_key: Arc::new(keys.root.wrap_key()?),
-            retiring: None,
+            opener: Arc::new(Opener::new(keys, retiring)?),
             manifest: None,
             view: View::default(),
             stored_keys: Vec::new(),
@@ -166,13 +151,10 @@ impl Boot {
         })
     }
 
-    /// Opens wraps under the root that is being replaced, too.
-    ///
-    /// # Errors
-    /// [`BootError::Seal`], which does not happen for a root's length.
-    pub fn and_retiring(mut self, old: &RootKey) -> Result<Self, BootError> {
-        self.retiring = Some(Arc::new(old.wrap_key()?));
-        Ok(self)
+    /// What opens the records.
+    #[must_use]
+    pub fn opener(&self) -> Arc<Opener> {
+        Arc::clone(&self.opener)
     }
 
     /// Opens one record of the store.
@@ -180,24 +162,7 @@ impl Boot {
     /// # Errors
     /// [`BootError::Record`] if it is not what this enclave sealed there.
     pub fn open(&self, record: &Record) -> Result<Reading, BootError> {
-        let place = self.cabinet.locate(record)?;
-        let content = match &place.realm {
-            Realm::System => self.open_system(&place, record)?,
-            Realm::Tenant(tenant) => match self.view.tenant_keys.get(tenant) {
-                Some(held) => {
-                    Content::Tenants(self.open_tenants(&held.key, tenant, &place, record)?)
-                }
-                None if self.view.erasures.contains_key(tenant) => Content::Erased,
-                None => {
-                    let at = |table| self.cabinet.key(&Place::system(table, tenant.as_str()));
-                    return Ok(Reading::NeedsFirst(
-                        at(Table::TenantKeys),
-                        at(Table::Erasures),
-                    ));
-                }
-            },
-        };
-        Ok(Reading::Opened(Opened(content)))
+        self.opener.open(record)
     }
 
     /// Takes in a record that was opened. A tenant's key twice counts once.
@@ -215,140 +180,9 @@ impl Boot {
         }
     }
 
-    /// Takes in the next leaf of a log, in the store's order.
-    ///
-    /// # Errors
-    /// [`BootError::Log`] if it is no leaf of this enclave.
-    pub fn load_leaf(&mut self, log: Log, leaf: &[u8]) -> Result<(), BootError> {
-        Ok(self.recovery.take_in(log, leaf)?)
-    }
-
-    fn open_system(&self, place: &Place, record: &Record) -> Result<Content, RecordError> {
-        let generation = record.generation;
-        if place.table == Table::TenantKeys {
-            return Ok(Content::System(self.open_tenant_key(place, record)?));
-        }
-        let body = self
-            .cabinet
-            .open(&self.system_key, place, generation, &record.sealed)?;
-        let effect = match place.table {
-            Table::Manifests => {
-                return Ok(Content::Manifest(Held::new(generation, json(&body)?)));
-            }
-            Table::Keys => {
-                if place.name == RING {
-                    return Ok(Content::Ring(Held::new(generation, json(&body)?)));
-                }
-                if !KeyKind::is_record(&place.name) {
-                    return Err(RecordError::Schema);
-                }
-                return Ok(Content::Key((place.name.clone(), body)));
-            }
-            Table::Tenants => Effect::Tenant(Held::new(generation, json(&body)?)),
-            Table::Vendors => Effect::Vendor(Held::new(generation, json(&body)?)),
-            Table::Clients => Effect::Client(Held::new(generation, json(&body)?)),
-            Table::Providers => Effect::Provider(Held::new(generation, json(&body)?)),
-            Table::Apps => Effect::App(Held::new(generation, json(&body)?)),
-            Table::AppSecrets => {
-                let sealed = HeldSealed {
-                    generation,
-                    sealed: Arc::clone(&record.sealed),
-                };
-                Effect::AppSecret(name(&place.name)?, sealed)
-            }
-            Table::Freezes => Effect::Freeze(Held::new(generation, json(&body)?)),
-            Table::RevokedTokens => Effect::Revoked(Held::new(generation, json(&body)?)),
-            Table::Erasures => Effect::Erasure(Held::new(generation, json(&body)?)),
-            Table::TenantKeys
-            | Table::Grants
-            | Table::Custody
-            | Table::Journal
-            | Table::Orphans
-            | Table::Revocations => {
-                return Err(RecordError::Schema);
-            }
-        };
-        Ok(Content::System(effect))
-    }
-
-    /// A wrap under this root, or under the one that is being replaced.
-    fn open_tenant_key(&self, place: &Place, record: &Record) -> Result<Effect, RecordError> {
-        let generation = record.generation;
-        let open = |under: &SealingKey| self.cabinet.open(under, place, generation, &record.sealed);
-        let (body, under) = match (open(&self.wrap_key), &self.retiring) {
-            (Ok(body), _) => (body, &self.wrap_key),
-            (Err(_), Some(retiring)) => (open(retiring)?, retiring),
-            (Err(error), None) => return Err(error),
-        };
-        let key = SealingKey::of_all(&body).ok_or(RecordError::Schema)?;
-        let held = TenantKey {
-            generation,
-            key: Arc::new(key),
-            under: Arc::clone(under),
-        };
-        Ok(Effect::TenantKey(name(&place.name)?, held))
-    }
-
-    fn open_tenants(
-        &self,
-        key: &SealingKey,
-        tenant: &TenantId,
-        place: &Place,
-        record: &Record,
-    ) -> Result<Effect, RecordError> {
-        let generation = record.generation;
-        let body = self.cabinet.open(key, place, generation, &record.sealed)?;
-        let effect = match place.table {
-            Table::Grants => Effect::Grant(Held::new(generation, json(&body)?)),
-            Table::Custody => {
-                let (head, _token, _key) = custody::decode(&body)?;
-                let custody = Custody {
-                    tenant: tenant.clone(),
-                    refresh_generation: head.refresh_generation,
-                    refreshed_at_s: head.refreshed_at_s,
-                    phase: head.phase,
-                    told: head.told,
-                    exposure: head.exposure,
-                    sealed: Arc::clone(&record.sealed),
-                };
-                Effect::Custody(name(&place.name)?, Held::new(generation, custody))
-            }
-            Table::Journal => {
-                let sealed = HeldSealed {
-                    generation,
-                    sealed: Arc::clone(&record.sealed),
-                };
-                Effect::Journal(name(&place.name)?, sealed)
-            }
-            Table::Orphans => {
-                let (grant, replaces) = parse_orphan(&place.name).ok_or(RecordError::Schema)?;
-                let sealed = HeldSealed {
-                    generation,
-                    sealed: Arc::clone(&record.sealed),
-                };
-                Effect::Orphan(grant, replaces, sealed)
-            }
-            Table::Revocations => {
-                let sealed = HeldSealed {
-                    generation,
-                    sealed: Arc::clone(&record.sealed),
-                };
-                Effect::Revocation(name(&place.name)?, sealed)
-            }
-            Table::Keys
-            | Table::Manifests
-            | Table::TenantKeys
-            | Table::Tenants
-            | Table::Vendors
-            | Table::Clients
-            | Table::Providers
-            | Table::Apps
-            | Table::AppSecrets
-            | Table::Freezes
-            | Table::Erasures
-            | Table::RevokedTokens => return Err(RecordError::Schema),
-        };
-        Ok(effect)
+    /// Takes in what the leaves of earlier boots say.
+    pub fn take_in_leaves(&mut self, leaves: Leaves) {
+        self.recovery = leaves.0;
     }
 
     /// Holds the manifest against the newest one that this state has seen. Gives the batch
@@ -380,9 +214,13 @@ impl Boot {
         };
         let body = serde_json::to_vec(&found).map_err(|_| RecordError::Schema)?;
         let place = Place::system(Table::Manifests, "newest");
-        let write = self
-            .cabinet
-            .seal(&*self.rng, &self.system_key, &place, generation, &body)?;
+        let write = self.opener.cabinet.seal(
+            &*self.rng,
+            &self.opener.system_key,
+            &place,
+            generation,
+            &body,
+        )?;
         self.manifest = Some(Held::new(generation.saturating_add(1), found));
         Ok(Some(Batch {
             writes: vec![write],
@@ -401,21 +239,22 @@ impl Boot {
         if !self.stored_keys.is_empty() || self.of_tenants {
             return Ok(None);
         }
+        let opener = &self.opener;
         let keys = Keyring::create(&self.config.hosts, self.config.token_alg, now, &*self.rng)?;
         let mut batch = Batch::default();
         for (name, bytes) in &keys {
             let place = Place::system(Table::Keys, name);
-            let write = self
+            let write = opener
                 .cabinet
-                .seal(&*self.rng, &self.system_key, &place, 0, bytes)?;
+                .seal(&*self.rng, &opener.system_key, &place, 0, bytes)?;
             batch.writes.push(write);
         }
         let ring = Ring::first(now.lo_s);
         let body = serde_json::to_vec(&ring).map_err(|_| RecordError::Schema)?;
         let place = Place::system(Table::Keys, RING);
-        let write = self
+        let write = opener
             .cabinet
-            .seal(&*self.rng, &self.system_key, &place, 0, &body)?;
+            .seal(&*self.rng, &opener.system_key, &place, 0, &body)?;
         batch.writes.push(write);
         self.ring = Some(Held::new(1, ring));
         self.stored_keys = keys;
@@ -455,9 +294,9 @@ impl Boot {
             config: self.config,
             rng: self.rng,
             speaking: RwLock::new(speaking),
-            cabinet: self.cabinet,
-            system_key: self.system_key,
-            wrap_key: RwLock::new(self.wrap_key),
+            cabinet: Arc::clone(&self.opener.cabinet),
+            system_key: Arc::clone(&self.opener.system_key),
+            wrap_key: RwLock::new(Arc::clone(&self.opener.wrap_key)),
             scribe: Scribe { boot },
             sequences: Arc::new(sequences),
             logs,
@@ -483,12 +322,4 @@ fn sequences(view: &View, recovery: &mut Recovery) -> Sequences {
         }
     }
     Sequences::new(numbers)
-}
-
-fn json<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, RecordError> {
-    serde_json::from_slice(body).map_err(|_| RecordError::Schema)
-}
-
-fn name<T: TryFrom<String>>(name: &str) -> Result<T, RecordError> {
-    name.to_owned().try_into().map_err(|_| RecordError::Schema)
 }

@@ -42,8 +42,8 @@ pub struct Enclave {
     pub(crate) config: Config,
     pub(crate) rng: Randomness,
     pub(crate) speaking: RwLock<Speaking>,
-    pub(crate) cabinet: Cabinet,
-    pub(crate) system_key: SealingKey,
+    pub(crate) cabinet: Arc<Cabinet>,
+    pub(crate) system_key: Arc<SealingKey>,
     /// What tenants' keys are wrapped under: it hangs from the root.
     pub(crate) wrap_key: RwLock<Arc<SealingKey>>,
     pub(crate) nonces: Nonces,

@@ -4,7 +4,7 @@
 //! [`Enclave::rewrap`] gives the wraps that are left, batch by batch, until there is
 //! none. Both roots must open until then: the shell keeps both envelopes, and drops the
 //! old one when [`OldRoot::is_needed`] says no. After a crash at any point a boot with
-//! both goes on ([`Boot::and_retiring`](crate::boot::Boot::and_retiring)).
+//! both goes on ([`Boot::new`](crate::boot::Boot::new)).
 
 use std::sync::Arc;
 

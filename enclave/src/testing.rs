@@ -20,7 +20,7 @@ use ring::rand::SystemRandom;
 use crate::Enclave;
 use crate::admin::{AdminError, Administrator, DepositRequest, FreezeRequest, NewApp, Role};
 use crate::authenticate::{Credentials, Peer};
-use crate::boot::{Boot, BootError, Reading};
+use crate::boot::{Boot, BootError, Leaves, Reading};
 use crate::config::Config;
 use crate::freeze::Subject;
 use crate::http_url::HttpUrl;
@@ -196,17 +196,17 @@ fn boot(
     store: &MemoryStore,
     now: &Now,
 ) -> Result<Enclave, BootError> {
-    let mut boot = Boot::new(config(), keys, Arc::new(SystemRandom::new())).unwrap();
-    if let Some(old) = old {
-        boot = boot.and_retiring(&old.root).unwrap();
-    }
+    let retiring = old.map(|old| &old.root);
+    let mut boot = Boot::new(config(), keys, retiring, Arc::new(SystemRandom::new())).unwrap();
     let records = store.records.lock().clone();
     for record in records.values() {
         take_in(&mut boot, &records, record)?;
     }
+    let mut leaves = Leaves::default();
     for leaf in store.leaves.lock().iter() {
-        boot.load_leaf(leaf.log, &leaf.bytes).unwrap();
+        leaves.load(leaf.log, &leaf.bytes).unwrap();
     }
+    boot.take_in_leaves(leaves);
     if let Some(batch) = boot.create_keys(now).unwrap() {
         let _receipt = store.commit(batch).now_or_never().unwrap().unwrap();
     }

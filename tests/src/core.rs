@@ -168,7 +168,7 @@ pub(crate) fn take_in(boot: &mut Boot, records: &BTreeMap<Key, Record>, record: 
 
 async fn boot(keys: &Unlocked, store: &MemoryStore, now: &Now) -> Enclave {
     let rng = Arc::new(SystemRandom::new());
-    let mut boot = Boot::new(config(), keys, rng).expect("a boot");
+    let mut boot = Boot::new(config(), keys, None, rng).expect("a boot");
     let records = store.0.lock().clone();
     for record in records.values() {
         take_in(&mut boot, &records, record);

@@ -20,7 +20,7 @@ use broker::upstream::{Egress, EgressLimits, Loopback};
 use enclave::Enclave;
 use enclave::admin::{AdminError, Administrator, DepositRequest, FreezeRequest, GrantView, NewApp};
 use enclave::authenticate::Peer;
-use enclave::boot::Boot;
+use enclave::boot::{Boot, Leaves};
 use enclave::frame::FrameCipher;
 use enclave::freeze::Subject;
 use enclave::http_url::HttpUrl;
@@ -148,7 +148,7 @@ fn id<T: TryFrom<String>>(text: &str) -> T {
 
 async fn boot<F: Folder>(keys: &Unlocked, store: &EmbeddedStore<F>, clock: &Clock) -> Enclave {
     let now = clock.now();
-    let mut boot = Boot::new(config(), keys, Arc::new(SystemRandom::new())).expect("a boot");
+    let mut boot = Boot::new(config(), keys, None, Arc::new(SystemRandom::new())).expect("a boot");
     let mut records = BTreeMap::<_, Record>::new();
     loop {
         let after = records.last_key_value().map(|(key, _)| *key);
@@ -161,11 +161,13 @@ async fn boot<F: Folder>(keys: &Unlocked, store: &EmbeddedStore<F>, clock: &Cloc
     for record in records.values() {
         take_in(&mut boot, &records, record);
     }
+    let mut loaded = Leaves::default();
     for log in [Log::Control, Log::Issuance] {
         for leaf in leaves(store, log) {
-            boot.load_leaf(log, &leaf).expect("a leaf of ours");
+            loaded.load(log, &leaf).expect("a leaf of ours");
         }
     }
+    boot.take_in_leaves(loaded);
     for batch in [
         boot.admit_manifest().expect("the manifest"),
         boot.create_keys(&now).expect("keys"),

@@ -140,7 +140,7 @@ impl Door {
         let opened = EmbeddedStore::open(state.path(), cipher, rng.clone(), policy, end);
         let (store, _) = opened.unwrap();
         let clock = Clock::new(0);
-        let mut boot = Boot::new(config(), &keys, Arc::new(rng)).unwrap();
+        let mut boot = Boot::new(config(), &keys, None, Arc::new(rng)).unwrap();
         let batch = boot.create_keys(&clock.now()).unwrap().unwrap();
         let _receipt = store.commit(batch).await.unwrap();
         let shell = Arc::new(Shell {

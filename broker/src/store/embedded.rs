@@ -192,6 +192,24 @@ impl<F: Folder> EmbeddedStore<F> {
         ))
     }
 
+    /// The record under a key.
+    ///
+    /// # Errors
+    /// [`StoreError::Closed`].
+    pub fn record(&self, key: &Key) -> Result<Option<Record>, StoreError> {
+        self.open_or_closed()?;
+        Ok(self.shared.index.read().record(key))
+    }
+
+    /// At most `limit` records whose keys follow `after`, in key order.
+    ///
+    /// # Errors
+    /// [`StoreError::Closed`].
+    pub fn records(&self, after: Option<&Key>, limit: usize) -> Result<Vec<Record>, StoreError> {
+        self.open_or_closed()?;
+        Ok(self.shared.index.read().scan(after, limit))
+    }
+
     /// How many leaves a log holds.
     ///
     /// # Errors
@@ -268,13 +286,11 @@ impl<F: Folder> EmbeddedStore<F> {
 
 impl<F: Folder> Store for EmbeddedStore<F> {
     async fn get(&self, key: &Key) -> Result<Option<Record>, StoreError> {
-        self.open_or_closed()?;
-        Ok(self.shared.index.read().record(key))
+        self.record(key)
     }
 
     async fn scan(&self, after: Option<&Key>, limit: usize) -> Result<Vec<Record>, StoreError> {
-        self.open_or_closed()?;
-        Ok(self.shared.index.read().scan(after, limit))
+        self.records(after, limit)
     }
 
     async fn commit(&self, batch: Batch) -> Result<Committed, StoreError> {

@@ -94,7 +94,7 @@ impl Enclave {
                 Some((tenant, key)) => (Some(tenant.clone()), &**key),
                 None => return unread,
             },
-            None if reader.system => (None, &self.system_key),
+            None if reader.system => (None, &*self.system_key),
             None => return unread,
         };
         let place = private_place(seen.boot, seen.kind, seen.seq);

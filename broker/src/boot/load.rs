@@ -1,0 +1,129 @@
+//! Loading: brings what the store holds into the enclave.
+//!
+//! As many threads as there are processors open records; another one reads the
+//! leaves; the caller's takes in what they opened.
+
+use std::num::NonZero;
+use std::panic::resume_unwind;
+use std::sync::mpsc::sync_channel;
+use std::thread;
+
+use enclave::boot::{Boot, BootError, Leaves, Opened, Opener, Reading};
+use enclave::record::RecordError;
+use enclave::store::{Key, Log, Record};
+use parking_lot::Mutex;
+
+use super::StartError;
+use crate::store::EmbeddedStore;
+
+/// Records that a thread opens at a time.
+const RECORDS_AT_A_TIME: usize = 1_024;
+
+/// Leaves that are read at a time.
+const LEAVES_AT_A_TIME: usize = 1_024;
+
+/// Brings all records and leaves in.
+pub(super) fn load(boot: &mut Boot, store: &EmbeddedStore) -> Result<(), StartError> {
+    let threads = thread::available_parallelism().map_or(1, NonZero::get);
+    let opener = boot.opener();
+    let records = Records {
+        store,
+        after: Mutex::new(None),
+    };
+    thread::scope(|scope| {
+        let leaves = scope.spawn(|| read_leaves(store));
+        // What is opened and not yet taken in is bounded.
+        let (sender, opened) = sync_channel(threads.saturating_mul(2));
+        for _ in 0..threads {
+            let (sender, opener, records) = (sender.clone(), &opener, &records);
+            scope.spawn(move || {
+                while let Some(next) = records.next().transpose() {
+                    let opened = next.and_then(|next| open_all(opener, store, &next));
+                    let failed = opened.is_err();
+                    // After a failure nobody listens.
+                    if sender.send(opened).is_err() || failed {
+                        break;
+                    }
+                }
+            });
+        }
+        drop(sender);
+        for opened in opened {
+            for opened in opened? {
+                boot.take_in(opened);
+            }
+        }
+        let leaves = leaves.join();
+        boot.take_in_leaves(leaves.unwrap_or_else(|panic| resume_unwind(panic))?);
+        Ok(())
+    })
+}
+
+/// The records of a store, some at a time.
+struct Records<'a> {
+    store: &'a EmbeddedStore,
+    /// The last one that was given.
+    after: Mutex<Option<Key>>,
+}
+
+impl Records<'_> {
+    fn next(&self) -> Result<Option<Vec<Record>>, StartError> {
+        let mut after = self.after.lock();
+        let records = self.store.records(after.as_ref(), RECORDS_AT_A_TIME)?;
+        let Some(last) = records.last() else {
+            return Ok(None);
+        };
+        *after = Some(last.key);
+        Ok(Some(records))
+    }
+}
+
+fn open_all(
+    opener: &Opener,
+    store: &EmbeddedStore,
+    records: &[Record],
+) -> Result<Vec<Opened>, StartError> {
+    let mut all = Vec::with_capacity(records.len());
+    for record in records {
+        match opener.open(record)? {
+            Reading::Opened(opened) => all.push(opened),
+            Reading::NeedsFirst(key, erasure) => {
+                let first = match store.record(&key)? {
+                    Some(first) => Some(first),
+                    None => store.record(&erasure)?,
+                };
+                all.push(open(opener, &first.ok_or(NO_REALM_KEY)?)?);
+                all.push(open(opener, record)?);
+            }
+        }
+    }
+    Ok(all)
+}
+
+const NO_REALM_KEY: BootError = BootError::Record(RecordError::NoRealmKey);
+
+fn open(opener: &Opener, record: &Record) -> Result<Opened, BootError> {
+    match opener.open(record)? {
+        Reading::Opened(opened) => Ok(opened),
+        Reading::NeedsFirst(..) => Err(NO_REALM_KEY),
+    }
+}
+
+fn read_leaves(store: &EmbeddedStore) -> Result<Leaves, StartError> {
+    let mut loaded = Leaves::default();
+    for log in [Log::Control, Log::Issuance] {
+        let count = store.leaf_count(log)?;
+        let mut from: u64 = 0;
+        while from < count {
+            let leaves = store.leaves(log, from, LEAVES_AT_A_TIME)?;
+            if leaves.is_empty() {
+                break;
+            }
+            for leaf in leaves {
+                loaded.load(log, &leaf)?;
+                from = from.saturating_add(1);
+            }
+        }
+    }
+    Ok(loaded)
+}
