@@ -10,7 +10,7 @@ use std::thread;
 
 use enclave::boot::{Boot, BootError, Leaves, Opened, Opener, Reading};
 use enclave::record::RecordError;
-use enclave::store::{Key, Log, Record};
+use enclave::store::{Log, Record};
 use parking_lot::Mutex;
 
 use super::StartError;
@@ -28,7 +28,7 @@ pub(super) fn load(boot: &mut Boot, store: &EmbeddedStore) -> Result<(), StartEr
     let opener = boot.opener();
     let records = Records {
         store,
-        after: Mutex::new(None),
+        next: Mutex::new(0),
     };
     thread::scope(|scope| {
         let leaves = scope.spawn(|| read_leaves(store));
@@ -62,19 +62,16 @@ pub(super) fn load(boot: &mut Boot, store: &EmbeddedStore) -> Result<(), StartEr
 /// The records of a store, some at a time.
 struct Records<'a> {
     store: &'a EmbeddedStore,
-    /// The last one that was given.
-    after: Mutex<Option<Key>>,
+    /// Where those begin that were not given yet.
+    next: Mutex<usize>,
 }
 
 impl Records<'_> {
     fn next(&self) -> Result<Option<Vec<Record>>, StartError> {
-        let mut after = self.after.lock();
-        let records = self.store.records(after.as_ref(), RECORDS_AT_A_TIME)?;
-        let Some(last) = records.last() else {
-            return Ok(None);
-        };
-        *after = Some(last.key);
-        Ok(Some(records))
+        let mut next = self.next.lock();
+        let (records, after) = self.store.sweep(*next, RECORDS_AT_A_TIME)?;
+        *next = after;
+        Ok((!records.is_empty()).then_some(records))
     }
 }
 

@@ -201,13 +201,14 @@ impl<F: Folder> EmbeddedStore<F> {
         Ok(self.shared.index.read().record(key))
     }
 
-    /// At most `limit` records whose keys follow `after`, in key order.
+    /// At most `limit` records in the order in which they lie in memory, from the place `from` on, and the place to go
+    /// on from: the quickest way through all of them. A record that changes meanwhile may be missed or met twice.
     ///
     /// # Errors
     /// [`StoreError::Closed`].
-    pub fn records(&self, after: Option<&Key>, limit: usize) -> Result<Vec<Record>, StoreError> {
+    pub fn sweep(&self, from: usize, limit: usize) -> Result<(Vec<Record>, usize), StoreError> {
         self.open_or_closed()?;
-        Ok(self.shared.index.read().scan(after, limit))
+        Ok(self.shared.index.read().sweep(from, limit))
     }
 
     /// How many leaves a log holds.
@@ -290,7 +291,8 @@ impl<F: Folder> Store for EmbeddedStore<F> {
     }
 
     async fn scan(&self, after: Option<&Key>, limit: usize) -> Result<Vec<Record>, StoreError> {
-        self.records(after, limit)
+        self.open_or_closed()?;
+        Ok(self.shared.index.read().scan(after, limit))
     }
 
     async fn commit(&self, batch: Batch) -> Result<Committed, StoreError> {

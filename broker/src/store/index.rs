@@ -2,13 +2,14 @@
 
 use enclave::frame::Chain;
 use enclave::store::{Key, Log, Record};
-use std::collections::{BTreeMap, BTreeSet};
-use std::ops::{Bound, Range};
+use std::collections::BTreeSet;
+use std::ops::Range;
 use std::sync::Arc;
 use thiserror::Error;
 
 use super::embedded::Stats;
 use super::encoding::{Begin, Counts, Entry, LEAF_BYTES, SET_BYTES};
+use super::records::{Full, Records, Stored};
 
 /// Where a frame lies and what opens it.
 #[derive(Clone, Copy, Debug)]
@@ -91,11 +92,6 @@ pub enum ApplyError {
     Counts,
 }
 
-struct Stored {
-    generation: u64,
-    sealed: Arc<[u8]>,
-}
-
 /// Which part of a file is being read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Part {
@@ -109,7 +105,7 @@ enum Part {
 /// The index over one file.
 #[derive(Default)]
 pub(super) struct Index {
-    records: BTreeMap<Key, Stored>,
+    records: Records,
     places: Places,
     part: Part,
     snapshot: Option<Begin>,
@@ -129,17 +125,28 @@ impl Index {
     }
 
     pub(super) fn scan(&self, after: Option<&Key>, limit: usize) -> Vec<Record> {
-        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         self.records
-            .range::<Key, _>((from, Bound::Unbounded))
+            .following(after)
             .take(limit)
             .map(|(key, stored)| record(key, stored))
             .collect()
     }
 
+    /// At most `limit` records in the order in which they lie in memory, from the place `from` on; and the place to go on
+    /// from. Good for one pass while nothing changes.
+    pub(super) fn sweep(&self, from: usize, limit: usize) -> (Vec<Record>, usize) {
+        let mut next = from;
+        let found = self.records.in_place(from).take(limit);
+        let records = found.map(|(place, key, stored)| {
+            next = place.saturating_add(1);
+            record(key, stored)
+        });
+        (records.collect(), next)
+    }
+
     /// The last record's key.
     pub(super) fn last_key(&self) -> Option<Key> {
-        self.records.keys().next_back().copied()
+        self.records.last_key()
     }
 
     pub(super) fn into_places(self) -> Places {
@@ -241,7 +248,7 @@ impl Index {
                         .checked_add(1)
                         .ok_or(ApplyError::Overflow)?;
                     let sealed = body.get(sealed).ok_or(ApplyError::Overflow)?;
-                    self.set(key, generation, sealed);
+                    self.set(key, generation, sealed)?;
                 }
                 Entry::Delete {
                     key,
@@ -262,7 +269,7 @@ impl Index {
                     sealed,
                 } => {
                     let sealed = body.get(sealed).ok_or(ApplyError::Overflow)?;
-                    self.set(key, generation, sealed);
+                    self.set(key, generation, sealed)?;
                 }
                 Entry::Unset { key } => self.unset(&key),
                 Entry::End(end) => {
@@ -297,16 +304,18 @@ impl Index {
         Ok(())
     }
 
-    fn set(&mut self, key: Key, generation: u64, sealed: &[u8]) {
+    fn set(&mut self, key: Key, generation: u64, sealed: &[u8]) -> Result<(), ApplyError> {
         let stored = Stored {
             generation,
             sealed: sealed.into(),
         };
         self.live_bytes = self.live_bytes.saturating_add(set_bytes(&stored));
-        if let Some(before) = self.records.insert(key, stored) {
+        let before = self.records.insert(key, stored);
+        if let Some(before) = before.map_err(|Full| ApplyError::Overflow)? {
             self.live_bytes = self.live_bytes.saturating_sub(set_bytes(&before));
         }
         self.note(key);
+        Ok(())
     }
 
     fn unset(&mut self, key: &Key) {

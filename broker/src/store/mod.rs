@@ -14,6 +14,7 @@ mod export;
 mod index;
 mod medium;
 mod reader;
+mod records;
 mod recovery;
 mod snapshot;
 mod state_dir;

@@ -23,6 +23,7 @@ use enclave::frame::{
     MAX_BODY_BYTES,
 };
 use std::io;
+use std::mem;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 
@@ -115,6 +116,16 @@ pub(super) struct Recovered {
     /// The last good frame as it stands in the file, with its offset.
     pub(super) last_frame: Option<(u64, Vec<u8>)>,
     file_bytes: u64,
+    buffers: Buffers,
+}
+
+/// What a frame is read into. Kept from one to the next: a store has many.
+#[derive(Default)]
+struct Buffers {
+    /// The frame as it stands in the file.
+    raw: Vec<u8>,
+    /// Its body, sealed and then opened.
+    body: Vec<u8>,
 }
 
 /// Why the reading stopped.
@@ -170,6 +181,7 @@ impl Recovered {
             torn: None,
             last_frame: None,
             file_bytes,
+            buffers: Buffers::default(),
         })
     }
 
@@ -183,20 +195,25 @@ impl Recovered {
         if offset >= self.file_bytes || self.torn.is_some() {
             return Ok(false);
         }
-        match read_frame(medium, cipher, &self.chain, offset, self.file_bytes)? {
-            Frame::Good { raw, body, next } => {
-                let entries = encoding::decode(&body)
+        let (chain, file_bytes, buffers) = (&self.chain, self.file_bytes, &mut self.buffers);
+        match read_frame(medium, cipher, chain, (offset, file_bytes), buffers)? {
+            Frame::Good { body_bytes, next } => {
+                let body = buffers.body.get(..body_bytes).unwrap_or_default();
+                let entries = encoding::decode(body)
                     .map_err(|error| corrupt(offset, Corruption::Encoding(error)))?;
                 let place = FramePlace {
                     offset,
                     chain: self.chain,
                 };
                 self.index
-                    .apply(place, &body, entries)
+                    .apply(place, body, entries)
                     .map_err(|error| corrupt(offset, Corruption::Apply(error)))?;
                 self.chain = next;
+                let raw = mem::take(&mut buffers.raw);
                 self.good_bytes = offset.saturating_add(raw.len() as u64);
-                self.last_frame = Some((offset, raw));
+                if let Some((_, before)) = self.last_frame.replace((offset, raw)) {
+                    buffers.raw = before;
+                }
                 Ok(true)
             }
             Frame::Torn => {
@@ -224,18 +241,22 @@ pub(super) fn reread(
     cipher: &FrameCipher,
     place: &FramePlace,
 ) -> Result<Vec<u8>, ReadError> {
-    let file_bytes = medium.length_bytes()?;
-    match read_frame(medium, cipher, &place.chain, place.offset, file_bytes)? {
-        Frame::Good { body, .. } => Ok(body),
+    let at = (place.offset, medium.length_bytes()?);
+    let mut buffers = Buffers::default();
+    match read_frame(medium, cipher, &place.chain, at, &mut buffers)? {
+        Frame::Good { body_bytes, .. } => {
+            buffers.body.truncate(body_bytes);
+            Ok(buffers.body)
+        }
         // The frame was whole when it was indexed.
         Frame::Torn => Err(corrupt(place.offset, Corruption::Short)),
     }
 }
 
 enum Frame {
+    /// The frame and its body are in the buffers.
     Good {
-        raw: Vec<u8>,
-        body: Vec<u8>,
+        body_bytes: usize,
         next: Chain,
     },
     Torn,
@@ -245,8 +266,8 @@ fn read_frame(
     medium: &impl Medium,
     cipher: &FrameCipher,
     chain: &Chain,
-    offset: u64,
-    file_bytes: u64,
+    (offset, file_bytes): (u64, u64),
+    Buffers { raw, body }: &mut Buffers,
 ) -> Result<Frame, ReadError> {
     let left = file_bytes.saturating_sub(offset);
     if left < FRAME_HEADER_BYTES as u64 {
@@ -270,20 +291,21 @@ fn read_frame(
     if left < frame_bytes {
         return Ok(Frame::Torn);
     }
-    let mut sealed = vec![0; sealed_bytes];
-    let body_offset = offset.saturating_add(FRAME_HEADER_BYTES as u64);
-    medium.read_exact_at(&mut sealed, body_offset)?;
-    let mut raw = front.to_vec();
-    raw.extend_from_slice(&sealed);
-    match header.open_body(&mut sealed) {
-        Ok((body, next)) => Ok(Frame::Good {
-            raw,
-            body: body.to_vec(),
+    raw.clear();
+    raw.extend_from_slice(&front);
+    raw.resize(FRAME_HEADER_BYTES.saturating_add(sealed_bytes), 0);
+    let (_, sealed) = raw.split_at_mut(FRAME_HEADER_BYTES);
+    medium.read_exact_at(sealed, offset.saturating_add(FRAME_HEADER_BYTES as u64))?;
+    body.clear();
+    body.extend_from_slice(sealed);
+    match header.open_body(body) {
+        Ok((opened, next)) => Ok(Frame::Good {
+            body_bytes: opened.len(),
             next,
         }),
         Err(error) => {
             let last = left == frame_bytes;
-            if last && has_zero_sector(&raw, offset) {
+            if last && has_zero_sector(raw, offset) {
                 Ok(Frame::Torn)
             } else {
                 Err(corrupt(offset, Corruption::Frame(error)))
