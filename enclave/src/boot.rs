@@ -10,6 +10,7 @@ use ring::rand::SecureRandom;
 use thiserror::Error;
 
 use crate::Enclave;
+use crate::admin::Erasure;
 use crate::audit::sequence::Sequences;
 use crate::audit::{self, Scribe};
 use crate::authenticate::SpentAssertions;
@@ -25,6 +26,7 @@ use crate::nonce::Nonces;
 use crate::rate::RateLimiter;
 use crate::record::{Place, RecordError, Table};
 use crate::refresh::Pace;
+use crate::registry::Grant;
 use crate::replay::ReplayCache;
 use crate::seal::SealError;
 use crate::store::{Batch, Log, Record};
@@ -95,6 +97,9 @@ pub struct Boot {
     opener: Arc<Opener>,
     manifest: Option<Held<SeenManifest>>,
     view: View,
+    /// For the view, when everything else is in.
+    grants: Vec<Held<Grant>>,
+    erasures: Vec<Held<Erasure>>,
     stored_keys: Vec<StoredKey>,
     ring: Option<Held<Ring>>,
     began_s: u64,
@@ -141,6 +146,8 @@ impl Boot {
             opener: Arc::new(Opener::new(keys, retiring)?),
             manifest: None,
             view: View::default(),
+            grants: Vec::new(),
+            erasures: Vec::new(),
             stored_keys: Vec::new(),
             ring: None,
             // Until it is known, no assertion is new enough.
@@ -172,10 +179,17 @@ impl Boot {
             Content::Ring(ring) => self.ring = Some(ring),
             Content::Manifest(seen) => self.manifest = Some(seen),
             Content::Erased => self.of_tenants = true,
+            Content::Erasure(held) => self.erasures.push(held),
             Content::System(effect) => self.view.apply(effect),
             Content::Tenants(effect) => {
                 self.of_tenants = true;
                 self.view.apply(effect);
+            }
+            Content::Grant(mut held) => {
+                self.of_tenants = true;
+                // At once, so that the next ones take the room of the copies.
+                self.view.share(Arc::make_mut(&mut held.value));
+                self.grants.push(held);
             }
         }
     }
@@ -279,6 +293,7 @@ impl Boot {
         let boot = boot_identity
             .iter()
             .fold(String::new(), |text, b| text + &format!("{b:02x}"));
+        self.view.fill(self.grants, self.erasures);
         let sequences = sequences(&self.view, &mut self.recovery);
         let boot_id = BootId::from_bytes(boot_identity);
         let logs = Logs::new(&self.config.issuer, &speaking.keys, boot_id, self.recovery)?;

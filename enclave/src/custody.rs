@@ -203,6 +203,18 @@ pub(crate) fn encode(
 pub(crate) fn decode(
     body: &[u8],
 ) -> Result<(Head, RefreshToken, Option<DpopPrivateKey>), RecordError> {
+    let (head, key, token) = parts(body)?;
+    let key = (!key.is_empty()).then(|| DpopPrivateKey::new(key.to_vec()));
+    Ok((head, RefreshToken::new(token.to_vec()), key))
+}
+
+/// What the body of a custody record says beside its secrets.
+pub(crate) fn head(body: &[u8]) -> Result<Head, RecordError> {
+    parts(body).map(|(head, _key, _token)| head)
+}
+
+/// The head, the key's bytes and the token's.
+fn parts(body: &[u8]) -> Result<(Head, &[u8], &[u8]), RecordError> {
     let (len, rest) = body.split_first_chunk::<2>().ok_or(RecordError::Schema)?;
     let (head, rest) = rest
         .split_at_checked(usize::from(u16::from_be_bytes(*len)))
@@ -211,8 +223,7 @@ pub(crate) fn decode(
     let (key, token) = rest
         .split_at_checked(usize::from(head.dpop_key_bytes))
         .ok_or(RecordError::Schema)?;
-    let key = (!key.is_empty()).then(|| DpopPrivateKey::new(key.to_vec()));
-    Ok((head, RefreshToken::new(token.to_vec()), key))
+    Ok((head, key, token))
 }
 
 #[cfg(test)]
@@ -245,6 +256,7 @@ mod tests {
                 for key in [None, Some(DpopPrivateKey::new(b"key".to_vec()))] {
                     let body = encode(head, &token, key.as_ref()).unwrap();
                     let (found, back, found_key) = decode(&body).unwrap();
+                    assert_eq!(super::head(&body), Ok(found));
                     let dpop_key_bytes = if key.is_some() { 3 } else { 0 };
                     let expected = Head {
                         dpop_key_bytes,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 
 use super::{BootError, SeenManifest};
+use crate::admin::Erasure;
 use crate::custody::{self, Custody};
 use crate::ids::TenantId;
 use crate::keys::keyring::StoredKey;
@@ -13,6 +14,7 @@ use crate::keys::ring::{KeyKind, RING, Ring};
 use crate::keys::root::{RootKey, Unlocked};
 use crate::record::{Cabinet, Place, Realm, RecordError, Table};
 use crate::refresh::parse_orphan;
+use crate::registry::Grant;
 use crate::seal::{SealError, SealingKey};
 use crate::store::{Key, Record};
 use crate::view::{Effect, Held, HeldSealed, TenantKey};
@@ -53,7 +55,9 @@ pub(super) enum Content {
     Ring(Held<Ring>),
     Manifest(Held<SeenManifest>),
     System(Effect),
+    Erasure(Held<Erasure>),
     Tenants(Effect),
+    Grant(Held<Grant>),
     /// What is left of a tenant that was erased: nobody can read it.
     Erased,
 }
@@ -98,7 +102,7 @@ impl Opener {
                 drop(known);
                 match key {
                     _ if erased => Content::Erased,
-                    Some(key) => Content::Tenants(self.open_tenants(&key, tenant, &place, record)?),
+                    Some(key) => self.open_tenants(&key, tenant, &place, record)?,
                     None => {
                         let at = |table| self.cabinet.key(&Place::system(table, tenant.as_str()));
                         return Ok(Reading::NeedsFirst(
@@ -109,25 +113,16 @@ impl Opener {
                 }
             }
         };
-        if let Content::System(effect) = &content {
-            self.learn(effect);
+        // What opens a tenant's other records, or says that nothing does.
+        if let Content::System(Effect::TenantKey(tenant, held)) = &content {
+            let mut known = self.known.write();
+            known.keys.insert(tenant.clone(), Arc::clone(&held.key));
+        }
+        if let Content::Erasure(held) = &content {
+            let mut known = self.known.write();
+            known.erased.insert(held.value.tenant.clone());
         }
         Ok(Reading::Opened(Opened(content)))
-    }
-
-    /// Keeps what opens a tenant's other records.
-    fn learn(&self, effect: &Effect) {
-        match effect {
-            Effect::TenantKey(tenant, held) => {
-                let mut known = self.known.write();
-                known.keys.insert(tenant.clone(), Arc::clone(&held.key));
-            }
-            Effect::Erasure(held) => {
-                let mut known = self.known.write();
-                known.erased.insert(held.value.tenant.clone());
-            }
-            _ => {}
-        }
     }
 
     fn open_system(&self, place: &Place, record: &Record) -> Result<Content, RecordError> {
@@ -165,7 +160,9 @@ impl Opener {
             }
             Table::Freezes => Effect::Freeze(Held::new(generation, json(&body)?)),
             Table::RevokedTokens => Effect::Revoked(Held::new(generation, json(&body)?)),
-            Table::Erasures => Effect::Erasure(Held::new(generation, json(&body)?)),
+            Table::Erasures => {
+                return Ok(Content::Erasure(Held::new(generation, json(&body)?)));
+            }
             Table::TenantKeys
             | Table::Grants
             | Table::Custody
@@ -202,13 +199,13 @@ impl Opener {
         tenant: &TenantId,
         place: &Place,
         record: &Record,
-    ) -> Result<Effect, RecordError> {
+    ) -> Result<Content, RecordError> {
         let generation = record.generation;
         let body = self.cabinet.open(key, place, generation, &record.sealed)?;
         let effect = match place.table {
-            Table::Grants => Effect::Grant(Held::new(generation, json(&body)?)),
+            Table::Grants => return Ok(Content::Grant(Held::new(generation, json(&body)?))),
             Table::Custody => {
-                let (head, _token, _key) = custody::decode(&body)?;
+                let head = custody::head(&body)?;
                 let custody = Custody {
                     tenant: tenant.clone(),
                     refresh_generation: head.refresh_generation,
@@ -255,7 +252,7 @@ impl Opener {
             | Table::Erasures
             | Table::RevokedTokens => return Err(RecordError::Schema),
         };
-        Ok(effect)
+        Ok(Content::Tenants(effect))
     }
 }
 
