@@ -274,10 +274,7 @@ impl View {
         }
         let mut grants: Vec<(IdFront, Held<Grant>)> = grants
             .into_iter()
-            .map(|mut held| {
-                self.share_id(&mut Arc::make_mut(&mut held.value).id);
-                (front(&held.value.id), held)
-            })
+            .map(|held| (front(&held.value.id), held))
             .collect();
         grants.sort_unstable_by(|(a_front, a), (b_front, b)| {
             let by_front = a_front.cmp(b_front);

@@ -72,15 +72,15 @@ pub fn check(
         Ok(()) => None,
         Err(ReadError::Corrupt { offset, what }) => Some(Damage {
             offset,
-            frame: found.chain.sequence(),
+            frame: found.frames.chain.sequence(),
             what,
         }),
         Err(error @ ReadError::Io(_)) => return Err(error.of(path)),
     };
     Ok(Checked {
         stats,
-        authentic_bytes: found.good_bytes,
-        torn: found.torn,
+        authentic_bytes: found.frames.good_bytes,
+        torn: found.frames.torn,
         damage,
     })
 }

@@ -128,15 +128,15 @@ impl<F: Folder> EmbeddedStore<F> {
             .open(FILE_NAME)
             .map_err(|error| failed("open", &path, &error))?;
         let found = recovery::read(&medium, &cipher).map_err(|error| error.of(&path))?;
-        if found.torn.is_some() {
+        if found.frames.torn.is_some() {
             medium
-                .truncate(found.good_bytes)
+                .truncate(found.frames.good_bytes)
                 .map_err(|error| failed("cut the torn end of", &path, &error))?;
         }
         // A process that died of a failed sync may have left its last frame in
         // the page cache alone, marked clean. Written again it is dirty, and the
         // sync says the truth.
-        if let Some((offset, frame)) = &found.last_frame {
+        if let Some((offset, frame)) = &found.frames.last_frame {
             medium
                 .write_all_at(frame, *offset)
                 .map_err(|error| failed("write", &path, &error))?;
@@ -155,8 +155,8 @@ impl<F: Folder> EmbeddedStore<F> {
             created,
             frames: found.index.frame_count(),
             records: found.index.record_count(),
-            file_bytes: found.good_bytes,
-            torn: found.torn,
+            file_bytes: found.frames.good_bytes,
+            torn: found.frames.torn,
         };
         let shared = Arc::new(Shared {
             folder,
@@ -172,8 +172,8 @@ impl<F: Folder> EmbeddedStore<F> {
             queue: receiver,
             back: sender.downgrade(),
             random,
-            chain: found.chain,
-            good_bytes: found.good_bytes,
+            chain: found.frames.chain,
+            good_bytes: found.frames.good_bytes,
             policy,
             compaction: Compaction::default(),
             on_sync_failure,

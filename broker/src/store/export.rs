@@ -312,7 +312,7 @@ impl<M: Medium> Source<M> {
             path: path.to_path_buf(),
             kind: kind_of(&error),
         };
-        let origin = self.found.chain.fingerprint();
+        let origin = self.found.frames.chain.fingerprint();
         let begin = Begin {
             epoch: self
                 .found
@@ -360,10 +360,10 @@ impl<M: Medium> Source<M> {
             Some(found) if !found.index.is_within_snapshot() => {
                 // Interrupted after its last frame.
                 part.sync().map_err(io_failed("sync"))?;
-                return Ok(store_begins.saturating_add(found.good_bytes));
+                return Ok(store_begins.saturating_add(found.frames.good_bytes));
             }
             Some(found) => {
-                part.truncate(found.good_bytes)
+                part.truncate(found.frames.good_bytes)
                     .map_err(io_failed("write"))?;
                 let done = Done::of(&found);
                 (
@@ -516,7 +516,7 @@ pub fn import<M: Medium, T: Medium>(
     let mut written = 0;
     loop {
         let mut bytes =
-            vec![0; usize::try_from(found.good_bytes.saturating_sub(written)).unwrap_or(0)];
+            vec![0; usize::try_from(found.frames.good_bytes.saturating_sub(written)).unwrap_or(0)];
         from.read_exact_at(&mut bytes, written).map_err(reading)?;
         put_or_compare(to, written, &bytes)
             .map_err(|error| io_failed("write", &error))?
@@ -524,7 +524,7 @@ pub fn import<M: Medium, T: Medium>(
             .ok_or_else(|| TransferError::OfAnother {
                 path: to_path.to_path_buf(),
             })?;
-        written = found.good_bytes;
+        written = found.frames.good_bytes;
         go_on(on_progress, Progress { done: written, of })?;
         if !found.next(from, cipher).map_err(of_export)? {
             break;
@@ -536,7 +536,9 @@ pub fn import<M: Medium, T: Medium>(
             });
         }
     }
-    if found.index.snapshot().is_none() || found.index.is_within_snapshot() || found.torn.is_some()
+    if found.index.snapshot().is_none()
+        || found.index.is_within_snapshot()
+        || found.frames.torn.is_some()
     {
         return Err(TransferError::NotWhole {
             path: path.to_path_buf(),

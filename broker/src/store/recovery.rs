@@ -24,10 +24,13 @@ use enclave::frame::{
 };
 use std::io;
 use std::mem;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{channel, sync_channel};
+use std::thread;
 use thiserror::Error;
 
-use super::encoding::{self, EncodingError};
+use super::encoding::{self, EncodingError, Entry};
 use super::index::{ApplyError, FramePlace, Index};
 use super::medium::Medium;
 
@@ -110,13 +113,28 @@ pub struct TornTail {
 /// What start-up found.
 pub(super) struct Recovered {
     pub(super) index: Index,
+    pub(super) frames: Frames,
+}
+
+/// The frames of a file, read from the front.
+pub(super) struct Frames {
+    /// The place of the next frame.
     pub(super) chain: Chain,
+    /// The file up to here is authentic.
     pub(super) good_bytes: u64,
     pub(super) torn: Option<TornTail>,
     /// The last good frame as it stands in the file, with its offset.
     pub(super) last_frame: Option<(u64, Vec<u8>)>,
     file_bytes: u64,
-    buffers: Buffers,
+    raw: Vec<u8>,
+}
+
+/// An authentic frame: where it is, its body, and the entries in that.
+struct ReadFrame {
+    place: FramePlace,
+    body: Vec<u8>,
+    body_bytes: usize,
+    entries: Vec<Entry>,
 }
 
 /// What a frame is read into. Kept from one to the next: a store has many.
@@ -155,12 +173,101 @@ impl From<io::Error> for ReadError {
     }
 }
 
-/// Reads the whole file. Modifies nothing.
+/// Frames that are read before they are indexed.
+const READ_AHEAD: usize = 4;
+
+/// Reads the whole file. Modifies nothing. One thread opens the frames, another one indexes what they hold.
 pub(super) fn read(medium: &impl Medium, cipher: &FrameCipher) -> Result<Recovered, ReadError> {
-    let mut recovered = Recovered::begin(medium, cipher)?;
-    while recovered.next(medium, cipher)? {}
+    let Recovered {
+        mut index,
+        mut frames,
+    } = Recovered::begin(medium, cipher)?;
+    let frames = thread::scope(|scope| {
+        let (sender, receiver) = sync_channel(READ_AHEAD);
+        let (give_back, emptied) = channel();
+        let reader = scope.spawn(move || {
+            let read = |frames: &mut Frames| {
+                let body = emptied.try_recv().unwrap_or_default();
+                frames.next(medium, cipher, body)
+            };
+            while let Some(frame) = read(&mut frames).transpose() {
+                let failed = frame.is_err();
+                // After a failure nobody listens.
+                if sender.send(frame).is_err() || failed {
+                    break;
+                }
+            }
+            frames
+        });
+        for frame in receiver {
+            // The reader may be done, and need it no more.
+            drop(give_back.send(frame?.index_in(&mut index)?));
+        }
+        Ok::<_, ReadError>(reader.join().unwrap_or_else(|panic| resume_unwind(panic)))
+    })?;
+    let recovered = Recovered { index, frames };
     recovered.expect_whole()?;
     Ok(recovered)
+}
+
+impl ReadFrame {
+    /// Takes in the entries. Gives the buffer back.
+    fn index_in(self, index: &mut Index) -> Result<Vec<u8>, ReadError> {
+        let offset = self.place.offset;
+        let body = self.body.get(..self.body_bytes).unwrap_or_default();
+        index
+            .apply(self.place, body, self.entries)
+            .map_err(|error| corrupt(offset, Corruption::Apply(error)))?;
+        Ok(self.body)
+    }
+}
+
+impl Frames {
+    /// Reads the next frame, with a buffer for its body. None is left, or a torn one, which is noted.
+    fn next(
+        &mut self,
+        medium: &impl Medium,
+        cipher: &FrameCipher,
+        body: Vec<u8>,
+    ) -> Result<Option<ReadFrame>, ReadError> {
+        let offset = self.good_bytes;
+        if offset >= self.file_bytes || self.torn.is_some() {
+            return Ok(None);
+        }
+        let mut buffers = Buffers {
+            raw: mem::take(&mut self.raw),
+            body,
+        };
+        let at = (offset, self.file_bytes);
+        match read_frame(medium, cipher, &self.chain, at, &mut buffers)? {
+            Frame::Good { body_bytes, next } => {
+                let body = buffers.body.get(..body_bytes).unwrap_or_default();
+                let entries = encoding::decode(body)
+                    .map_err(|error| corrupt(offset, Corruption::Encoding(error)))?;
+                let place = FramePlace {
+                    offset,
+                    chain: self.chain,
+                };
+                self.chain = next;
+                self.good_bytes = offset.saturating_add(buffers.raw.len() as u64);
+                let last = self.last_frame.replace((offset, buffers.raw));
+                self.raw = last.map(|(_, raw)| raw).unwrap_or_default();
+                Ok(Some(ReadFrame {
+                    place,
+                    body: buffers.body,
+                    body_bytes,
+                    entries,
+                }))
+            }
+            Frame::Torn => {
+                self.torn = Some(TornTail {
+                    offset,
+                    bytes: self.file_bytes.saturating_sub(offset),
+                });
+                Ok(None)
+            }
+        }
+    }
 }
 
 impl Recovered {
@@ -172,16 +279,19 @@ impl Recovered {
             return Err(corrupt(0, Corruption::Short));
         }
         medium.read_exact_at(&mut header, 0)?;
+        let chain = cipher
+            .open_file(&header)
+            .map_err(|error| corrupt(0, Corruption::Frame(error)))?;
         Ok(Self {
             index: Index::default(),
-            chain: cipher
-                .open_file(&header)
-                .map_err(|error| corrupt(0, Corruption::Frame(error)))?,
-            good_bytes: FILE_HEADER_BYTES as u64,
-            torn: None,
-            last_frame: None,
-            file_bytes,
-            buffers: Buffers::default(),
+            frames: Frames {
+                chain,
+                good_bytes: FILE_HEADER_BYTES as u64,
+                torn: None,
+                last_frame: None,
+                file_bytes,
+                raw: Vec::new(),
+            },
         })
     }
 
@@ -191,45 +301,22 @@ impl Recovered {
         medium: &impl Medium,
         cipher: &FrameCipher,
     ) -> Result<bool, ReadError> {
-        let offset = self.good_bytes;
-        if offset >= self.file_bytes || self.torn.is_some() {
+        let before = (self.frames.chain, self.frames.good_bytes);
+        let Some(frame) = self.frames.next(medium, cipher, Vec::new())? else {
             return Ok(false);
+        };
+        if let Err(error) = frame.index_in(&mut self.index) {
+            // What can't be taken in is not counted among what is good.
+            (self.frames.chain, self.frames.good_bytes) = before;
+            return Err(error);
         }
-        let (chain, file_bytes, buffers) = (&self.chain, self.file_bytes, &mut self.buffers);
-        match read_frame(medium, cipher, chain, (offset, file_bytes), buffers)? {
-            Frame::Good { body_bytes, next } => {
-                let body = buffers.body.get(..body_bytes).unwrap_or_default();
-                let entries = encoding::decode(body)
-                    .map_err(|error| corrupt(offset, Corruption::Encoding(error)))?;
-                let place = FramePlace {
-                    offset,
-                    chain: self.chain,
-                };
-                self.index
-                    .apply(place, body, entries)
-                    .map_err(|error| corrupt(offset, Corruption::Apply(error)))?;
-                self.chain = next;
-                let raw = mem::take(&mut buffers.raw);
-                self.good_bytes = offset.saturating_add(raw.len() as u64);
-                if let Some((_, before)) = self.last_frame.replace((offset, raw)) {
-                    buffers.raw = before;
-                }
-                Ok(true)
-            }
-            Frame::Torn => {
-                self.torn = Some(TornTail {
-                    offset,
-                    bytes: self.file_bytes.saturating_sub(offset),
-                });
-                Ok(false)
-            }
-        }
+        Ok(true)
     }
 
     /// The snapshot that the file begins with has ended.
     pub(super) fn expect_whole(&self) -> Result<(), ReadError> {
         if self.index.is_within_snapshot() {
-            return Err(corrupt(self.good_bytes, Corruption::SnapshotCut));
+            return Err(corrupt(self.frames.good_bytes, Corruption::SnapshotCut));
         }
         Ok(())
     }
