@@ -174,7 +174,7 @@ impl From<io::Error> for ReadError {
 }
 
 /// Frames that are read before they are indexed.
-const READ_AHEAD: usize = 4;
+const READ_AHEAD: usize = 2;
 
 /// Reads the whole file. Modifies nothing. One thread opens the frames, another one indexes what they hold.
 pub(super) fn read(medium: &impl Medium, cipher: &FrameCipher) -> Result<Recovered, ReadError> {

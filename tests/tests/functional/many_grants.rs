@@ -41,7 +41,7 @@ fn size() -> Size {
         }
     } else {
         Size {
-            grants: 4_000,
+            grants: 8_000,
             few: 10,
             tenants: 10,
             runs: 1,
