@@ -41,7 +41,7 @@ fn size() -> Size {
         }
     } else {
         Size {
-            grants: 8_000,
+            grants: 24_000,
             few: 10,
             tenants: 10,
             runs: 1,
