@@ -255,10 +255,15 @@ impl<F: Folder> Refresher<F> {
     /// Uses refresh tokens that their providers would drop for want of use, until
     /// it is stopped.
     pub async fn keep_alive(self: Arc<Self>) {
+        let mut last: Option<GrantId> = None;
         loop {
             tokio::time::sleep(KEEP_ALIVE).await;
             let now = self.shell.clock.now();
-            let due = self.shell.enclave.due_for_keep_alive(&now, KEPT_A_ROUND);
+            let enclave = &self.shell.enclave;
+            let due = enclave.due_for_keep_alive(&now, last.as_ref(), KEPT_A_ROUND);
+            if let Some((grant, _)) = due.last() {
+                last = Some(grant.clone());
+            }
             let use_one = |(grant, wanted)| {
                 let this = &self;
                 // The outcome is written down and logged; nobody waits for it.

@@ -4,11 +4,11 @@ use super::tests::{Provider, grant, response, run, scopes, view};
 use super::*;
 use crate::admin::AdminError;
 use crate::profile::Profile;
-use crate::registry::Rotation;
+use crate::registry::{Grant, Rotation};
 use crate::testing::{REFRESH_TOKEN, World};
 
 fn due(world: &World) -> Vec<(GrantId, Wanted)> {
-    world.enclave.due_for_keep_alive(&world.now, 10)
+    world.enclave.due_for_keep_alive(&world.now, None, 10)
 }
 
 #[test]
@@ -34,6 +34,40 @@ fn a_deposited_token_is_due_until_it_is_replaced() {
     assert_eq!(due(&world), []);
     world.restart();
     assert_eq!(view(&world).exposure, Exposure::None);
+}
+
+#[test]
+fn grants_that_stay_due_do_not_stand_before_others() {
+    let profile = Profile {
+        idle_lifetime_s: Some(3_600),
+        ..Profile::default()
+    };
+    let mut world = World::with_profile(Rotation::Strict, profile);
+    for id in ["another", "more"] {
+        let id = crate::testing::id::<GrantId>(id);
+        world
+            .deposit_grant(Grant {
+                id,
+                ..world.grant()
+            })
+            .unwrap();
+    }
+    world.now.lo_s += 3_600;
+    world.now.hi_s += 3_600;
+    let behind = |after: Option<&str>, limit| {
+        let after = after.map(crate::testing::id::<GrantId>);
+        let due = world
+            .enclave
+            .due_for_keep_alive(&world.now, after.as_ref(), limit);
+        let ids = due.iter().map(|(id, _)| id.as_str().to_owned());
+        ids.collect::<Vec<_>>()
+    };
+    assert_eq!(behind(None, 2), ["another", "contacts"]);
+    assert_eq!(behind(Some("contacts"), 2), ["more", "another"]);
+    assert_eq!(behind(Some("another"), 9), ["contacts", "more", "another"]);
+    // One that is gone, and the last one.
+    assert_eq!(behind(Some("b"), 1), ["contacts"]);
+    assert_eq!(behind(Some("more"), 1), ["another"]);
 }
 
 #[test]

@@ -13,8 +13,16 @@ impl Enclave {
     /// Grants whose refresh token was not used for half of its provider's idle
     /// lifetime or is to be rotated, with what to ask for; at most `limit`. What freezes, holds and
     /// rates say is asked when the exchange begins.
+    ///
+    /// They are given in the order of their ids, from the one behind `after` on and then from the first:
+    /// those that stay due, because nothing can be done for them, do not stand before the others.
     #[must_use]
-    pub fn due_for_keep_alive(&self, now: &Now, limit: usize) -> Vec<(GrantId, Wanted)> {
+    pub fn due_for_keep_alive(
+        &self,
+        now: &Now,
+        after: Option<&GrantId>,
+        limit: usize,
+    ) -> Vec<(GrantId, Wanted)> {
         let view = self.view.read();
         let drops = |provider: &Held<Provider>| provider.value.profile.idle_lifetime_s.is_some();
         // Among a million grants few are new, and most providers drop nothing.
@@ -22,9 +30,15 @@ impl Enclave {
         let may_be = |custody: &Custody| some_idle || custody.exposure == Exposure::ToBeRotated;
         let due = view.custody.iter().filter_map(|(id, held)| {
             let (grant, provider) = may_be(&held.value).then(|| registered(&view, id))??;
-            is_due(&held.value, provider, now).then(|| (id.clone(), whole(grant, provider)))
+            is_due(&held.value, provider, now).then_some((id, grant, provider))
         });
-        due.take(limit).collect()
+        let mut due: Vec<_> = due.collect();
+        due.sort_unstable_by_key(|(id, ..)| *id);
+        let first = after.map_or(0, |after| due.partition_point(|(id, ..)| *id <= after));
+        due.rotate_left(first);
+        let due = due.into_iter().take(limit);
+        due.map(|(id, grant, provider)| (id.clone(), whole(grant, provider)))
+            .collect()
     }
 
     /// What an exchange for a grant asks for that is made for the refresh token's own sake.

@@ -662,7 +662,7 @@ fn a_token_is_used_before_its_provider_drops_it() {
     };
     let mut world = World::with_profile(Rotation::Strict, profile);
     let mut provider = Provider::new(Rotation::Strict);
-    let due = |world: &World| world.enclave.due_for_keep_alive(&world.now, 10);
+    let due = |world: &World| world.enclave.due_for_keep_alive(&world.now, None, 10);
     assert_eq!(due(&world), []);
     // It may be the half of the hour, by the clock that is fastest.
     let slack_s = world.now.hi_s - world.now.lo_s;
@@ -675,7 +675,7 @@ fn a_token_is_used_before_its_provider_drops_it() {
     world.now.lo_s += slack_s;
     world.now.hi_s += slack_s;
     assert_eq!(due(&world), [(grant(), scopes(&world))]);
-    assert_eq!(world.enclave.due_for_keep_alive(&world.now, 0), []);
+    assert_eq!(world.enclave.due_for_keep_alive(&world.now, None, 0), []);
     run(&world, |request| response(provider.present(request))).unwrap();
     assert_eq!(due(&world), []);
     world.restart();

@@ -593,7 +593,7 @@ async fn dead_grant(hours: u64, answer: (u16, &'static str)) -> u64 {
             now.mono_ms += 1_000;
             now.lo_s += 1;
             now.hi_s += 1;
-            let due = core.enclave.due_for_keep_alive(&now, 8);
+            let due = core.enclave.due_for_keep_alive(&now, None, 8);
             // A caller each second, and whatever keeps tokens alive each minute.
             let asks = if second % 60 == 0 { 1 + due.len() } else { 1 };
             for _ in 0..asks {
