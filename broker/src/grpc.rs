@@ -3,8 +3,10 @@
 mod administrator;
 pub mod attestation;
 pub mod audit;
+mod awaiting;
 mod connecting;
 pub mod convert;
+mod device;
 pub mod door;
 pub mod grant;
 pub mod key;

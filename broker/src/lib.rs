@@ -7,6 +7,7 @@ pub mod boot;
 pub mod clock;
 pub mod collateral;
 pub mod configure;
+pub mod consents;
 pub mod events;
 pub mod evidence;
 mod exchange;

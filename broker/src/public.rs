@@ -1,9 +1,11 @@
 //! The public door, for ordinary OAuth libraries: documents, and the endpoints
-//! for tokens.
+//! for tokens; and the page that owners come back to.
 //!
 //! The endpoints ask the same core as the gRPC services. They answer in the words
 //! of the RFCs and say no more.
 
+mod consent_page;
+mod consents;
 mod documents;
 mod endpoints;
 pub mod form;
@@ -39,6 +41,7 @@ pub fn router(shell: &Arc<Shell>, deadline: Duration) -> Router {
     let token = post(endpoints::token).fallback(problem::not_post);
     let all = documents::router(shell)
         .merge(logs::router(shell))
+        .merge(consents::router(shell))
         .merge(endpoints(shell, token));
     in_time(all, deadline)
 }

@@ -25,6 +25,7 @@ use crate::boot::{Booted, StartError, boot};
 use crate::clock::Clock;
 use crate::collateral::{Supplier, Supply};
 use crate::configure::{ConfigureError, configure, known_witnesses};
+use crate::consents::Consents;
 use crate::events;
 use crate::evidence::EvidenceDesk;
 use crate::files::{FileError, read_bounded};
@@ -196,6 +197,7 @@ pub async fn run(
         root: Some(Arc::clone(&root)),
         witnessing: manifest.witnesses().map(|_| Arc::default()),
         afterwards: TaskTracker::new(),
+        consents: Consents::default(),
     });
     let keeper = keeper(&manifest, &shell)?;
     match &keeper {

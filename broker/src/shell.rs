@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
+use crate::consents::Consents;
 use crate::listener::Connection;
 use crate::outlasting::Outlasting;
 use crate::root::keeper::RootKeeper;
@@ -43,6 +44,8 @@ pub struct Shell<F: Folder = StateDir> {
     pub witnessing: Option<Arc<Witnessing>>,
     /// What is written when an answer has left; waited for at the end.
     pub afterwards: TaskTracker,
+    /// Whoever waits for an owner's consent.
+    pub consents: Consents,
 }
 
 impl Shell {

@@ -138,6 +138,7 @@ pub async fn fill(dir: &Path, amount: Amount) -> Result<(), FillError> {
         changes: watch::Sender::new(0),
         witnessing: None,
         afterwards: TaskTracker::new(),
+        consents: Default::default(),
     });
     let filler = Arc::new(Filler::new(shell, amount)?);
     filler.register(&parts.files).await?;

@@ -70,6 +70,12 @@ impl Config {
         self.hosts.iter().cloned().chain(below).collect()
     }
 
+    /// Where the browsers of owners come back to who consent anywhere.
+    #[must_use]
+    pub fn connect_callback(&self) -> String {
+        format!("{}{}", self.public_origin, crate::connect::CALLBACK_PATH)
+    }
+
     /// The URL of the token endpoint, as a proof names it.
     #[must_use]
     pub fn token_endpoint(&self) -> String {

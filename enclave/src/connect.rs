@@ -3,6 +3,8 @@
 //! The verifier [RFC 7636], the app's credential and the tokens never leave. What is under way is memory of this boot:
 //! a restart means to begin anew, and costs nothing but the owner's click.
 
+mod coming;
+mod device;
 mod exchange;
 mod url;
 
@@ -22,11 +24,17 @@ use crate::secret::{AuthorizationCode, CodeVerifier, DpopPrivateKey};
 use crate::time::Now;
 use crate::upstream_dpop::BoundKey;
 use crate::view::View;
+use coming::Coming;
 
+pub use coming::{Awaited, Came};
+pub use device::{DeviceConnect, DeviceShown, DeviceStep, device_shown};
 pub use exchange::{CodeExchange, CodeStep};
 
 /// How long the owner has to consent, in milliseconds.
 pub const LIFETIME_MS: u64 = 600_000;
+
+/// Where browsers come back to, behind the public origin.
+pub const CALLBACK_PATH: &str = "/connect/callback";
 
 /// As many may be under way at once, and of one administrator.
 const MAX_UNDER_WAY: usize = 1_024;
@@ -40,8 +48,8 @@ pub const MAX_CALLBACK_BYTES: usize = 4_096;
 pub struct ConnectRequest {
     /// The grant that it is to become, or the one that needs its owner again.
     pub grant: Grant,
-    /// Where the owner's browser comes back to: on loopback [RFC 8252 §7.3].
-    pub redirect_uri: String,
+    /// Where the owner's browser comes back to: on loopback [RFC 8252 §7.3]. `None` for the public listener's page.
+    pub redirect_uri: Option<String>,
 }
 
 /// Where the owner is to be sent.
@@ -51,6 +59,8 @@ pub struct ConnectBegun {
     pub authorization_url: String,
     /// What comes back with the code: whoever began holds it against that.
     pub state: String,
+    /// Where the owner's browser comes back to.
+    pub redirect_uri: String,
     /// Until when it may come back, in seconds from now.
     pub expires_in_s: u64,
 }
@@ -99,6 +109,15 @@ pub enum ConnectError {
     /// The owner consented to fewer scopes than the grant is to have.
     #[error("the owner consented to fewer scopes than the grant is to have")]
     FewerScopes,
+    /// The owner, or the provider for them, said no.
+    #[error("the owner did not consent")]
+    Denied,
+    /// The owner took too long.
+    #[error("nobody consented in time: begin anew")]
+    Late,
+    /// What was typed is not what the page shows.
+    #[error("this is not the code that the page shows")]
+    Confirmation,
     /// Another person consented than the one whose grant it is.
     #[error("another person consented than before: delete the grant to connect it as theirs")]
     AnotherUser,
@@ -108,11 +127,19 @@ pub enum ConnectError {
 struct UnderWay {
     /// Of the administrator who began it.
     by: [u8; 32],
+    by_name: String,
     grant: Grant,
     redirect_uri: String,
     verifier: CodeVerifier,
     dpop_key: Option<DpopPrivateKey>,
     until_ms: u64,
+    coming: Coming,
+}
+
+impl UnderWay {
+    fn is_of(&self, by: &Administrator, now: &Now) -> bool {
+        self.by == by.spki_sha256 && now.mono_ms < self.until_ms
+    }
 }
 
 /// All that are under way, by the SHA-256 of their `state`.
@@ -143,7 +170,13 @@ impl Enclave {
         if !by.owns_tenant(&grant.tenant) {
             return Err(AdminError::Forbidden);
         }
-        check_redirect(&redirect_uri)?;
+        let (redirect_uri, coming) = match redirect_uri {
+            Some(uri) => {
+                check_redirect(&uri)?;
+                (uri, Coming::Elsewhere)
+            }
+            None => (self.config.connect_callback(), Coming::Awaited),
+        };
         let view = self.view.read();
         let dpop = self.check_grant(&view, &grant, now)?;
         self.check_place(&view, &grant)?;
@@ -180,8 +213,10 @@ impl Enclave {
         }
         let under_way = UnderWay {
             by: by.spki_sha256,
+            by_name: by.name.clone(),
             grant,
-            redirect_uri,
+            redirect_uri: redirect_uri.clone(),
+            coming,
             verifier: CodeVerifier::new(verifier.into_bytes()),
             dpop_key,
             until_ms: now.mono_ms.saturating_add(LIFETIME_MS),
@@ -190,6 +225,7 @@ impl Enclave {
         Ok(ConnectBegun {
             authorization_url,
             state,
+            redirect_uri,
             expires_in_s: LIFETIME_MS / 1_000,
         })
     }
@@ -210,22 +246,26 @@ impl Enclave {
         // Another's is not taken from them.
         let own = connects
             .get(&name)
-            .is_some_and(|one| one.by == by.spki_sha256 && now.mono_ms < one.until_ms);
+            .is_some_and(|one| one.is_of(by, now) && matches!(one.coming, Coming::Elsewhere));
         let under_way = own.then(|| connects.remove(&name)).flatten();
         let under_way = under_way.ok_or(ConnectError::NotUnderWay)?;
         drop(connects);
-        let view = self.view.read();
-        let (_, provider) = registered(&view, &under_way.grant)?;
-        let demanded = provider.consent.as_ref().is_some_and(|consent| consent.iss);
-        match (&iss, &provider.issuer) {
-            (None, _) if demanded => return Err(ConnectError::NoIssuer.into()),
-            // Compared as it is written [RFC 9207 §2.4].
-            (Some(found), Some(own)) if found != own => return Err(ConnectError::Issuer.into()),
-            // Nobody knows what it should be.
-            (Some(_), None) | (None, _) | (Some(_), Some(_)) => {}
-        }
-        drop(view);
+        self.check_iss(&under_way.grant, iss.as_deref())?;
         Ok(CodeExchange::new(by, under_way, code))
+    }
+
+    /// Whether an answer is the provider's own [RFC 9207].
+    fn check_iss(&self, grant: &Grant, iss: Option<&str>) -> Result<(), AdminError> {
+        let view = self.view.read();
+        let (_, provider) = registered(&view, grant)?;
+        let demanded = provider.consent.as_ref().is_some_and(|consent| consent.iss);
+        match (iss, &provider.issuer) {
+            (None, _) if demanded => Err(ConnectError::NoIssuer.into()),
+            // Compared as it is written [RFC 9207 §2.4].
+            (Some(found), Some(own)) if found != own => Err(ConnectError::Issuer.into()),
+            // Nobody knows what it should be.
+            (Some(_), None) | (None, _) | (Some(_), Some(_)) => Ok(()),
+        }
     }
 
     /// Whether a freeze covers what the grant is to touch.
@@ -237,7 +277,10 @@ impl Enclave {
     }
 
     /// 256 random bits as text.
-    fn random_text(&self) -> Result<String, SealError> {
+    ///
+    /// # Errors
+    /// [`SealError`] if there is no randomness.
+    pub fn random_text(&self) -> Result<String, SealError> {
         let mut bytes = zeroize::Zeroizing::new([0; 32]);
         self.rng
             .fill(bytes.as_mut())
@@ -281,5 +324,9 @@ fn name_of(state: &str) -> [u8; 32] {
     name
 }
 
+#[cfg(test)]
+mod coming_tests;
+#[cfg(test)]
+mod device_tests;
 #[cfg(test)]
 mod tests;

@@ -45,7 +45,7 @@ use crate::secret::{
 use crate::store::StoreError;
 use crate::upstream_dpop::BoundKey;
 
-pub(crate) use answer::{Consented, asks_for_nonce, consented};
+pub(crate) use answer::{Consented, asks_for_nonce, consented, error_code};
 pub(crate) use orphan::parse as parse_orphan;
 pub(crate) use pace::Pace;
 pub(crate) use request::Author;

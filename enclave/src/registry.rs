@@ -153,6 +153,9 @@ pub struct Consent {
     /// Whether `iss` always comes back [RFC 9207].
     #[serde(default)]
     pub iss: bool,
+    /// Where a device asks for a code [RFC 8628 §3.1], if anywhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device_authorization_endpoint: Option<HttpUrl>,
 }
 
 /// Which profile a provider was registered by.

@@ -63,6 +63,10 @@ secret! {
     AuthorizationCode
 }
 secret! {
+    /// What a device is known by while its owner consents [RFC 8628 §3.2]: worth the tokens that come of it.
+    DeviceCode
+}
+secret! {
     /// The body of a request to a provider's token endpoint: holds the refresh
     /// token and may hold the app's secret.
     UpstreamBody
@@ -84,7 +88,7 @@ mod tests {
     fn debug_shows_nothing() {
         let canary = b"canary-2b9e".to_vec();
         let shown = format!(
-            "{:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:#?}",
+            "{:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:#?}",
             RefreshToken::new(canary.clone()),
             UpstreamAccessToken::new(canary.clone()),
             ClientSecret::new(canary.clone()),
@@ -92,6 +96,7 @@ mod tests {
             DpopPrivateKey::new(canary.clone()),
             CodeVerifier::new(canary.clone()),
             AuthorizationCode::new(canary.clone()),
+            DeviceCode::new(canary.clone()),
             UpstreamBody::new(canary.clone()),
             CredentialHeader::new(canary.clone()),
             RawResponse::new(canary),

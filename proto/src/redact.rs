@@ -35,6 +35,7 @@ impl fmt::Debug for CompleteConnectRequest {
             state: _,
             code: _,
             iss,
+            confirmation: _,
         } = self;
         f.debug_struct("CompleteConnectRequest")
             .field("state", &"[redacted]")
@@ -81,6 +82,7 @@ mod tests {
                 state: token(),
                 code: token(),
                 iss: String::new(),
+                confirmation: token(),
             },
         );
         let shown = format!("{reply:?} {reply:#?} {asked:?}");

@@ -9,6 +9,8 @@
 //   refresh_token_ttl_s default 86400
 //   rotate              default true: single use, and a reuse revokes the grant
 //   pages               default false: its own pages for signing in and consenting, for a person or a test's browser
+//   device              default false: owners may consent by device [RFC 8628]
+//   device_code_ttl_s   default 600
 //   dpop_nonces         default false: proofs need a nonce of the provider's [RFC 9449 §8]
 //   api_resource        the API takes JWTs of this audience only, one of `resources`
 //   tls                 {cert, key}, PEM: the provider speaks TLS and asks for client certificates [RFC 8705]; the
@@ -56,8 +58,9 @@ const scopes = config.scopes ?? ['contacts.read', 'contacts.write'];
 const resources = config.resources ?? {};
 const accessTokenTtl = config.access_token_ttl_s ?? 60;
 const refreshTokenTtl = config.refresh_token_ttl_s ?? 86_400;
+const byDevice = config.device === true ? ['urn:ietf:params:oauth:grant-type:device_code'] : [];
 const withDefaults = (client) => ({
-  grant_types: ['authorization_code', 'refresh_token'],
+  grant_types: ['authorization_code', 'refresh_token', ...byDevice],
   response_types: ['code'],
   redirect_uris: ['http://127.0.0.1/callback'],
   application_type: 'native',
@@ -103,6 +106,7 @@ const provider = new Provider(issuer, {
   ttl: {
     AccessToken: accessTokenTtl,
     RefreshToken: refreshTokenTtl,
+    DeviceCode: config.device_code_ttl_s ?? 600,
     Grant: refreshTokenTtl,
     IdToken: 60,
     Session: 60,
@@ -115,6 +119,7 @@ const provider = new Provider(issuer, {
     'client_secret_basic', 'client_secret_post', 'private_key_jwt', 'self_signed_tls_client_auth', 'none',
   ],
   features: {
+    deviceFlow: { enabled: config.device === true },
     devInteractions: { enabled: config.pages === true },
     introspection: { enabled: true },
     revocation: { enabled: true },

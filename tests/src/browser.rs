@@ -72,6 +72,55 @@ impl Browser {
         panic!("the provider does not come to an end");
     }
 
+    /// Follows the link of a device [RFC 8628 §3.3.1] through the provider's pages, saying yes or no where the device is
+    /// shown. Gives the last page's status and text.
+    ///
+    /// # Panics
+    /// The provider does not come to an end.
+    pub async fn at_device(&mut self, url: &str, yes: bool) -> (u16, String) {
+        let mut next = (Method::GET, url.to_owned(), String::new());
+        for _ in 0..MAX_STEPS {
+            let (method, url, body) = next;
+            let answer = self.send(method, &url, &body).await;
+            let base: url::Url = url.parse().expect("a URL");
+            let to = |link: &str| base.join(link).expect("a URL").to_string();
+            if answer.status.is_redirection() {
+                let location = answer.headers.get(header::LOCATION);
+                let location = location.and_then(|location| location.to_str().ok());
+                let location = to(location.expect("a redirection leads somewhere"));
+                next = (Method::GET, location, String::new());
+                continue;
+            }
+            let text = String::from_utf8_lossy(&answer.body).into_owned();
+            let said_no = body.contains("abort=");
+            let Some(form) = text.split("<form").nth(1).filter(|_| !said_no) else {
+                return (answer.status.as_u16(), text);
+            };
+            let action = attribute(form, "action").expect("an action");
+            let mut fields: BTreeMap<String, String> = form
+                .split("<input")
+                .skip(1)
+                .filter_map(|input| {
+                    let (input, _) = input.split_once('>')?;
+                    Some((attribute(input, "name")?, attribute(input, "value")?))
+                })
+                .collect();
+            if fields.get("prompt").is_some_and(|prompt| prompt == "login") {
+                fields.insert("login".to_owned(), self.user.clone());
+                fields.insert("password".to_owned(), "x".to_owned());
+            }
+            if fields.contains_key("confirm") && !yes {
+                fields.remove("confirm");
+                fields.insert("abort".to_owned(), "yes".to_owned());
+            }
+            let body = url::form_urlencoded::Serializer::new(String::new())
+                .extend_pairs(fields)
+                .finish();
+            next = (Method::POST, to(&action), body);
+        }
+        panic!("the provider does not come to an end");
+    }
+
     /// Opens a page on loopback.
     pub async fn open(&mut self, url: &str) -> Answer {
         self.send(Method::GET, url, "").await
@@ -102,4 +151,10 @@ impl Browser {
         }
         answer
     }
+}
+
+/// The value of an attribute of an element.
+fn attribute(element: &str, name: &str) -> Option<String> {
+    let (_, rest) = element.split_once(&format!("{name}=\""))?;
+    rest.split_once('"').map(|(value, _)| value.to_owned())
 }

@@ -246,6 +246,7 @@ impl<F: Folder> Exchanges<F> {
             root: None,
             witnessing: None,
             afterwards: TaskTracker::new(),
+            consents: Default::default(),
         });
         let refresher = Refresher::new(Arc::clone(&shell), egress);
         refresher.resume().await;

@@ -107,6 +107,7 @@ each![
     client_import,
     client_keyholder,
     client_recovery,
+    enclave_device,
     enclave_envelope,
     enclave_frame,
     enclave_headers,

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use enclave::admin::{AdminError, GrantView};
 use enclave::connect::{CodeExchange, CodeStep};
+use enclave::pending::Pending;
+use enclave::time::Now;
 use tonic::Code;
 
 use crate::events;
@@ -19,7 +21,7 @@ const TRIES: usize = 40;
 const PAUSE: Duration = Duration::from_millis(250);
 
 /// What an exchange of a code needs.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Connecting {
     pub(super) shell: Arc<Shell>,
     pub(super) refresher: Arc<Refresher>,
@@ -40,15 +42,19 @@ impl Connecting {
                 CodeStep::Keep => break,
             }
         }
-        let view = self.keep(&exchange).await?;
+        let keep = |now: &Now| enclave.keep_consent(&exchange, now);
+        let view = self.keep(keep).await?;
         events::grant_deposited(&view.grant, &exchange.by().name);
         Ok(view)
     }
 
-    async fn keep(&self, exchange: &CodeExchange) -> Result<GrantView, Refusal> {
+    /// Keeps what the provider gave: it can't be had again.
+    pub(super) async fn keep(
+        &self,
+        keep: impl Fn(&Now) -> Result<Pending<GrantView>, AdminError>,
+    ) -> Result<GrantView, Refusal> {
         for _ in 1..TRIES {
-            let now = self.shell.clock.now();
-            match self.shell.enclave.keep_consent(exchange, &now) {
+            match keep(&self.shell.clock.now()) {
                 Ok(pending) => match self.shell.settle(pending).await {
                     Err(refusal) if may_pass(refusal.code) => {}
                     settled => return settled,
@@ -58,8 +64,7 @@ impl Connecting {
             }
             tokio::time::sleep(PAUSE).await;
         }
-        let now = self.shell.clock.now();
-        let pending = self.shell.enclave.keep_consent(exchange, &now);
+        let pending = keep(&self.shell.clock.now());
         self.shell.settle(pending.map_err(refuse)?).await
     }
 }

@@ -25,7 +25,7 @@ use crate::root::erase::waits_for;
 pub use apps::{app, app_message};
 use apps::{auth_method, auth_method_message};
 pub use by_profile::{beside_profile, profile_file};
-pub use consents::callback;
+pub use consents::{Completion, completion};
 use consents::{consent, consent_message};
 
 macro_rules! id {

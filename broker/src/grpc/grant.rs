@@ -12,8 +12,9 @@ use tonic::{Code, Request, Response, Status};
 
 use crate::events;
 use crate::grpc::administrator::{caller, refuse};
+use crate::grpc::awaiting::awaited;
 use crate::grpc::connecting::Connecting;
-use crate::grpc::convert;
+use crate::grpc::convert::{self, Completion};
 use crate::grpc::rotating::{Deposited, Rotating};
 use crate::refresher::Refresher;
 use crate::shell::Shell;
@@ -32,6 +33,13 @@ pub struct Grants {
 const TRIES: usize = 8;
 
 impl Grants {
+    fn connecting(&self) -> Connecting {
+        Connecting {
+            shell: Arc::clone(&self.shell),
+            refresher: Arc::clone(&self.refresher),
+        }
+    }
+
     /// Makes a change that must not wait for an exchange that is under way: each of
     /// its steps can be faster once.
     async fn outpace<T: Send + 'static>(
@@ -102,21 +110,24 @@ impl GrantService for Grants {
         let grant = convert::present("grant", message.grant)
             .and_then(convert::grant)
             .map_err(refuse)?;
+        let redirect_uri = message.redirect_uri;
         let asked = ConnectRequest {
             grant,
-            redirect_uri: message.redirect_uri,
+            redirect_uri: (!redirect_uri.is_empty()).then_some(redirect_uri),
         };
         let now = self.shell.clock.now();
         let begun = self.shell.enclave.begin_connect(by, asked, &now);
         let ConnectBegun {
             authorization_url,
             state,
+            redirect_uri,
             expires_in_s,
         } = begun.map_err(refuse)?;
         Ok(Response::new(v1::BeginConnectResponse {
             authorization_url,
             state,
             expires_in_s: u32::try_from(expires_in_s).unwrap_or(u32::MAX),
+            redirect_uri,
         }))
     }
 
@@ -125,15 +136,17 @@ impl GrantService for Grants {
         request: Request<v1::CompleteConnectRequest>,
     ) -> Result<Response<v1::CompleteConnectResponse>, Status> {
         let by = caller(&self.shell, &request)?;
-        let message = request.get_ref();
-        let callback = convert::callback(message).map_err(refuse)?;
-        let now = self.shell.clock.now();
-        let exchange = self.shell.enclave.take_callback(by, callback, &now);
-        let exchange = exchange.map_err(refuse)?;
-        let connecting = Connecting {
-            shell: Arc::clone(&self.shell),
-            refresher: Arc::clone(&self.refresher),
+        let by = by.clone();
+        let completion = convert::completion(request.into_inner()).map_err(refuse)?;
+        let (now, enclave) = (self.shell.clock.now(), &self.shell.enclave);
+        let exchange = match completion {
+            Completion::Callback(callback) => enclave.take_callback(&by, callback, &now),
+            Completion::Confirmed { state, typed } => {
+                enclave.confirm_connect(&by, &state, &typed, &now)
+            }
         };
+        let exchange = exchange.map_err(refuse)?;
+        let connecting = self.connecting();
         // The code is spent once it is sent: neither a caller that hangs up nor a stop of the service cuts it off.
         let exchanged = self.shell.afterwards.spawn(connecting.run(exchange)).await;
         let view =
@@ -141,6 +154,27 @@ impl GrantService for Grants {
         Ok(Response::new(v1::CompleteConnectResponse {
             grant: Some(convert::grant_message(view)),
         }))
+    }
+
+    async fn begin_device_connect(
+        &self,
+        request: Request<v1::BeginDeviceConnectRequest>,
+    ) -> Result<Response<v1::BeginDeviceConnectResponse>, Status> {
+        let by = caller(&self.shell, &request)?.clone();
+        let grant = convert::present("grant", request.into_inner().grant)
+            .and_then(convert::grant)
+            .map_err(refuse)?;
+        let begun = self.connecting().begin_device(&by, grant).await?;
+        Ok(Response::new(begun))
+    }
+
+    async fn await_connect(
+        &self,
+        request: Request<v1::AwaitConnectRequest>,
+    ) -> Result<Response<v1::AwaitConnectResponse>, Status> {
+        let by = caller(&self.shell, &request)?;
+        let handle = &request.get_ref().handle;
+        Ok(Response::new(awaited(&self.shell, by, handle).await?))
     }
 
     async fn get_grant(

@@ -152,6 +152,7 @@ impl Door {
             witnessing: None,
             changes: tokio::sync::watch::Sender::new(0),
             afterwards: tokio_util::task::TaskTracker::new(),
+            consents: Default::default(),
         });
         let door = Self {
             routes: router(&shell, DEADLINE),

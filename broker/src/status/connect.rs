@@ -20,6 +20,9 @@ impl From<&ConnectError> for Refusal {
             ConnectError::Refused(_) => (Code::FailedPrecondition, "PROVIDER_REFUSED"),
             ConnectError::Unusable(_) => (Code::FailedPrecondition, "PROVIDER_TOKEN_REFUSED"),
             ConnectError::FewerScopes => (Code::FailedPrecondition, "CONNECT_FEWER_SCOPES"),
+            ConnectError::Denied => (Code::FailedPrecondition, "CONNECT_DENIED"),
+            ConnectError::Late => (Code::FailedPrecondition, "CONNECT_TOO_LATE"),
+            ConnectError::Confirmation => (Code::InvalidArgument, "CONNECT_CONFIRMATION"),
             ConnectError::AnotherUser => (Code::FailedPrecondition, "CONNECT_ANOTHER_USER"),
         };
         let refusal = Self::new(code, reason, error.to_string());

@@ -49,8 +49,9 @@ pub(crate) enum GrantCommand {
     /// Have the owner consent at the provider, and make a grant of it
     ///
     /// Prints the provider's page, to be opened in a browser of this machine. What comes back is forwarded to the
-    /// enclave, which exchanges it: no token, secret or verifier is ever here.
-    #[command(after_long_help = manual!("  tokenkeep grant connect --tenant acme --app crm --grant acme-crm --client sync \\\n      --target api --scope contacts.read\n  tokenkeep grant connect --tenant acme --app crm --grant acme-crm --client sync \\\n      --target api --listen 127.0.0.1:8400    # where the provider wants the port registered"))]
+    /// enclave, which exchanges it: no token, secret or verifier is ever here. Without a browser here: --device, or
+    /// --public.
+    #[command(after_long_help = manual!("  tokenkeep grant connect --tenant acme --app crm --grant acme-crm --client sync \\\n      --target api --scope contacts.read\n  tokenkeep grant connect --tenant acme --app crm --grant acme-crm --client sync \\\n      --target api --listen 127.0.0.1:8400    # where the provider wants the port registered\n  tokenkeep grant connect --tenant acme --app crm --grant acme-crm --client sync \\\n      --target api --device    # a code, typed in a browser anywhere"))]
     Connect(connect::ConnectArgs),
     /// Have the owner of a grant consent again: it keeps its id, clients, targets and scopes
     #[command(after_long_help = manual!("  tokenkeep grant reconnect acme-crm"))]

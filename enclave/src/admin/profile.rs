@@ -186,12 +186,16 @@ fn provider(
     origin.parameters.clone_from(&values);
     let issuer = document.endpoints.issuer.as_deref();
     let authorization = document.endpoints.authorization.as_deref();
+    let device = document.endpoints.device_authorization.as_deref();
     let consent = authorization.map(|template| {
         Ok::<_, ProfileFileError>(Consent {
             authorization_endpoint: url("endpoints.authorization", template)?,
             parameters: client.authorization_parameters.clone(),
             offline_scopes: client.offline_scopes.clone(),
             iss: client.iss != Support::No,
+            device_authorization_endpoint: device
+                .map(|template| url("endpoints.device_authorization", template))
+                .transpose()?,
         })
     });
     Ok(Provider {

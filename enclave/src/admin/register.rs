@@ -294,6 +294,12 @@ impl Enclave {
             if consent.authorization_endpoint.is_loopback() && !self.config.allow_loopback {
                 return Err(loopback_refused("provider.consent.authorization_endpoint"));
             }
+            let device = consent.device_authorization_endpoint.as_ref();
+            if device.is_some_and(HttpUrl::is_loopback) && !self.config.allow_loopback {
+                return Err(loopback_refused(
+                    "provider.consent.device_authorization_endpoint",
+                ));
+            }
         }
         provider
             .profile

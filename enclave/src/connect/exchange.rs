@@ -5,7 +5,7 @@ use crate::Enclave;
 use crate::admin::{AdminError, Administrator, GrantView, Kept, Source};
 use crate::pending::Pending;
 use crate::refresh::{Author, Consented, UpstreamAnswer, UpstreamRequest};
-use crate::registry::Grant;
+use crate::registry::{Grant, Provider};
 use crate::seal::SealError;
 use crate::secret::{AuthorizationCode, CodeVerifier, DpopPrivateKey};
 use crate::time::Now;
@@ -46,6 +46,8 @@ impl CodeExchange {
     pub(super) fn new(by: &Administrator, under_way: UnderWay, code: AuthorizationCode) -> Self {
         let UnderWay {
             by: _,
+            by_name: _,
+            coming: _,
             grant,
             redirect_uri,
             verifier,
@@ -94,26 +96,8 @@ impl Enclave {
             rng: &*self.rng,
             now,
         };
-        let proof = match &exchange.dpop_key {
-            None => None,
-            Some(kept) => {
-                let endpoint = &provider.token_endpoint;
-                let kind = ServerKind::Authorization;
-                let nonce = self.server_nonces.newest(kind, endpoint);
-                let request = ProofFor {
-                    method: "POST",
-                    url: endpoint.as_str(),
-                    nonce: nonce.as_deref(),
-                    access_token: None,
-                };
-                let key = BoundKey::open(kept, &*self.rng)?;
-                Some(key.proof(&request, now, &*self.rng)?)
-            }
-        };
-        let targets = exchange.grant.targets.iter();
-        let resource = targets
-            .filter_map(|name| provider.target(name))
-            .find_map(|target| target.api.upstream_resource());
+        let proof = self.token_proof(provider, exchange.dpop_key.as_ref(), now)?;
+        let resource = super::url::first_resource(&exchange.grant, provider);
         let CodeExchange {
             code,
             redirect_uri,
@@ -147,11 +131,7 @@ impl Enclave {
         };
         let bound = exchange.dpop_key.is_some();
         if let Some(nonce) = &dpop_nonce {
-            let view = self.view.read();
-            let (_, provider) = registered(&view, &exchange.grant)?;
-            let kind = ServerKind::Authorization;
-            self.server_nonces
-                .keep(kind, &provider.token_endpoint, nonce);
+            self.keep_token_nonce(&exchange.grant, nonce)?;
         }
         // Asked for before the code is looked at [RFC 9449 §8].
         if bound
@@ -164,23 +144,7 @@ impl Enclave {
             return Ok(CodeStep::Send(Box::new(request)));
         }
         let consented = crate::refresh::consented(status, &body, bound)?;
-        if let Some(scopes) = &consented.scopes {
-            let view = self.view.read();
-            let (_, provider) = registered(&view, &exchange.grant)?;
-            let offline = provider
-                .consent
-                .as_ref()
-                .map(|c| c.offline_scopes.as_slice());
-            let offline = offline.unwrap_or_default();
-            let lacks = |scope: &str| {
-                !scopes.iter().any(|found| found == scope)
-                    && !NOT_ECHOED.contains(&scope)
-                    && !offline.iter().any(|own| own == scope)
-            };
-            if exchange.grant.scopes.iter().any(lacks) {
-                return Err(ConnectError::FewerScopes.into());
-            }
-        }
+        self.check_consented(&exchange.grant, &consented)?;
         exchange.consented = Some(consented);
         Ok(CodeStep::Keep)
     }
@@ -196,22 +160,89 @@ impl Enclave {
         now: &Now,
     ) -> Result<Pending<GrantView>, AdminError> {
         let consented = exchange.consented.as_ref();
+        let consented = consented.ok_or(ConnectError::NotUnderWay)?;
+        let key = exchange.dpop_key.as_ref();
+        self.keep_consented(&exchange.by, &exchange.grant, consented, key, now)
+    }
+
+    /// The proof for a request to the provider's token endpoint, if its tokens are bound to a key.
+    pub(super) fn token_proof(
+        &self,
+        provider: &Provider,
+        key: Option<&DpopPrivateKey>,
+        now: &Now,
+    ) -> Result<Option<String>, AdminError> {
+        let Some(kept) = key else {
+            return Ok(None);
+        };
+        let endpoint = &provider.token_endpoint;
+        let kind = ServerKind::Authorization;
+        let nonce = self.server_nonces.newest(kind, endpoint);
+        let request = ProofFor {
+            method: "POST",
+            url: endpoint.as_str(),
+            nonce: nonce.as_deref(),
+            access_token: None,
+        };
+        let key = BoundKey::open(kept, &*self.rng)?;
+        Ok(Some(key.proof(&request, now, &*self.rng)?))
+    }
+
+    pub(super) fn keep_token_nonce(&self, grant: &Grant, nonce: &str) -> Result<(), AdminError> {
+        let view = self.view.read();
+        let (_, provider) = registered(&view, grant)?;
+        let kind = ServerKind::Authorization;
+        self.server_nonces
+            .keep(kind, &provider.token_endpoint, nonce);
+        Ok(())
+    }
+
+    /// Whether the owner consented to all that the grant is to have.
+    pub(super) fn check_consented(
+        &self,
+        grant: &Grant,
+        consented: &Consented,
+    ) -> Result<(), AdminError> {
+        let Some(scopes) = &consented.scopes else {
+            return Ok(());
+        };
+        let view = self.view.read();
+        let (_, provider) = registered(&view, grant)?;
+        let offline = provider
+            .consent
+            .as_ref()
+            .map(|c| c.offline_scopes.as_slice());
+        let offline = offline.unwrap_or_default();
+        let lacks = |scope: &str| {
+            !scopes.iter().any(|found| found == scope)
+                && !NOT_ECHOED.contains(&scope)
+                && !offline.iter().any(|own| own == scope)
+        };
+        if grant.scopes.iter().any(lacks) {
+            return Err(ConnectError::FewerScopes.into());
+        }
+        Ok(())
+    }
+
+    /// The batch for what an owner consented to.
+    pub(super) fn keep_consented(
+        &self,
+        by: &Administrator,
+        grant: &Grant,
+        consented: &Consented,
+        dpop_key: Option<&DpopPrivateKey>,
+        now: &Now,
+    ) -> Result<Pending<GrantView>, AdminError> {
         let Consented {
             refresh_token,
             subject_sha256,
             scopes: _,
-        } = consented.ok_or(ConnectError::NotUnderWay)?;
+        } = consented;
         let kept = Kept {
             token: refresh_token,
-            dpop_key: exchange.dpop_key.as_ref(),
+            dpop_key,
             subject_sha256: *subject_sha256,
         };
-        self.keep_grant(
-            &exchange.by,
-            exchange.grant.clone(),
-            &kept,
-            Source::Consent,
-            now,
-        )
+        self.keep_grant(by, grant.clone(), &kept, Source::Consent, now)
     }
 }

@@ -16,11 +16,11 @@ use crate::secret::RawResponse;
 use crate::testing::{World, id};
 use std::collections::BTreeMap;
 
-const ISSUER: &str = "https://login.crm.example";
+pub(super) const ISSUER: &str = "https://login.crm.example";
 const BACK: &str = "http://127.0.0.1:8400/callback";
 
 /// A world whose provider can be consented at.
-fn world(iss: bool, dpop: bool) -> World {
+pub(super) fn world(iss: bool, dpop: bool) -> World {
     let world = World::new(Rotation::Strict);
     let mut view = world.enclave.view.write();
     let held = view.providers.get_mut("crm").unwrap();
@@ -32,18 +32,19 @@ fn world(iss: bool, dpop: bool) -> World {
         parameters: BTreeMap::from([("prompt".to_owned(), "consent".to_owned())]),
         offline_scopes: vec!["offline_access".to_owned()],
         iss,
+        device_authorization_endpoint: HttpUrl::parse("https://login.crm.example/device").ok(),
     });
     held.value = std::sync::Arc::new(provider);
     drop(view);
     world
 }
 
-fn asked(world: &World, name: &str) -> ConnectRequest {
+pub(super) fn asked(world: &World, name: &str) -> ConnectRequest {
     let mut grant = world.grant();
     grant.id = id(name);
     ConnectRequest {
         grant,
-        redirect_uri: BACK.to_owned(),
+        redirect_uri: Some(BACK.to_owned()),
     }
 }
 
@@ -54,7 +55,7 @@ fn begin(world: &World, name: &str) -> ConnectBegun {
     begun.unwrap()
 }
 
-fn callback(state: &str, iss: Option<&str>) -> Callback {
+pub(super) fn callback(state: &str, iss: Option<&str>) -> Callback {
     Callback {
         state: state.to_owned(),
         code: AuthorizationCode::new(b"code-1".to_vec()),
@@ -69,13 +70,13 @@ fn take(world: &World, state: &str, iss: Option<&str>) -> Result<CodeExchange, A
         .take_callback(world.admin(), callback, &world.now)
 }
 
-fn form(request: &crate::refresh::UpstreamRequest) -> BTreeMap<String, String> {
+pub(super) fn form(request: &crate::refresh::UpstreamRequest) -> BTreeMap<String, String> {
     ::url::form_urlencoded::parse(request.body.expose())
         .into_owned()
         .collect()
 }
 
-fn answer(status: u16, body: &str) -> UpstreamAnswer {
+pub(super) fn answer(status: u16, body: &str) -> UpstreamAnswer {
     UpstreamAnswer::Response {
         status,
         retry_after_s: None,
@@ -182,7 +183,7 @@ fn the_browser_comes_back_to_loopback_only() {
         "",
     ] {
         let mut asked = asked(&world, "new");
-        asked.redirect_uri = uri.to_owned();
+        asked.redirect_uri = Some(uri.to_owned());
         let found = world
             .enclave
             .begin_connect(world.admin(), asked, &world.now)
@@ -193,7 +194,7 @@ fn the_browser_comes_back_to_loopback_only() {
         assert_eq!(*field, "redirect_uri", "{uri}");
     }
     let mut six = asked(&world, "new");
-    six.redirect_uri = "http://[::1]:8400/callback".to_owned();
+    six.redirect_uri = Some("http://[::1]:8400/callback".to_owned());
     let begun = world.enclave.begin_connect(world.admin(), six, &world.now);
     assert!(begun.is_ok());
 }

@@ -211,7 +211,7 @@ pub(crate) fn asks_for_nonce(status: u16, raw: &RawResponse) -> bool {
 }
 
 /// The error code of a body, if it has one.
-pub(super) fn error_code(raw: &RawResponse) -> Option<String> {
+pub(crate) fn error_code(raw: &RawResponse) -> Option<String> {
     let body = serde_json::from_slice::<ErrorBody>(raw.expose()).ok()?;
     Some(body.error)
 }

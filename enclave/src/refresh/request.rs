@@ -11,7 +11,7 @@ use crate::http_url::HttpUrl;
 use crate::registry::{App, AuthMethod, Provider};
 use crate::seal::SealError;
 use crate::secret::{
-    AuthorizationCode, CodeVerifier, CredentialHeader, RefreshToken, UpstreamBody,
+    AuthorizationCode, CodeVerifier, CredentialHeader, DeviceCode, RefreshToken, UpstreamBody,
 };
 use crate::time::Now;
 
@@ -89,6 +89,43 @@ impl Author<'_> {
             ("code", code.expose()),
             ("redirect_uri", redirect_uri.as_bytes()),
             ("code_verifier", verifier.expose()),
+        ];
+        if let Some(resource) = resource {
+            fields.push(("resource", resource.as_bytes()));
+        }
+        let url = &self.provider.token_endpoint;
+        let request = self.request(url, &fields)?;
+        Ok(UpstreamRequest { dpop, ..request })
+    }
+
+    /// Asks for a device's code [RFC 8628 §3.1].
+    pub(crate) fn device(
+        self,
+        endpoint: &HttpUrl,
+        scope: &str,
+        resources: &[&str],
+    ) -> Result<UpstreamRequest, SealError> {
+        let mut fields: Vec<(&str, &[u8])> = Vec::new();
+        if !scope.is_empty() {
+            fields.push(("scope", scope.as_bytes()));
+        }
+        fields.extend(resources.iter().map(|uri| ("resource", uri.as_bytes())));
+        self.request(endpoint, &fields)
+    }
+
+    /// Asks whether the owner of a device consented [RFC 8628 §3.4].
+    pub(crate) fn device_token(
+        self,
+        code: &DeviceCode,
+        resource: Option<&str>,
+        dpop: Option<String>,
+    ) -> Result<UpstreamRequest, SealError> {
+        let mut fields: Vec<(&str, &[u8])> = vec![
+            (
+                "grant_type",
+                b"urn:ietf:params:oauth:grant-type:device_code",
+            ),
+            ("device_code", code.expose()),
         ];
         if let Some(resource) = resource {
             fields.push(("resource", resource.as_bytes()));

@@ -43,7 +43,7 @@ impl std::fmt::Debug for Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 41] = [
+pub const TARGETS: [Target; 42] = [
     attestation::BUNDLE,
     attestation::CERTIFICATE_TABLE,
     attestation::COLLATERAL,
@@ -67,6 +67,7 @@ pub const TARGETS: [Target; 41] = [
     audit::AUDIT,
     oauth::CALLBACK,
     oauth::IMPORT,
+    oauth::DEVICE,
     keyholder::KEYHOLDER,
     keyholder::RECOVERY,
     enclave::ENVELOPE,

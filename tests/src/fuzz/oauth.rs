@@ -7,7 +7,9 @@ use broker::gateway::metadata;
 use broker::public::form::Form;
 use enclave::authenticate::assertion::AssertionError;
 use enclave::authenticate::{AuthenticationError, Credentials};
+use enclave::connect;
 use enclave::introspect::IntrospectError;
+use enclave::secret::RawResponse;
 use enclave::spiffe::SpiffeId;
 use jose::jws::{self, HeaderMember};
 use ring::rand::SystemRandom;
@@ -31,6 +33,11 @@ pub(super) const IMPORT: Target = Target {
     name: "client_import",
     run: import_file,
     seeds: import_seeds,
+};
+pub(super) const DEVICE: Target = Target {
+    name: "enclave_device",
+    run: device,
+    seeds: device_seeds,
 };
 pub(super) const METADATA: Target = Target {
     name: "broker_metadata",
@@ -111,6 +118,32 @@ fn import_seeds() -> Vec<Vec<u8>> {
     [line.to_owned(), more, two]
         .map(String::into_bytes)
         .to_vec()
+}
+
+fn device(input: &[u8]) -> bool {
+    let Ok(shown) = connect::device_shown(&RawResponse::new(input.to_vec())) else {
+        return false;
+    };
+    // What a terminal shows does not control it, and leads to a web page.
+    assert!(!shown.user_code.is_empty() && !shown.user_code.chars().any(char::is_control));
+    let pages = [
+        Some(shown.verification_uri),
+        shown.verification_uri_complete,
+    ];
+    for page in pages.into_iter().flatten() {
+        assert!(page.to_ascii_lowercase().starts_with("http"), "{page}");
+        assert!(page.bytes().all(|byte| byte.is_ascii_graphic()), "{page}");
+    }
+    assert!((1..=1_800).contains(&shown.expires_in_s));
+    true
+}
+
+fn device_seeds() -> Vec<Vec<u8>> {
+    let seeds: [&[u8]; 2] = [
+        br#"{"device_code":"d","user_code":"WDJB-MJHT","verification_uri":"https://op.example/device","verification_uri_complete":"https://op.example/device?user_code=W","expires_in":900,"interval":5}"#,
+        br#"{"device_code":"d","user_code":"W","verification_url":"https://op.example/device","expires_in":1}"#,
+    ];
+    seeds.map(<[u8]>::to_vec).to_vec()
 }
 
 fn form_seeds() -> Vec<Vec<u8>> {

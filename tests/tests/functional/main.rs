@@ -5,6 +5,7 @@ mod audit_rate;
 mod certificates;
 mod command_line;
 mod configuration;
+mod consent_elsewhere;
 mod crash;
 mod deposit;
 mod doors;

@@ -22,10 +22,14 @@ use tests::oidc::{self, APP, GRANT};
 use tests::process::Process;
 use tests::stack::{Blueprint, Stack};
 
-const CLIENT: &str = "tokenkeep-by-consent";
+pub(super) const CLIENT: &str = "tokenkeep-by-consent";
 
 /// A provider with pages, and a stack that knows where its owners consent.
-async fn world(config: Value, dpop: bool, issuer: Option<&str>) -> (Stack, OidcProvider) {
+pub(super) async fn world(
+    config: Value,
+    dpop: bool,
+    issuer: Option<&str>,
+) -> (Stack, OidcProvider) {
     let node = NodeEnv::from_env().unwrap();
     let provider = OidcProvider::spawn(&node, &config).await.unwrap();
     let stack = Stack::start(Blueprint::default()).await;
@@ -35,6 +39,7 @@ async fn world(config: Value, dpop: bool, issuer: Option<&str>) -> (Stack, OidcP
         parameters: [("prompt".to_owned(), "consent".to_owned())].into(),
         offline_scopes: vec!["offline_access".to_owned(), "openid".to_owned()],
         iss: true,
+        device_authorization_endpoint: format!("{}/device/auth", described.issuer),
     });
     described.profile = Some(v1::ProviderProfile {
         dpop,
@@ -52,7 +57,7 @@ fn with_pages() -> Value {
 }
 
 /// The command line, as the tenant's administrator.
-fn command(stack: &Stack, name: &str, words: &[&str]) -> Process {
+pub(super) fn command(stack: &Stack, name: &str, words: &[&str]) -> Process {
     let file = |name: &str| stack.files().path(name).to_str().unwrap().to_owned();
     let connection = [
         ("--server", stack.url("grpc_url").to_owned()),
@@ -80,7 +85,7 @@ fn connect(stack: &Stack, name: &str) -> Process {
 }
 
 /// How the command ended: its exit code, the last line of its standard output, its standard error.
-async fn ended(stack: &Stack, mut process: Process, name: &str) -> (i32, Value, String) {
+pub(super) async fn ended(stack: &Stack, mut process: Process, name: &str) -> (i32, Value, String) {
     let code = process.ended().await.code().unwrap();
     let out = fs::read_to_string(stack.logs().join(format!("{name}.out"))).unwrap();
     let last = out.lines().last().unwrap_or_default();

@@ -26,8 +26,28 @@ const MAY_BE_TOLD: &[(&str, &str)] = &[
         "a URL of the provider's: a challenge, no verifier",
     ),
     (
+        "BeginConnectResponse.redirect_uri",
+        "a URL of the caller's, or of the public listener",
+    ),
+    (
         "BeginConnectResponse.state",
         "what only its initiator can use",
+    ),
+    (
+        "BeginDeviceConnectResponse.handle",
+        "what only its initiator can use",
+    ),
+    (
+        "BeginDeviceConnectResponse.user_code",
+        "what an owner types at the provider; the device code stays inside",
+    ),
+    (
+        "BeginDeviceConnectResponse.verification_uri",
+        "a page of the provider's",
+    ),
+    (
+        "BeginDeviceConnectResponse.verification_uri_complete",
+        "the same with the user code in it",
     ),
     ("Client.id", "an id that the vendor chose"),
     ("Client.jwks", "public keys"),
@@ -38,6 +58,10 @@ const MAY_BE_TOLD: &[(&str, &str)] = &[
         "a word of ours for why an exchange waits",
     ),
     ("Consent.authorization_endpoint", "a URL as registered"),
+    (
+        "Consent.device_authorization_endpoint",
+        "a URL as registered",
+    ),
     ("Consent.offline_scopes", "scopes as registered"),
     ("Client.vendor", "an id"),
     ("Erasure.by", "the administrator's name in the manifest"),

@@ -236,7 +236,7 @@ impl ProviderCommand {
 #[derive(Debug, Args)]
 pub(crate) struct ByProfile {
     /// A profile that is part of the service's image: see `tokenkeep provider profiles`
-    #[arg(long, value_name = "ID", conflicts_with_all = ["token_endpoint", "issuer", "authorization_endpoint", "revocation_endpoint", "gateway_targets", "profile_file", "auth_methods"])]
+    #[arg(long, value_name = "ID", conflicts_with_all = ["token_endpoint", "issuer", "authorization_endpoint", "device_authorization_endpoint", "revocation_endpoint", "gateway_targets", "profile_file", "auth_methods"])]
     profile: Option<String>,
     /// A profile of your own, signed by whom the manifest names
     #[arg(long, value_name = "FILE", requires = "profile_signature", conflicts_with_all = ["token_endpoint", "issuer", "authorization_endpoint", "revocation_endpoint", "gateway_targets", "auth_methods"])]
@@ -292,6 +292,9 @@ pub(crate) struct ConsentArgs {
     /// The provider always names itself in its answer [RFC 9207]: one without iss is refused
     #[arg(long = "names-itself", requires = "authorization_endpoint")]
     iss: bool,
+    /// Where a device asks for a code [RFC 8628], for `grant connect --device`
+    #[arg(long, value_name = "URL", requires = "authorization_endpoint")]
+    device_authorization_endpoint: Option<String>,
 }
 
 impl ConsentArgs {
@@ -301,12 +304,14 @@ impl ConsentArgs {
             authorization_parameters,
             offline_scopes,
             iss,
+            device_authorization_endpoint,
         } = self;
         Some(v1::Consent {
             authorization_endpoint: authorization_endpoint?,
             parameters: authorization_parameters.into_iter().collect(),
             offline_scopes,
             iss,
+            device_authorization_endpoint: device_authorization_endpoint.unwrap_or_default(),
         })
     }
 }
@@ -426,6 +431,10 @@ fn record(provider: v1::Provider) -> Record {
         consent,
         made_from,
     } = provider;
+    let device = consent
+        .as_ref()
+        .map(|consent| consent.device_authorization_endpoint.clone())
+        .filter(|url| !url.is_empty());
     let consent = consent.map(|consent| consent.authorization_endpoint);
     let profile = profile.unwrap_or_default();
     let methods = profile.auth_methods.iter();
@@ -452,6 +461,7 @@ fn record(provider: v1::Provider) -> Record {
         ("token_endpoint", json!(token_endpoint)),
         ("issuer", json!(issuer)),
         ("authorization_endpoint", json!(consent)),
+        ("device_authorization_endpoint", json!(device)),
         ("revocation_endpoint", json!(revocation_endpoint)),
         ("rotation", json!(rotation_name(rotation))),
         ("targets", json!(targets)),

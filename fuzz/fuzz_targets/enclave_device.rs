@@ -1,0 +1,5 @@
+//! Runs the body `enclave_device` of `tests/src/fuzz`.
+
+#![no_main]
+
+fuzz::target!("enclave_device");
