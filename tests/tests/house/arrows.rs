@@ -8,18 +8,20 @@ use serde_json::Value;
 use crate::tree::root;
 
 /// The packages of the house and the packages of the house that each may name.
-const ARROWS: [(&str, &[&str]); 12] = [
+const ARROWS: [(&str, &[&str]); 13] = [
     ("tokenkeep-proto", &[]),
     ("tokenkeep-attestation", &[]),
     ("tokenkeep-jose", &[]),
     ("tokenkeep-tlog", &[]),
     ("tokenkeep-profiles", &[]),
+    ("tokenkeep-policy", &[]),
     ("tokenkeep-testkit", &[]),
     (
         "tokenkeep-enclave",
         &[
             "tokenkeep-attestation",
             "tokenkeep-jose",
+            "tokenkeep-policy",
             "tokenkeep-profiles",
             "tokenkeep-tlog",
         ],
@@ -40,6 +42,7 @@ const ARROWS: [(&str, &[&str]); 12] = [
         &[
             "tokenkeep-attestation",
             "tokenkeep-jose",
+            "tokenkeep-policy",
             "tokenkeep-profiles",
             "tokenkeep-proto",
             "tokenkeep-tlog",
@@ -50,13 +53,14 @@ const ARROWS: [(&str, &[&str]); 12] = [
     ("tokenkeep-bench", &ALL),
 ];
 
-const ALL: [&str; 10] = [
+const ALL: [&str; 11] = [
     "tokenkeep",
     "tokenkeep-attestation",
     "tokenkeep-broker",
     "tokenkeep-dev",
     "tokenkeep-enclave",
     "tokenkeep-jose",
+    "tokenkeep-policy",
     "tokenkeep-profiles",
     "tokenkeep-proto",
     "tokenkeep-testkit",

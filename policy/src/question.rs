@@ -1,0 +1,271 @@
+//! What a policy is asked, and how Cedar is asked it.
+
+use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
+use std::str::FromStr;
+use std::sync::LazyLock;
+
+use cedar_policy::{
+    Context, Entities, Entity, EntityId, EntityTypeName, EntityUid, Request, RestrictedExpression,
+};
+use serde::Deserialize;
+use time::UtcDateTime;
+
+/// The actions of the schema.
+pub(crate) const ACTIONS: [&str; 2] = ["issue", "call"];
+
+/// One question: who asks for what, and when.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Question {
+    /// The client.
+    pub client: String,
+    /// Whose it is.
+    pub vendor: String,
+    /// The grant.
+    pub grant: String,
+    /// The app that it is for.
+    pub app: String,
+    /// Where that is registered.
+    pub provider: String,
+    /// The grant's scopes.
+    pub grant_scopes: Vec<String>,
+    /// The grant's targets.
+    pub grant_targets: Vec<String>,
+    /// The target.
+    pub target: String,
+    /// The token's scopes.
+    pub scopes: Vec<String>,
+    /// The thumbprint of the key or certificate that the token is bound to.
+    pub key: String,
+    /// Which of the two.
+    pub binding: Binding,
+    /// The assurance that tokens name.
+    pub tier: String,
+    /// Where the connection came from, if that is known.
+    pub address: Option<IpAddr>,
+    /// When, Unix time in seconds: the latest that it may be.
+    pub at_s: u64,
+    /// What is asked for.
+    pub ask: Ask,
+}
+
+/// What is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ask {
+    /// A token.
+    Issue {
+        /// Its audience.
+        audience: String,
+    },
+    /// A call through the gateway.
+    Call {
+        /// The operation's id; empty at a target that lists none.
+        operation: String,
+        /// The HTTP method.
+        method: String,
+    },
+}
+
+impl Ask {
+    /// The schema's word for it.
+    #[must_use]
+    pub fn action(&self) -> &'static str {
+        match self {
+            Self::Issue { .. } => "issue",
+            Self::Call { .. } => "call",
+        }
+    }
+}
+
+/// By what a token is bound.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Binding {
+    /// The key of a proof [RFC 9449].
+    #[default]
+    Dpop,
+    /// The certificate of the connection [RFC 8705].
+    Mtls,
+}
+
+impl Binding {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Dpop => "dpop",
+            Self::Mtls => "mtls",
+        }
+    }
+}
+
+/// The schema's types.
+struct Types {
+    action: EntityTypeName,
+    app: EntityTypeName,
+    client: EntityTypeName,
+    grant: EntityTypeName,
+    provider: EntityTypeName,
+    vendor: EntityTypeName,
+}
+
+fn types() -> Option<&'static Types> {
+    static TYPES: LazyLock<Option<Types>> = LazyLock::new(|| {
+        let name = |text| EntityTypeName::from_str(text).ok();
+        Some(Types {
+            action: name("Action")?,
+            app: name("App")?,
+            client: name("Client")?,
+            grant: name("Grant")?,
+            provider: name("Provider")?,
+            vendor: name("Vendor")?,
+        })
+    });
+    TYPES.as_ref()
+}
+
+fn uid(of: &EntityTypeName, id: &str) -> EntityUid {
+    EntityUid::from_type_name_and_id(of.clone(), EntityId::new(id))
+}
+
+fn text(text: &str) -> RestrictedExpression {
+    RestrictedExpression::new_string(text.to_owned())
+}
+
+fn texts(all: &[String]) -> RestrictedExpression {
+    RestrictedExpression::new_set(all.iter().map(|one| text(one)))
+}
+
+impl Question {
+    /// The question as Cedar takes it; none if it can't be put, which does not happen for what the registry holds.
+    pub(crate) fn put(&self) -> Option<(Request, Entities)> {
+        let types = types()?;
+        let (client, grant) = (
+            uid(&types.client, &self.client),
+            uid(&types.grant, &self.grant),
+        );
+        let entities = self.entities(types, &client, &grant)?;
+        let action = uid(&types.action, self.ask.action());
+        let request = Request::new(client, action, grant, self.context()?, None).ok()?;
+        Some((request, entities))
+    }
+
+    fn entities(&self, types: &Types, client: &EntityUid, grant: &EntityUid) -> Option<Entities> {
+        let vendor = HashSet::from([uid(&types.vendor, &self.vendor)]);
+        let asks = Entity::new_no_attrs(client.clone(), vendor);
+        let attributes = HashMap::from([
+            ("scopes".to_owned(), texts(&self.grant_scopes)),
+            ("targets".to_owned(), texts(&self.grant_targets)),
+        ]);
+        let above = HashSet::from([
+            uid(&types.app, &self.app),
+            uid(&types.provider, &self.provider),
+        ]);
+        let asked = Entity::new(grant.clone(), attributes, above).ok()?;
+        Entities::from_entities([asks, asked], None).ok()
+    }
+
+    fn context(&self) -> Option<Context> {
+        let at_s = i64::try_from(self.at_s).ok()?;
+        let at = UtcDateTime::from_unix_timestamp(at_s).ok()?;
+        let (year, month, day) = at.to_calendar_date();
+        let (hour, minute, second) = at.as_hms();
+        let month = u8::from(month);
+        let now = format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z");
+        let weekday = i64::from(at.weekday().number_from_monday());
+        let mut pairs = vec![
+            ("now", RestrictedExpression::new_datetime(now)),
+            ("weekday", RestrictedExpression::new_long(weekday)),
+            ("key", text(&self.key)),
+            ("binding", text(self.binding.word())),
+            ("tier", text(&self.tier)),
+            ("target", text(&self.target)),
+            ("scopes", texts(&self.scopes)),
+        ];
+        if let Some(address) = self.address {
+            let address = RestrictedExpression::new_ip(address.to_string());
+            pairs.push(("address", address));
+        }
+        match &self.ask {
+            Ask::Issue { audience } => pairs.push(("audience", text(audience))),
+            Ask::Call { operation, method } => {
+                pairs.push(("operation", text(operation)));
+                pairs.push(("method", text(method)));
+            }
+        }
+        let pairs = pairs
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value));
+        Context::from_pairs(pairs).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schema::validator;
+
+    pub(crate) fn question(ask: Ask) -> Question {
+        Question {
+            client: "worker".into(),
+            vendor: "crm-sync".into(),
+            grant: "contacts".into(),
+            app: "crm-app".into(),
+            provider: "crm".into(),
+            grant_scopes: vec!["read".into(), "write".into()],
+            grant_targets: vec!["api".into()],
+            target: "api".into(),
+            scopes: vec!["read".into()],
+            key: "thumbprint".into(),
+            binding: Binding::Dpop,
+            tier: "hardware".into(),
+            address: Some("192.0.2.7".parse().unwrap()),
+            at_s: 1_796_000_000,
+            ask,
+        }
+    }
+
+    #[test]
+    fn each_question_is_one_of_the_schema() {
+        let schema = validator().unwrap().schema();
+        let issue = Ask::Issue {
+            audience: "https://g.example/g/contacts/api".into(),
+        };
+        let call = Ask::Call {
+            operation: "people-list".into(),
+            method: "GET".into(),
+        };
+        for ask in [issue, call] {
+            for address in [None, Some("2001:db8::1".parse().unwrap())] {
+                let asked = Question {
+                    address,
+                    ..question(ask.clone())
+                };
+                let (request, entities) = asked.put().unwrap();
+                let again = Request::new(
+                    request.principal().unwrap().clone(),
+                    request.action().unwrap().clone(),
+                    request.resource().unwrap().clone(),
+                    asked.context().unwrap(),
+                    Some(schema),
+                );
+                assert!(again.is_ok(), "{:?}", again.err());
+                let all: Vec<Entity> = entities.iter().cloned().collect();
+                let held = Entities::from_entities(all, Some(schema));
+                assert!(held.is_ok(), "{:?}", held.err());
+            }
+        }
+    }
+
+    #[test]
+    fn a_time_beyond_the_calendar_is_not_asked() {
+        let ask = Ask::Issue {
+            audience: String::new(),
+        };
+        for (at_s, expected) in [(0, true), (253_402_300_799, true), (u64::MAX, false)] {
+            let asked = Question {
+                at_s,
+                ..question(ask.clone())
+            };
+            assert_eq!(asked.put().is_some(), expected, "{at_s}");
+        }
+    }
+}
