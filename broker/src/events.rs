@@ -319,6 +319,11 @@ pub fn frozen(by: &str) {
     warn!(event = "frozen", by);
 }
 
+/// A tenant's policy was set or removed.
+pub fn policy_set(by: &str) {
+    warn!(event = "policy_set", by);
+}
+
 /// A freeze was ended.
 pub fn thawed(by: &str) {
     warn!(event = "thawed", by);

@@ -55,12 +55,14 @@ impl Shell {
         let Some(connection) = extensions.get::<Connection>() else {
             return Peer::default();
         };
+        let address = Some(connection.peer_addr().ip().to_canonical());
         let now_s = self.clock.now().hi_s;
         let svid = connection.peer_svid(&self.trust_domains, now_s);
         Peer {
             spki_sha256: connection.peer_spki_sha256(),
             certificate_sha256: connection.peer_certificate_sha256(),
             spiffe_id: svid.map(|svid| svid.id().clone()),
+            address,
         }
     }
 

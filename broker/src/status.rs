@@ -2,6 +2,7 @@
 //! reason, a fixed phrase. The log gets the rest.
 
 mod connect;
+mod policy;
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -383,6 +384,24 @@ impl From<&Denied> for Refusal {
                 "the grant's owner revoked it: a new consent is needed",
             )
             .oauth("invalid_grant"),
+            Denied::Policy { decision } => Self::new(
+                Code::PermissionDenied,
+                "POLICY_DENIED",
+                format!("the tenant's policy does not allow this: ask the owner of the grant about decision {decision}"),
+            )
+            .oauth("access_denied"),
+            Denied::PolicyUnusable { decision } => Self::new(
+                Code::FailedPrecondition,
+                "POLICY_UNUSABLE",
+                format!("the tenant's policy does not fit this version: its owner must set it anew (decision {decision})"),
+            )
+            .oauth("access_denied"),
+            Denied::PolicyChanged => Self::new(
+                Code::Unavailable,
+                "POLICY_CHANGED",
+                "the tenant's policy changed meanwhile: ask again",
+            )
+            .retry(Duration::from_secs(1)),
             Denied::Expired => Self::new(
                 Code::FailedPrecondition,
                 "GRANT_EXPIRED",
@@ -501,6 +520,7 @@ impl From<&AdminError> for Refusal {
                 "the grant's token is being exchanged: try again",
             )
             .retry(Duration::from_secs(1)),
+            AdminError::Policy(error) => error.into(),
             AdminError::Connect(error) => error.into(),
             AdminError::Internal(_) => Self::internal(),
         }
@@ -855,6 +875,30 @@ mod tests {
                 Code::FailedPrecondition,
                 "GRANT_REVOKED",
                 Some("invalid_grant"),
+            ),
+            (
+                Denied::Policy {
+                    decision: "d".into(),
+                }
+                .into(),
+                Code::PermissionDenied,
+                "POLICY_DENIED",
+                Some("access_denied"),
+            ),
+            (
+                Denied::PolicyUnusable {
+                    decision: "d".into(),
+                }
+                .into(),
+                Code::FailedPrecondition,
+                "POLICY_UNUSABLE",
+                Some("access_denied"),
+            ),
+            (
+                Denied::PolicyChanged.into(),
+                Code::Unavailable,
+                "POLICY_CHANGED",
+                None,
             ),
             (
                 Denied::Expired.into(),

@@ -8,6 +8,7 @@ mod grants;
 mod keep;
 mod leaves;
 mod list;
+mod policy;
 mod profile;
 mod register;
 mod rotate;
@@ -31,7 +32,10 @@ pub use freezes::FreezeRequest;
 pub(crate) use keep::{Kept, Source};
 pub use leaves::{LeafReader, ReadLeaf};
 pub use list::{GrantView, Page, PageRequest};
-pub use profile::{BesideProfile, ProfileFile, ProfileFileError, ProfileSource};
+pub use policy::{PolicyError, PolicySignatureFault, PolicyView, SetPolicy};
+pub use profile::{
+    BesideProfile, ProfileFile, ProfileFileError, ProfileOperationError, ProfileSource,
+};
 
 /// What an administrator may do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -156,6 +160,9 @@ pub enum AdminError {
     /// The profile of a provider cannot be used.
     #[error("profile: {0}")]
     Profile(ProfileFileError),
+    /// The tenant's policy is not changed so.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
     /// The sealed deposit does not open: made for another enclave, another
     /// place, or damaged.
     #[error("the deposit does not open: seal it anew to the key of fresh evidence")]

@@ -16,6 +16,7 @@ use crate::ids::{ClientId, GrantId, TenantId};
 use crate::keys::KeyChange;
 use crate::log::{Anchor, Booted};
 use crate::mint::Confirmation;
+use crate::ruling::Mark;
 use crate::seal::{SealError, SealingKey, length_prefixed};
 use crate::store::{Leaf, Log};
 use crate::time::Now;
@@ -37,6 +38,9 @@ pub(crate) enum Event<'a> {
         cnf: Confirmation,
         jti: &'a str,
         expires_at_s: u64,
+        /// Which policy of the tenant's permitted it; none if it has set none.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        policy: Option<Mark>,
     },
     GatewayCall {
         grant: &'a GrantId,
@@ -47,6 +51,28 @@ pub(crate) enum Event<'a> {
         method: &'a str,
         path_sha256: String,
         jti: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        policy: Option<Mark>,
+    },
+    /// The grant allows it, and its tenant's policy does not.
+    PolicyDenied {
+        /// What the caller was told to name it by.
+        decision: &'a str,
+        action: &'a str,
+        grant: &'a GrantId,
+        client: &'a ClientId,
+        target: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        operation: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        method: Option<&'a str>,
+        scope: String,
+        #[serde(flatten)]
+        cnf: Confirmation,
+        /// This build can't read the policy.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        unusable: bool,
+        policy: &'a Mark,
     },
     GatewayCompleted {
         grant: &'a GrantId,
@@ -124,6 +150,19 @@ pub(crate) enum Event<'a> {
     /// A number that was taken for a leaf which never became durable, because the
     /// service ended before: nothing happened under it.
     Unused,
+    /// A tenant's policy was set, or removed if it has no digest.
+    PolicySet {
+        sequence: u64,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        before_sha256: Option<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        sha256: Option<String>,
+        loosens: bool,
+        by: &'a str,
+        /// SHA-256 of the SubjectPublicKeyInfo of the owner's key that signed the change.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        signer_sha256: Option<String>,
+    },
     Registered {
         what: &'a str,
         id: &'a str,
@@ -162,6 +201,8 @@ impl Event<'_> {
             Self::TokenIssued { .. } => "token_issued",
             Self::GatewayCall { .. } => "gateway_call",
             Self::GatewayCompleted { .. } => "gateway_completed",
+            Self::PolicyDenied { .. } => "policy_denied",
+            Self::PolicySet { .. } => "policy_set",
             Self::Refreshed { .. } => "refreshed",
             Self::RefreshRefused { .. } => "refresh_refused",
             Self::NeedsConsent { .. } => "needs_consent",
@@ -191,9 +232,11 @@ impl Event<'_> {
             Self::TokenIssued { .. }
             | Self::GatewayCall { .. }
             | Self::GatewayCompleted { .. }
+            | Self::PolicyDenied { .. }
             | Self::Refreshed { .. }
             | Self::RefreshRefused { .. } => Log::Issuance,
-            Self::NeedsConsent { .. }
+            Self::PolicySet { .. }
+            | Self::NeedsConsent { .. }
             | Self::Deposited { .. }
             | Self::Connected { .. }
             | Self::GrantRevoked { .. }
@@ -226,6 +269,8 @@ impl Event<'_> {
             Self::TokenIssued { .. }
             | Self::GatewayCall { .. }
             | Self::GatewayCompleted { .. }
+            | Self::PolicyDenied { .. }
+            | Self::PolicySet { .. }
             | Self::Refreshed { .. }
             | Self::RefreshRefused { .. }
             | Self::NeedsConsent { .. }
@@ -360,6 +405,7 @@ mod tests {
             cnf: Confirmation::Jkt("thumbprint".to_owned()),
             jti: "token-id",
             expires_at_s: 9,
+            policy: None,
         };
         let leaf = scribe
             .leaf(&SystemRandom::new(), &now, &reader, &event)

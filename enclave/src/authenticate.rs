@@ -9,6 +9,7 @@
 pub mod assertion;
 mod spent;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use thiserror::Error;
@@ -32,6 +33,9 @@ pub struct Peer {
     pub certificate_sha256: Option<[u8; 32]>,
     /// The SPIFFE ID that its trust domain's authority vouches for.
     pub spiffe_id: Option<SpiffeId>,
+    /// Where it connected from, or the load balancer before it. The host could lie
+    /// about it.
+    pub address: Option<IpAddr>,
 }
 
 /// What a caller shows to be recognised as a client.
@@ -99,7 +103,7 @@ pub struct Authenticated {
 impl Authenticated {
     /// Who it is.
     #[must_use]
-    pub fn client(&self) -> &Client {
+    pub fn client(&self) -> &Arc<Client> {
         &self.client
     }
 }

@@ -135,8 +135,9 @@ impl Enclave {
     /// the freezes are looked at once more.
     ///
     /// # Errors
-    /// [`Denied`] if something that the answer touches was frozen, or its grant
-    /// revoked or deleted since.
+    /// [`Denied`] if something that the answer touches was frozen, its grant
+    /// revoked or deleted, or its tenant's policy changed to one that denies it since;
+    /// or if it is a refusal that waited for its leaf.
     pub fn release<T>(&self, durable: Durable<T>, now: &Now) -> Result<T, Denied> {
         let Durable {
             effects,
@@ -147,7 +148,7 @@ impl Enclave {
         if effects.is_empty() {
             return match self.stopped(&touched, now) {
                 Some(denied) => Err(denied),
-                None => Ok(value),
+                None => value,
             };
         }
         let mut view = self.view.write();
@@ -175,7 +176,7 @@ impl Enclave {
         drop(view);
         match self.stopped(&touched, now) {
             Some(denied) => Err(denied),
-            None => Ok(value),
+            None => value,
         }
     }
 

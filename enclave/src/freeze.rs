@@ -1,9 +1,12 @@
 //! Freezes: what stops at once, by whom it was stopped, and what a request
 //! touches that could be frozen.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{AppId, ClientId, GrantId, ProviderId, TenantId, VendorId};
+use crate::ruling::Ruled;
 
 /// What a freeze covers.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -55,13 +58,19 @@ impl Freeze {
 pub struct Touched {
     pub(crate) tenant: Option<TenantId>,
     pub(crate) subjects: Vec<Subject>,
+    /// By which policy of the tenant's it was decided, and what that was asked.
+    pub(crate) ruled: Option<Arc<Ruled>>,
 }
 
 impl Touched {
     /// Whether nothing is touched that could be frozen.
     pub(crate) fn is_nothing(&self) -> bool {
-        let Self { tenant, subjects } = self;
-        tenant.is_none() && subjects.is_empty()
+        let Self {
+            tenant,
+            subjects,
+            ruled,
+        } = self;
+        tenant.is_none() && subjects.is_empty() && ruled.is_none()
     }
 
     /// Nothing that could be frozen: for answers about the registry itself.

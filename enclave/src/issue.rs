@@ -1,7 +1,10 @@
 //! The story of one request for a token:
-//! who asks → with which key → on which grant → may it → mint → write down.
+//! who asks → with which key → on which grant → may it → does the tenant's policy permit it → mint → write down.
+
+use std::sync::Arc;
 
 use jose::dpop::DpopError;
+use tenant_policy::Ask as PolicyAsk;
 use thiserror::Error;
 
 use crate::Enclave;
@@ -17,6 +20,7 @@ use crate::proof::ProofError;
 use crate::rate::RateExceeded;
 use crate::registry::Grant;
 use crate::replay::ReplayError;
+use crate::ruling::{Asked, Rule};
 use crate::scope::{ScopeError, Scopes};
 use crate::seal::SealError;
 use crate::time::Now;
@@ -192,8 +196,27 @@ impl Enclave {
             scopes: &scopes,
             bound_to: cnf.thumbprint(),
         };
-        let allowed = policy::authorize(&view, origin, &ask, now)?;
+        let mut allowed = policy::authorize(&view, origin, &ask, now)?;
         self.check_fresh(now)?;
+
+        // Does the tenant's own policy permit it?
+        let asked = Asked {
+            client: Arc::clone(client),
+            grant: Arc::clone(&grant.value),
+            target: allowed.target,
+            scopes: allowed.scopes.clone(),
+            cnf: cnf.clone(),
+            tier: self.config.tier.clone(),
+            address: request.credentials.peer.address,
+            at_s: now.hi_s,
+            ask: PolicyAsk::Issue {
+                audience: allowed.resource.clone(),
+            },
+        };
+        let policy = match self.rule(&view, asked, &mut allowed.touched, now)? {
+            Rule::Passed(policy) => policy,
+            Rule::Refused(refusal) => return Ok(refusal),
+        };
 
         // Mint.
         let lifetime_s = self.lifetime_s(&grant.value, now);
@@ -221,6 +244,7 @@ impl Enclave {
             cnf: cnf.clone(),
             jti: &claims.jti,
             expires_at_s: claims.exp,
+            policy,
         };
         let leaf = self.leaf(&view, Some(&grant.value.tenant), &event, now)?;
         let issued = Issued {

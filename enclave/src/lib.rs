@@ -37,6 +37,7 @@ pub mod registry;
 pub mod replay;
 pub mod revoke;
 pub mod rewrap;
+mod ruling;
 pub mod scope;
 pub mod seal;
 pub mod secret;

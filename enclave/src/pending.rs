@@ -2,6 +2,7 @@
 
 use crate::audit::sequence::{Seat, UnderWay};
 use crate::freeze::Touched;
+use crate::policy::Denied;
 use crate::store::{Batch, Log, Places, Store, StoreError};
 use crate::view::Effect;
 use tlog::{Hash, leaf_hash};
@@ -35,7 +36,8 @@ pub struct Pending<T> {
 pub struct Durable<T> {
     pub(crate) effects: Vec<Effect>,
     pub(crate) touched: Touched,
-    pub(crate) value: T,
+    /// A refusal that had to be written down is known before its leaf is durable.
+    pub(crate) value: Result<T, Denied>,
     /// The batch's leaves, where they stand.
     pub(crate) leaves: Vec<StoredLeaf>,
 }
@@ -66,6 +68,20 @@ impl StoredLeaf {
 
 impl<T> Pending<T> {
     pub(crate) fn new(batch: Batch, effects: Vec<Effect>, touched: Touched, value: T) -> Self {
+        Self::with(batch, effects, touched, Ok(value))
+    }
+
+    /// A refusal that is told when it is written down.
+    pub(crate) fn refused(batch: Batch, denied: Denied) -> Self {
+        Self::with(batch, Vec::new(), Touched::nothing(), Err(denied))
+    }
+
+    fn with(
+        batch: Batch,
+        effects: Vec<Effect>,
+        touched: Touched,
+        value: Result<T, Denied>,
+    ) -> Self {
         let answer = Durable {
             effects,
             touched,

@@ -1,12 +1,12 @@
 //! Authorization: default deny. A grant names clients, targets and scopes, and
-//! nothing outside passes.
+//! nothing outside passes; what passes here is the tenant's own policy asked about.
 
 use thiserror::Error;
 
 use crate::custody::Cause;
 use crate::freeze::{Subject, Touched};
 use crate::gateway::address;
-use crate::ids::{ClientId, GrantId};
+use crate::ids::{ClientId, GrantId, TargetName};
 use crate::registry::{Api, Client, Grant, Target};
 use crate::scope::Scopes;
 use crate::time::Now;
@@ -41,6 +41,22 @@ pub enum Denied {
     /// The grant has come to the end that its owner set.
     #[error("the grant has expired")]
     Expired,
+    /// The tenant's policy denies it.
+    #[error("the tenant's policy does not allow this (decision {decision})")]
+    Policy {
+        /// What the leaf names the decision by.
+        decision: String,
+    },
+    /// The tenant's policy can't be read by this build, so it denies all.
+    #[error("the tenant's policy does not fit this version (decision {decision})")]
+    PolicyUnusable {
+        /// What the leaf names the decision by.
+        decision: String,
+    },
+    /// The tenant's policy was changed while the request was under way, and does not
+    /// permit it any more.
+    #[error("the tenant's policy has just changed")]
+    PolicyChanged,
     /// The grant's owner must consent again.
     #[error("the grant needs its owner's consent again")]
     NeedsConsent {
@@ -54,6 +70,8 @@ pub enum Denied {
 pub(crate) struct Allowed {
     /// The resource indicator, the token's sole audience.
     pub(crate) resource: String,
+    /// The target that it names.
+    pub(crate) target: TargetName,
     /// The scopes of the token.
     pub(crate) scopes: Scopes,
     /// What to check again before release.
@@ -105,31 +123,32 @@ pub(crate) fn grant_of_resource<'a>(
         .into_iter()
         .flatten()
         .filter_map(|id| view.grants.get(id))
-        .filter(|held| names(view, gateway_origin, &held.value, resource));
+        .filter(|held| target_of(view, gateway_origin, &held.value, resource).is_some());
     match (naming.next(), naming.next()) {
         (Some(held), None) => Ok(held),
         (None | Some(_), _) => Err(Denied::Resource),
     }
 }
 
-/// Whether a grant's targets include the resource, compared character by
+/// Which of a grant's targets the resource is, compared character by
 /// character [RFC 8707 §2].
-fn names(view: &View, gateway_origin: &str, grant: &Grant, resource: &str) -> bool {
-    let provider = view
-        .apps
-        .get(&grant.app)
-        .and_then(|app| view.providers.get(&app.value.provider));
-    provider.is_some_and(|provider| {
-        grant
-            .targets
-            .iter()
-            .filter_map(|name| provider.value.target(name))
-            .any(|target| {
-                resource_of(gateway_origin, &grant.id, target) == resource
-                    || host_resource_of(gateway_origin, &grant.id, target).as_deref()
-                        == Some(resource)
-            })
-    })
+fn target_of<'a>(
+    view: &'a View,
+    gateway_origin: &str,
+    grant: &Grant,
+    resource: &str,
+) -> Option<&'a TargetName> {
+    let app = view.apps.get(&grant.app)?;
+    let provider = view.providers.get(&app.value.provider)?;
+    let mut targets = grant
+        .targets
+        .iter()
+        .filter_map(|name| provider.value.target(name));
+    let target = targets.find(|target| {
+        resource_of(gateway_origin, &grant.id, target) == resource
+            || host_resource_of(gateway_origin, &grant.id, target).as_deref() == Some(resource)
+    })?;
+    Some(&target.name)
 }
 
 /// The resource indicator of a target behind the gateway by a host of its own.
@@ -169,9 +188,7 @@ pub(crate) fn authorize(
     if let Some(denied) = view.stopped(&touched) {
         return Err(denied);
     }
-    if !names(view, gateway_origin, grant, resource) {
-        return Err(Denied::Resource);
-    }
+    let target = target_of(view, gateway_origin, grant, resource).ok_or(Denied::Resource)?;
     if !scopes.within(&grant.scopes) {
         return Err(Denied::Scope);
     }
@@ -188,6 +205,7 @@ pub(crate) fn authorize(
     };
     Ok(Allowed {
         resource: resource.to_owned(),
+        target: target.clone(),
         scopes: scopes.clone(),
         touched,
     })

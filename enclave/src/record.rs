@@ -61,6 +61,8 @@ pub enum Table {
     RevokedTokens,
     /// Erased tenants, and how far their erasure is.
     Erasures,
+    /// Tenants' own policies.
+    Policies,
 }
 
 impl Table {
@@ -83,6 +85,7 @@ impl Table {
             Self::Freezes => "freezes",
             Self::RevokedTokens => "revoked_tokens",
             Self::Erasures => "erasures",
+            Self::Policies => "policies",
         }
     }
 }

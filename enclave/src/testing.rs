@@ -606,6 +606,7 @@ impl World {
                     spki_sha256: asking.peer,
                     certificate_sha256: asking.certificate,
                     spiffe_id: asking.spiffe_id,
+                    address: None,
                 },
                 assertions: asking.assertions.iter().map(Vec::as_slice).collect(),
                 client_id: asking.client_id.as_deref(),

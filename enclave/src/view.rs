@@ -7,6 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
+use tenant_policy::Compiled;
+
 use crate::admin::Erasure;
 use crate::custody::{Cause, Custody, Phase};
 use crate::freeze::{Freeze, FreezeName, Subject, Touched};
@@ -15,6 +17,7 @@ use crate::policy::Denied;
 use crate::record::RecordError;
 use crate::registry::{App, Client, Grant, Provider, Tenant, Vendor};
 use crate::revoke::RevokedToken;
+use crate::ruling::{self, Rules, TenantPolicy};
 use crate::seal::SealingKey;
 use crate::shared::{Share, Shared};
 use crate::spiffe::SpiffeId;
@@ -79,6 +82,8 @@ pub(crate) enum Effect {
     Thaw(FreezeName),
     Revoked(Held<RevokedToken>),
     RevocationGone(String),
+    /// A tenant's policy, set or removed.
+    Policy(Held<TenantPolicy>),
     /// A tenant is erased, or its erasure is further.
     Erasure(Held<Erasure>),
 }
@@ -108,11 +113,14 @@ pub(crate) struct View {
     pub(crate) revoked: HashMap<String, Held<RevokedToken>>,
     pub(crate) revoked_by_expiry: BTreeSet<(u64, String)>,
     pub(crate) erasures: BTreeMap<TenantId, Held<Erasure>>,
+    pub(crate) policies: HashMap<TenantId, Held<TenantPolicy>>,
     /// Rises with each freeze and thaw of this boot.
     pub(crate) freeze_epoch: u64,
     /// What many grants have in common.
     names: Shared<str>,
     scopes: Shared<[Box<str>]>,
+    /// What tenants with the same policy have in common.
+    compiled: Shared<Compiled>,
 }
 
 /// The first bytes of an id, in the ids' order: most comparisons need no more, and no look at the id itself.
@@ -139,6 +147,13 @@ impl View {
             Effect::Tenant(held) if self.erasures.contains_key(&held.value.id) => {}
             Effect::Grant(held) if self.erasures.contains_key(&held.value.tenant) => {}
             Effect::Custody(_, held) if self.erasures.contains_key(&held.value.tenant) => {}
+            Effect::Policy(held) if self.erasures.contains_key(&held.value.tenant) => {}
+            Effect::Policy(mut held) => {
+                if let Rules::Compiled(compiled) = &mut Arc::make_mut(&mut held.value).rules {
+                    self.compiled.keep(compiled);
+                }
+                self.policies.insert(held.value.tenant.clone(), held);
+            }
             Effect::TenantKey(id, key) => {
                 self.tenant_keys.insert(id, key);
             }
@@ -304,6 +319,7 @@ impl View {
     fn forget(&mut self, tenant: &TenantId) {
         self.tenant_keys.remove(tenant);
         self.tenants.remove(tenant);
+        self.policies.remove(tenant);
         let grants = self.grants.values();
         let grants = grants.filter(|held| held.value.tenant == *tenant);
         let grants: BTreeSet<GrantId> = grants.map(|held| held.value.id.clone()).collect();
@@ -376,19 +392,21 @@ impl View {
         touched.subjects.iter().find(|s| covered(s)).cloned()
     }
 
-    /// Why nothing that touches this may go on, if so: a freeze, or a grant that
-    /// was revoked or deleted.
+    /// Why nothing that touches this may go on, if so: a freeze, a grant that
+    /// was revoked or deleted, or a policy that was changed and denies it.
     pub(crate) fn stopped(&self, touched: &Touched) -> Option<Denied> {
         if let Some(subject) = self.frozen(touched) {
             return Some(Denied::Frozen { subject });
         }
-        touched.subjects.iter().find_map(|subject| {
+        let ended = touched.subjects.iter().find_map(|subject| {
             if let Subject::Grant(grant) = subject {
                 self.ended(grant)
             } else {
                 None
             }
-        })
+        });
+        let overtaken = || ruling::overtaken(self, touched.ruled.as_deref()?);
+        ended.or_else(overtaken)
     }
 
     /// Whether a grant has come to its end.
@@ -432,6 +450,7 @@ impl View {
         Touched {
             tenant: Some(grant.tenant.clone()),
             subjects,
+            ruled: None,
         }
     }
 

@@ -14,7 +14,8 @@ pub use keyholders::{
 };
 pub use origin::{Origin, OriginError, Scheme};
 pub use signature::{
-    ManifestSignature, SignManifestError, SignatureFault, sign_manifest, sign_profile,
+    ManifestSignature, SignManifestError, SignatureFault, sign_manifest, sign_policy_change,
+    sign_profile,
 };
 pub use spiffe::{MAX_TRUST_DOMAINS, TrustDomain};
 pub use witnesses::{MAX_LEASE_S, MAX_WITNESSES, Witness, Witnesses};

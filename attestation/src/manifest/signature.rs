@@ -1,4 +1,4 @@
-//! The detached signature of a manifest, and of a provider's profile.
+//! The detached signature of a manifest, of a provider's profile, and of a change of a tenant's policy.
 
 use base64ct::{Base64UrlUnpadded, Encoding};
 use ring::rand::SecureRandom;
@@ -12,6 +12,8 @@ use crate::p256::P256PublicKey;
 const MANIFEST: &[u8] = b"tokenkeep/manifest/v1";
 /// The same for a provider's profile.
 const PROFILE: &[u8] = b"tokenkeep/profile/v1";
+/// The same for a change of a tenant's policy.
+const POLICY_CHANGE: &[u8] = b"tokenkeep/policy-change/v1";
 /// The one algorithm.
 const ALG: &str = "ES256";
 
@@ -124,6 +126,18 @@ impl ManifestSignature {
         self.verify_by(PROFILE, toml, signers)
     }
 
+    /// Verifies the signature over a change of a tenant's policy, in its text form, by one of the tenant's owners.
+    ///
+    /// # Errors
+    /// [`SignatureFault::Signer`] or [`SignatureFault::Invalid`].
+    pub fn verify_policy_change(
+        &self,
+        change: &str,
+        owners: &[[u8; 32]],
+    ) -> Result<(), SignatureFault> {
+        self.verify_by(POLICY_CHANGE, change.as_bytes(), owners)
+    }
+
     fn verify_by(
         &self,
         domain: &[u8],
@@ -164,6 +178,18 @@ pub fn sign_profile(
     random: &dyn SecureRandom,
 ) -> Result<String, SignManifestError> {
     sign(PROFILE, toml, pkcs8, random)
+}
+
+/// Signs a change of a tenant's policy, in its text form, with a P-256 key in PKCS#8. Yields the signature file.
+///
+/// # Errors
+/// [`SignManifestError`].
+pub fn sign_policy_change(
+    change: &str,
+    pkcs8: &[u8],
+    random: &dyn SecureRandom,
+) -> Result<String, SignManifestError> {
+    sign(POLICY_CHANGE, change.as_bytes(), pkcs8, random)
 }
 
 fn sign(

@@ -252,6 +252,26 @@ fn denied_problem(denied: &Denied) -> Problem {
             "GRANT_REVOKED",
             "the grant's owner revoked it: a new consent is needed",
         ),
+        Denied::Policy { decision } => Problem::new(
+            StatusCode::FORBIDDEN,
+            "POLICY_DENIED",
+            format!(
+                "the tenant's policy does not allow this: ask the owner of the grant about decision {decision}"
+            ),
+        ),
+        Denied::PolicyUnusable { decision } => Problem::new(
+            StatusCode::FORBIDDEN,
+            "POLICY_UNUSABLE",
+            format!(
+                "the tenant's policy does not fit this version: its owner must set it anew (decision {decision})"
+            ),
+        ),
+        Denied::PolicyChanged => Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "POLICY_CHANGED",
+            "the tenant's policy changed meanwhile: ask again",
+        )
+        .retry(1),
         Denied::Expired => Problem::new(
             StatusCode::FORBIDDEN,
             "GRANT_EXPIRED",

@@ -3,6 +3,7 @@
 mod apps;
 mod by_profile;
 mod consents;
+mod policies;
 
 use enclave::admin::{AdminError, Erasure, ErasurePhase, GrantView, PageRequest};
 use enclave::freeze::{Freeze, Subject};
@@ -27,6 +28,7 @@ use apps::{auth_method, auth_method_message};
 pub use by_profile::{beside_profile, profile_file};
 pub use consents::{Completion, completion};
 use consents::{consent, consent_message};
+pub use policies::{policy_message, set_policy};
 
 macro_rules! id {
     ($name:ident, $type:ident) => {

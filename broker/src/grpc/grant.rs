@@ -241,6 +241,36 @@ impl GrantService for Grants {
         Ok(Response::new(v1::DeleteGrantResponse {}))
     }
 
+    async fn set_policy(
+        &self,
+        request: Request<v1::SetPolicyRequest>,
+    ) -> Result<Response<v1::SetPolicyResponse>, Status> {
+        let by = caller(&self.shell, &request)?;
+        let change = convert::set_policy(request.get_ref()).map_err(refuse)?;
+        let pending = self
+            .shell
+            .enclave
+            .set_policy(by, &change, &self.shell.clock.now())
+            .map_err(refuse)?;
+        let policy = self.shell.settle(pending).await?;
+        events::policy_set(&by.name);
+        Ok(Response::new(v1::SetPolicyResponse {
+            policy: Some(convert::policy_message(policy)),
+        }))
+    }
+
+    async fn get_policy(
+        &self,
+        request: Request<v1::GetPolicyRequest>,
+    ) -> Result<Response<v1::GetPolicyResponse>, Status> {
+        let by = caller(&self.shell, &request)?;
+        let tenant = convert::tenant_id("tenant", &request.get_ref().tenant).map_err(refuse)?;
+        let policy = self.shell.enclave.policy(by, &tenant).map_err(refuse)?;
+        Ok(Response::new(v1::GetPolicyResponse {
+            policy: Some(convert::policy_message(policy)),
+        }))
+    }
+
     async fn freeze(
         &self,
         request: Request<v1::FreezeRequest>,

@@ -98,7 +98,8 @@ kinds! {
         GatewayCall = "gateway_call",
         GatewayCompleted = "gateway_completed",
         Refreshed = "refreshed",
-        RefreshRefused = "refresh_refused";
+        RefreshRefused = "refresh_refused",
+        PolicyDenied = "policy_denied";
     control:
         NeedsConsent = "needs_consent",
         Deposited = "deposited",
@@ -112,6 +113,7 @@ kinds! {
         Alive = "alive",
         Unused = "unused",
         Registered = "registered",
+        PolicySet = "policy_set",
         ClientChanged = "client_changed",
         KeyRotated = "key_rotated",
         KeyRetired = "key_retired",

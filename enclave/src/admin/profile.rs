@@ -1,6 +1,8 @@
 //! Registering a provider by its profile: data that is part of the image, and so
 //! measured, or signed by whom the manifest names.
 
+mod operations;
+
 use std::collections::BTreeMap;
 
 use attestation::manifest::{ManifestSignature, SignatureFault};
@@ -18,6 +20,8 @@ use crate::ids::{IdError, ProviderId, TargetName};
 use crate::profile::Profile;
 use crate::registry::{Api, AuthMethod, Consent, ProfileOrigin, Provider, Rotation, Target};
 
+pub use operations::ProfileOperationError;
+
 /// A profile that a provider is to be registered by.
 #[derive(Clone, Debug)]
 pub struct ProfileFile<'a> {
@@ -25,6 +29,8 @@ pub struct ProfileFile<'a> {
     pub source: ProfileSource<'a>,
     /// What is put in the places of its parameters.
     pub parameters: BTreeMap<String, String>,
+    /// Whether its targets are held to the operations that it lists.
+    pub operations: bool,
 }
 
 /// Where a profile comes from.
@@ -66,6 +72,9 @@ pub enum ProfileFileError {
     /// It breaks rules.
     #[error("it has {} fault(s); the first: {}", .0.len(), .0.first().map(ToString::to_string).unwrap_or_default())]
     Faults(Vec<profiles::Fault>),
+    /// An operation can't be one of a target.
+    #[error("operations: {0}")]
+    Operation(#[from] ProfileOperationError),
     /// A target's name is none.
     #[error("targets.name: {0}")]
     Target(IdError),
@@ -171,7 +180,11 @@ fn provider(
             api: Api::Gateway {
                 base_url: url("targets.base_url", &target.base_url)?,
                 tenant_hosts: false,
-                operations: Vec::new(),
+                operations: if file.operations {
+                    operations::of_target(document, &target.name)?
+                } else {
+                    Vec::new()
+                },
                 upstream_resource,
             },
         })
@@ -293,6 +306,7 @@ mod tests {
         ProfileFile {
             source: ProfileSource::Image(id),
             parameters: with(pairs),
+            operations: false,
         }
     }
 
@@ -312,6 +326,7 @@ mod tests {
             let file = ProfileFile {
                 source: ProfileSource::Image(shipped.id),
                 parameters: parameters.collect(),
+                operations: false,
             };
             let made = by(&file, BesideProfile::default()).unwrap();
             assert_eq!(made.targets.len(), document.targets.len(), "{}", shipped.id);
@@ -384,6 +399,7 @@ mod tests {
                 signature: b"{}",
             },
             parameters: BTreeMap::new(),
+            operations: false,
         };
         let rows = [
             (
@@ -445,6 +461,7 @@ mod tests {
                     signature: signature.as_bytes(),
                 },
                 parameters: BTreeMap::new(),
+                operations: false,
             };
             let made = world
                 .enclave

@@ -15,6 +15,7 @@ use crate::keys::root::{RootKey, Unlocked};
 use crate::record::{Cabinet, Place, Realm, RecordError, Table};
 use crate::refresh::parse_orphan;
 use crate::registry::Grant;
+use crate::ruling::TenantPolicy;
 use crate::seal::{SealError, SealingKey};
 use crate::store::{Key, Record};
 use crate::view::{Effect, Held, HeldSealed, TenantKey};
@@ -168,6 +169,7 @@ impl Opener {
             | Table::Custody
             | Table::Journal
             | Table::Orphans
+            | Table::Policies
             | Table::Revocations => {
                 return Err(RecordError::Schema);
             }
@@ -216,6 +218,10 @@ impl Opener {
                     sealed: Arc::clone(&record.sealed),
                 };
                 Effect::Custody(name(&place.name)?, Held::new(generation, custody))
+            }
+            Table::Policies => {
+                let policy = TenantPolicy::from_record(tenant.clone(), &body)?;
+                Effect::Policy(Held::new(generation, policy))
             }
             Table::Journal => {
                 let sealed = HeldSealed {

@@ -1,7 +1,10 @@
 //! Admission of a call, and what is forwarded for it.
 
+use std::sync::Arc;
+
 use http::{HeaderMap, HeaderValue, header};
 use ring::digest::{SHA256, digest};
+use tenant_policy::Ask as PolicyAsk;
 
 use super::path::GatewayPath;
 use super::references::References;
@@ -18,6 +21,7 @@ use crate::pending::Pending;
 use crate::policy::{self, Ask, Denied};
 use crate::refresh::{UpstreamAccess, Wanted};
 use crate::registry::Api;
+use crate::ruling::{Asked, Rule};
 use crate::scope::Scopes;
 use crate::secret::CredentialHeader;
 use crate::store::Batch;
@@ -106,7 +110,7 @@ impl Enclave {
             scopes: &scopes,
             bound_to: claims.cnf.thumbprint(),
         };
-        let allowed = policy::authorize(&view, origin, &ask, now)?;
+        let mut allowed = policy::authorize(&view, origin, &ask, now)?;
         self.check_fresh(now)?;
         let provider = view
             .apps
@@ -157,15 +161,37 @@ impl Enclave {
 
         self.call_rates.take(&claims.client_id, now)?;
 
+        // The tenant's own policy, which sees operations and never a raw path.
+        let name = operation.as_ref().map(|operation| operation.id.as_str());
+        let asked = Asked {
+            client: Arc::clone(&client.value),
+            grant: Arc::clone(&grant.value),
+            target: target.name.clone(),
+            scopes: allowed.scopes.clone(),
+            cnf: claims.cnf.clone(),
+            tier: self.config.tier.clone(),
+            address: request.peer.address,
+            at_s: now.hi_s,
+            ask: PolicyAsk::Call {
+                operation: name.unwrap_or_default().to_owned(),
+                method: htm.to_owned(),
+            },
+        };
+        let policy = match self.rule(&view, asked, &mut allowed.touched, now)? {
+            Rule::Passed(policy) => policy,
+            Rule::Refused(refusal) => return Ok(refusal),
+        };
+
         // Write down; nothing upstream is touched before the leaf is durable.
         let event = Event::GatewayCall {
             grant: &grant_id,
             client: &claims.client_id,
             target: path.target.as_str(),
-            operation: operation.as_ref().map(|operation| operation.id.as_str()),
+            operation: name,
             method: htm,
             path_sha256: hex_digest(path.rest.as_bytes()),
             jti: &claims.jti,
+            policy,
         };
         let leaf = self.leaf(&view, Some(&grant.value.tenant), &event, now)?;
         let mut path_and_query = format!("{}{}", base_url.path().trim_end_matches('/'), path.rest);

@@ -7,6 +7,7 @@ use jose::dpop::{DpopError, ProofParams, random_jti};
 use ring::rand::SystemRandom;
 
 use super::*;
+use crate::admin::SetPolicy;
 use crate::freeze::Subject;
 use crate::nonce::Role;
 use crate::refresh::{Action, Begin, Cached, Event, UpstreamAccess, UpstreamAnswer};
@@ -91,7 +92,10 @@ fn call(world: &World, change: impl FnOnce(&mut Calling)) -> Result<Admitted, Ga
         peer: &calling.peer,
     };
     let pending = world.enclave.admit(&request, &world.now)?;
-    Ok(world.settle(pending))
+    let durable = pending.commit(&world.store).now_or_never();
+    Ok(world
+        .enclave
+        .release(durable.unwrap().unwrap(), &world.now)?)
 }
 
 /// An upstream access token, by a good exchange.
@@ -599,4 +603,88 @@ fn a_call_that_is_no_operation_of_the_grant_is_refused() {
     };
     assert_eq!(call_all("/people/7"), Ok(()));
     assert_eq!(call_all("/people/x"), Err(OperationError::Unknown.into()));
+}
+
+#[test]
+fn a_policy_sees_the_operation_and_what_it_denies_goes_nowhere() {
+    let world = World::new(Rotation::Strict);
+    world.deposit_grant(world.listed_grant()).unwrap();
+    let policy = |text: &str, sequence| {
+        let change = SetPolicy {
+            tenant: id("acme"),
+            text: Some(text.as_bytes()),
+            sequence,
+            signature: b"",
+        };
+        let pending = world.enclave.set_policy(world.admin(), &change, &world.now);
+        drop(world.settle(pending.unwrap()));
+    };
+    let text = r#"
+        @id("tokens") permit(principal, action == Action::"issue", resource);
+        @id("lists") permit(principal, action == Action::"call", resource)
+        when { context.operation == "people-list" && context.method == "GET" };
+        @id("near") forbid(principal, action == Action::"call", resource)
+        unless { context has address && context.address.isLoopback() };
+    "#;
+    policy(text, 0);
+    let near = |c: &mut Calling| c.peer.address = Some([127, 0, 0, 1].into());
+    let afar = |c: &mut Calling| c.peer.address = Some([192, 0, 2, 1].into());
+    let nowhere = |_: &mut Calling| {};
+    let added = |c: &mut Calling| {
+        near(c);
+        header(&mut c.headers, "content-type", "application/json");
+        c.body_bytes = Some(2);
+    };
+    let admitted = call_listed(&world, Method::GET, "/people", None, near).unwrap();
+    let whole = call(&world, near);
+    let rows = [
+        (
+            "from afar",
+            call_listed(&world, Method::GET, "/people", None, afar),
+        ),
+        (
+            "from an unknown place",
+            call_listed(&world, Method::GET, "/people", None, nowhere),
+        ),
+        (
+            "by another method",
+            call_listed(&world, Method::HEAD, "/people", None, near),
+        ),
+        (
+            "another operation",
+            call_listed(&world, Method::POST, "/people", None, added),
+        ),
+        ("a target that lists none", whole),
+    ];
+    let count = rows.len();
+    for (what, found) in rows {
+        let found = found.map(|_| ());
+        let denied = matches!(found, Err(GatewayError::Denied(Denied::Policy { .. })));
+        assert!(denied, "{what}: {found:?}");
+    }
+    let of_kind = |kind: &str| {
+        let leaves = world.store.leaves.lock();
+        let texts = leaves
+            .iter()
+            .map(|leaf| String::from_utf8_lossy(&leaf.bytes).into_owned());
+        texts.filter(|text| text.contains(kind)).count()
+    };
+    assert_eq!(of_kind("\"policy_denied\""), count);
+    assert_eq!(of_kind("\"gateway_call\""), 1);
+
+    // What the grant refuses, it refuses as without a policy.
+    let found = call_listed(&world, Method::GET, "/people/7", None, near).map(|_| ());
+    let refused = OperationError::NotGranted(id("people-get"));
+    assert_eq!(found, Err(refused.into()));
+
+    // A call that is open meets a policy that is set meanwhile.
+    let touched = admitted.touched();
+    assert_eq!(world.enclave.stopped(&touched, &world.now), None);
+    let more = "@id(\"hours\") forbid(principal, action, resource) when { context.weekday == 9 };";
+    policy(&format!("{text}{more}"), 1);
+    assert_eq!(world.enclave.stopped(&touched, &world.now), None);
+    let stop = "@id(\"stop\") forbid(principal, action, resource);";
+    policy(&format!("{text}{more}{stop}"), 2);
+    let stopped = world.enclave.stopped(&touched, &world.now);
+    assert_eq!(stopped, Some(Denied::PolicyChanged));
 }

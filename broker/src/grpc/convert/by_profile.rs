@@ -91,6 +91,7 @@ pub fn profile_file(message: &v1::ProfileFile) -> Result<ProfileFile<'_>, AdminE
     let parameters = message.parameters.iter();
     Ok(ProfileFile {
         source,
+        operations: message.operations,
         parameters: parameters.map(|(k, v)| (k.clone(), v.clone())).collect(),
     })
 }

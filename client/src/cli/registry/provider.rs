@@ -23,7 +23,7 @@ use crate::cli::record::Record;
 #[derive(Debug, Subcommand)]
 pub(crate) enum ProviderCommand {
     /// Register a provider with its API hosts
-    #[command(after_long_help = manual!("  tokenkeep provider create crm-inc --token-endpoint https://login.crm.example/token \\\n      --gateway-target api=https://api.crm.example/v1\n  tokenkeep provider create acme-crm --profile salesforce --set domain=acme.my.salesforce.com\n  tokenkeep provider create own --token-endpoint https://login.own.example/token \\\n      --rotation never --direct-target api=https://api.own.example\n\n  operations.json: [{\"id\": \"contacts-get\", \"method\": \"GET\", \"path\": \"/contacts/{id:integer}\"},\n    {\"id\": \"contacts-list\", \"method\": \"GET\", \"path\": \"/contacts\", \"query\": [\"page\"]}]\n  tokenkeep provider create crm-inc --token-endpoint https://login.crm.example/token \\\n      --gateway-target api=https://my.crm.example/v1 --tenant-hosts api \\\n      --operations api=operations.json"))]
+    #[command(after_long_help = manual!("  tokenkeep provider create crm-inc --token-endpoint https://login.crm.example/token \\\n      --gateway-target api=https://api.crm.example/v1\n  tokenkeep provider create acme-crm --profile salesforce --set domain=acme.my.salesforce.com \\\n      --profile-operations\n  tokenkeep provider create own --token-endpoint https://login.own.example/token \\\n      --rotation never --direct-target api=https://api.own.example\n\n  operations.json: [{\"id\": \"contacts-get\", \"method\": \"GET\", \"path\": \"/contacts/{id:integer}\"},\n    {\"id\": \"contacts-list\", \"method\": \"GET\", \"path\": \"/contacts\", \"query\": [\"page\"]}]\n  tokenkeep provider create crm-inc --token-endpoint https://login.crm.example/token \\\n      --gateway-target api=https://my.crm.example/v1 --tenant-hosts api \\\n      --operations api=operations.json"))]
     Create {
         /// The id: 1 to 63 of a-z, 0-9 and single - inside
         id: String,
@@ -247,6 +247,9 @@ pub(crate) struct ByProfile {
     /// A parameter of the profile; repeat for more
     #[arg(long = "set", value_name = "NAME=VALUE", value_parser = name_and_url)]
     parameters: Vec<(String, String)>,
+    /// Hold the targets to the operations that the profile lists: what is none of them is refused
+    #[arg(long)]
+    profile_operations: bool,
 }
 
 impl ByProfile {
@@ -258,10 +261,12 @@ impl ByProfile {
                 toml: profile::bytes(&toml)?,
                 signature: profile::bytes(&signature)?,
             }),
-            (None, _, _) if self.parameters.is_empty() => return Ok(None),
+            (None, _, _) if self.parameters.is_empty() && !self.profile_operations => {
+                return Ok(None);
+            }
             (None, _, _) => {
                 return Err(Failure::usage(
-                    "--set is for the parameters of a profile",
+                    "--set and --profile-operations are for a profile",
                     "name one with --profile",
                 ));
             }
@@ -269,6 +274,7 @@ impl ByProfile {
         Ok(Some(v1::ProfileFile {
             parameters: self.parameters.into_iter().collect(),
             source: Some(source),
+            operations: self.profile_operations,
         }))
     }
 }
