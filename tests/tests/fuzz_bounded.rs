@@ -119,6 +119,8 @@ each![
     jose_json,
     jose_jwk,
     jose_jws,
+    policy_cases,
+    policy_text,
     profiles_document,
     tlog_note,
     tlog_proof,

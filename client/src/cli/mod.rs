@@ -67,7 +67,7 @@ enum Command {
     /// Launch measurements, computed from firmware, kernel, initrd and command line
     #[command(subcommand)]
     Measure(measure::MeasureCommand),
-    /// Policies: the reference values that evidence is compared with
+    /// Policies: a tenant's own, in Cedar, and the reference values that evidence is compared with
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
     /// Print the enclave's CA certificate (PEM), for programs that cannot verify evidence
@@ -176,9 +176,9 @@ impl Cli {
                 return collateral::run(&command, &global, output).await;
             }
             Command::Measure(command) => measure::run(&command, output)?,
-            Command::Policy(policy::PolicyCommand::Attestation(
-                policy::AttestationPolicyCommand::Init,
-            )) => policy::init(&global.inspect().await?, output)?,
+            Command::Policy(command) => {
+                return Box::pin(policy::run(command, &global, output)).await;
+            }
             Command::Key(command) => key::run(command, &global, output).await?,
             Command::Trust => trust::trust(&global.channel().await?, output)?,
             Command::Jwks(trust::JwksCommand::Export(_)) => {

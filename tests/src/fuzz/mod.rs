@@ -20,6 +20,7 @@ mod jose;
 mod keyholder;
 mod mutate;
 mod oauth;
+mod policy;
 mod profiles;
 mod tlog;
 
@@ -43,7 +44,7 @@ impl std::fmt::Debug for Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 42] = [
+pub const TARGETS: [Target; 44] = [
     attestation::BUNDLE,
     attestation::CERTIFICATE_TABLE,
     attestation::COLLATERAL,
@@ -81,6 +82,8 @@ pub const TARGETS: [Target; 42] = [
     jose::JSON,
     jose::JWK,
     jose::JWS,
+    policy::CASES,
+    policy::TEXT,
     profiles::DOCUMENT,
     tlog::NOTE,
     tlog::PROOF,

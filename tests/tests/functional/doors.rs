@@ -120,7 +120,7 @@ fn presented(stack: &Stack) -> usize {
     presented.count()
 }
 
-async fn deposit(stack: &Stack, id: &str) {
+pub(crate) async fn deposit(stack: &Stack, id: &str) {
     let admin = stack.admin().await;
     let recipient = admin.deposit_recipient().await.unwrap();
     let token = stack.consent().refresh_token;

@@ -21,6 +21,7 @@ mod manifests;
 mod many_grants;
 mod oauth_client;
 mod offline;
+mod policy;
 mod profiles;
 mod provider_auth;
 mod provider_consent;

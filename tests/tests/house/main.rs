@@ -14,5 +14,6 @@ mod cases;
 mod claims;
 mod contract;
 mod leaves;
+mod policies;
 mod sources;
 mod tree;
