@@ -337,7 +337,8 @@ pub async fn run(
     shell.afterwards.close();
     let written = async { tokio::join!(refresher.drained(), shell.afterwards.wait()) };
     drop(tokio::time::timeout(drain, written).await);
-    shell.store.close();
+    shell.store.close_for_good();
+    shell.enclave.abandon();
     match kept {
         Some(kept) => match kept.await {
             Ok(Err(proof)) => Err(RunError::Superseded(proof)),

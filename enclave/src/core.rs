@@ -72,6 +72,11 @@ impl std::fmt::Debug for Enclave {
 }
 
 impl Enclave {
+    /// Gives up the grants without freeing their memory piece by piece: last before a process ends.
+    pub fn abandon(&self) {
+        self.view.write().abandon();
+    }
+
     /// The configuration.
     #[must_use]
     pub fn config(&self) -> &Config {

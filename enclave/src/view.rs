@@ -5,6 +5,7 @@
 //! stay sealed in it and are opened for the one use.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::mem;
 use std::sync::Arc;
 
 use tenant_policy::Compiled;
@@ -135,6 +136,14 @@ fn front(id: &GrantId) -> IdFront {
 }
 
 impl View {
+    /// Gives up what there is most of without freeing it piece by piece, which takes long: for a process that ends,
+    /// whose memory goes back as a whole. Tokens in it are sealed; keys are not among it.
+    pub(crate) fn abandon(&mut self) {
+        mem::forget(mem::take(&mut self.grants));
+        mem::forget(mem::take(&mut self.custody));
+        mem::forget(mem::take(&mut self.grants_by_client));
+    }
+
     pub(crate) fn apply(&mut self, effect: Effect) {
         match effect {
             Effect::Speaking(_) => {}

@@ -5,6 +5,7 @@ use enclave::store::{Batch, Committed, Key, Log, Record, Store, StoreError};
 use parking_lot::{Mutex, RwLock};
 use ring::rand::SystemRandom;
 use std::fmt;
+use std::mem;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -274,6 +275,13 @@ impl<F: Folder> EmbeddedStore<F> {
             drop(writer.join());
         }
         self.shared.closed.store(true, Ordering::Release);
+    }
+
+    /// Closes the store of a process that ends: what it keeps in memory is not freed piece by piece, which takes long
+    /// where there is much.
+    pub fn close_for_good(&self) {
+        self.close();
+        mem::forget(mem::take(&mut *self.shared.index.write()));
     }
 
     fn open_or_closed(&self) -> Result<(), StoreError> {
