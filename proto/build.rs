@@ -22,6 +22,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "tokenkeep/v1/audit.proto",
         "tokenkeep/v1/grant.proto",
         "tokenkeep/v1/key.proto",
+        "tokenkeep/v1/limits.proto",
         "tokenkeep/v1/registry.proto",
         "tokenkeep/v1/token.proto",
     ];

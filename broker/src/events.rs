@@ -309,6 +309,16 @@ pub fn grant_revoked(grant: &GrantId, by: &str) {
     warn!(event = "grant_revoked", %grant, by);
 }
 
+/// An administrator set a grant's terms anew.
+pub fn grant_changed(grant: &GrantId, by: &str) {
+    warn!(event = "grant_changed", %grant, by);
+}
+
+/// A tenant's limits were set anew.
+pub fn tenant_limits_set(by: &str) {
+    warn!(event = "tenant_limits_set", by);
+}
+
 /// An administrator deleted a grant.
 pub fn grant_deleted(grant: &GrantId, by: &str) {
     warn!(event = "grant_deleted", %grant, by);

@@ -3,6 +3,7 @@
 
 mod answer;
 pub mod metadata;
+mod pacing;
 mod problem;
 pub mod proved;
 mod report;
@@ -33,6 +34,7 @@ use hyper::body::{Body, Incoming};
 use url::Url;
 
 use answer::Answer;
+use pacing::{Pacing, Reached};
 pub(crate) use problem::reason_of_refresh;
 use report::Report;
 use request::{RequestBody, was_cut};
@@ -226,9 +228,15 @@ impl Inner {
                 report.ended(CallEnd::Stopped);
                 return Err(CallError::Refused(denied.into()));
             }
-            answer = Box::pin(self.ask(&report, body)) => answer?,
+            answer = Box::pin(self.ask(&report, body)) => answer,
         };
-        answer.pass_on(report, stop)
+        let answer = answer.inspect_err(|error| {
+            if matches!(error, CallError::Refused(GatewayError::Limit(_))) {
+                report.ended(CallEnd::Limited);
+            }
+        })?;
+        let pacing = Pacing::of(&self.shell, report.admitted(), &Reached::default());
+        answer.pass_on(report, stop, pacing)
     }
 
     /// The API's answer.
@@ -239,9 +247,14 @@ impl Inner {
         // Without a body it can be sent again.
         let again = body.is_end_stream().then(RequestBody::empty);
         let max_bytes = report.admitted().max_body_bytes();
-        let body = RequestBody::new(body, report.sent(), max_bytes);
+        let reached = Reached::default();
+        let pacing = Pacing::of(&self.shell, report.admitted(), &reached);
+        let body = RequestBody::new(body, report.sent(), max_bytes, pacing);
         let answer = match self.send(report, &access, body).await {
             Ok(answer) => answer,
+            Err(_) if let Some(limit) = reached.get() => {
+                return Err(CallError::Refused((*limit).into()));
+            }
             Err(_) if was_cut(&report.sent(), max_bytes) => {
                 let too_large = report.admitted().body_too_large();
                 return Err(too_large.map_or(CallError::Malformed, CallError::Refused));

@@ -2,6 +2,7 @@
 //! reason, a fixed phrase. The log gets the rest.
 
 mod connect;
+pub(crate) mod limits;
 mod policy;
 
 use std::collections::HashMap;
@@ -467,6 +468,7 @@ impl From<&IssueError> for Refusal {
                 Self::argument("binding", "the connection has no client certificate")
             }
             IssueError::Rate(exceeded) => exceeded.into(),
+            IssueError::Limit(limit) => limit.into(),
             IssueError::GrantId(error) => Self::argument("grant", error.to_string()),
             IssueError::Scopes(error) => Self::new(
                 Code::InvalidArgument,

@@ -19,6 +19,7 @@ use broker::tls;
 use enclave::admin::{AdminError, Administrator, DepositRequest, NewApp, Role};
 use enclave::http_url::{HttpUrl, HttpUrlError};
 use enclave::ids::{AppId, ClientId, GrantId, IdError, ProviderId, TargetName, TenantId, VendorId};
+use enclave::limits::Limits;
 use enclave::pending::Pending;
 use enclave::profile::Profile;
 use enclave::registry::{Api, App, AuthMethod, Client, Grant, Provider, Rotation, Target};
@@ -230,6 +231,7 @@ impl Filler {
             let tenant = Tenant {
                 id: id.clone(),
                 display_name: "One of many".to_owned(),
+                limits: Limits::default(),
             };
             self.new_or_there(enclave.create_tenant(by, tenant, &now))
                 .await?;
@@ -247,6 +249,7 @@ impl Filler {
             tls_spki_sha256: Some(files.client_spki_sha256()?),
             jwks: Vec::new(),
             spiffe_id: None,
+            limits: Limits::default(),
         };
         self.new_or_there(enclave.create_client(by, client, &now))
             .await?;
@@ -318,6 +321,7 @@ impl Filler {
             expires_at_s: None,
             operations: Vec::new(),
             hosts: Vec::new(),
+            terms: None,
         };
         let request = DepositRequest {
             grant,

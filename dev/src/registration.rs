@@ -73,6 +73,7 @@ pub async fn register(
         tenant: Some(v1::Tenant {
             id: TENANT.to_owned(),
             display_name: "Acme Corporation".to_owned(),
+            ..Default::default()
         }),
     };
     new_or_there(

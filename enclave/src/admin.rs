@@ -12,6 +12,7 @@ mod policy;
 mod profile;
 mod register;
 mod rotate;
+mod terms;
 
 use thiserror::Error;
 

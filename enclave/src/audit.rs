@@ -14,11 +14,13 @@ use serde::Serialize;
 use crate::gateway::CallEnd;
 use crate::ids::{ClientId, GrantId, TenantId};
 use crate::keys::KeyChange;
+use crate::limits::Limits;
 use crate::log::{Anchor, Booted};
 use crate::mint::Confirmation;
 use crate::ruling::Mark;
 use crate::seal::{SealError, SealingKey, length_prefixed};
 use crate::store::{Leaf, Log};
+use crate::terms::GrantTerms;
 use crate::time::Now;
 
 pub(crate) const SEAL_LABEL: &[u8] = b"tokenkeep/leaf/private/v1";
@@ -123,6 +125,20 @@ pub(crate) enum Event<'a> {
         grant: &'a GrantId,
         by: &'a str,
     },
+    /// A grant's tenant set its terms anew.
+    GrantChanged {
+        grant: &'a GrantId,
+        by: &'a str,
+        /// Whether they let anything pass that those before did not.
+        widened: bool,
+        terms: &'a GrantTerms,
+    },
+    /// A tenant set what may be done with all of its grants.
+    TenantLimitsSet {
+        by: &'a str,
+        widened: bool,
+        limits: &'a Limits,
+    },
     ProviderTold {
         grant: &'a GrantId,
         outcome: &'a str,
@@ -210,6 +226,8 @@ impl Event<'_> {
             Self::Connected { .. } => "connected",
             Self::GrantRevoked { .. } => "grant_revoked",
             Self::GrantDeleted { .. } => "grant_deleted",
+            Self::GrantChanged { .. } => "grant_changed",
+            Self::TenantLimitsSet { .. } => "tenant_limits_set",
             Self::ProviderTold { .. } => "provider_told",
             Self::TokenRevoked { .. } => "token_revoked",
             Self::Frozen { .. } => "frozen",
@@ -241,6 +259,8 @@ impl Event<'_> {
             | Self::Connected { .. }
             | Self::GrantRevoked { .. }
             | Self::GrantDeleted { .. }
+            | Self::GrantChanged { .. }
+            | Self::TenantLimitsSet { .. }
             | Self::ProviderTold { .. }
             | Self::TokenRevoked { .. }
             | Self::Frozen { .. }
@@ -282,6 +302,8 @@ impl Event<'_> {
             | Self::Thawed { .. }
             | Self::GrantRevoked { .. }
             | Self::GrantDeleted { .. }
+            | Self::GrantChanged { .. }
+            | Self::TenantLimitsSet { .. }
             | Self::Unused
             | Self::Registered { .. }
             | Self::TenantKeyRotated { .. }

@@ -21,6 +21,7 @@ use crate::keys::Speaking;
 use crate::keys::keyring::{Keyring, KeyringError, StoredKey};
 use crate::keys::ring::{RING, Ring};
 use crate::keys::root::{RootKey, Unlocked};
+use crate::limits::Meters;
 use crate::log::{BootId, LogError, Logs, Recovery};
 use crate::nonce::Nonces;
 use crate::rate::RateLimiter;
@@ -305,6 +306,7 @@ impl Boot {
             issue_rates: RateLimiter::new(self.config.client_rate),
             call_rates: RateLimiter::new(self.config.client_rate),
             upstream_rates: RateLimiter::new(self.config.grant_upstream_rate),
+            meters: Meters::new(),
             freshness: Freshness::new(self.config.witnesses.clone()),
             config: self.config,
             rng: self.rng,

@@ -19,6 +19,7 @@ use crate::ids::{ClientId, GrantId, TenantId};
 use crate::keys::instance::NoRandomness;
 use crate::keys::keyring::Keyring;
 use crate::keys::{Bundle, Speaking};
+use crate::limits::Meters;
 use crate::log::Logs;
 use crate::nonce::{Nonces, Role};
 use crate::pending::Durable;
@@ -54,6 +55,7 @@ pub struct Enclave {
     pub(crate) issue_rates: RateLimiter<ClientId>,
     pub(crate) call_rates: RateLimiter<ClientId>,
     pub(crate) upstream_rates: RateLimiter<GrantId>,
+    pub(crate) meters: Meters,
     pub(crate) scribe: Scribe,
     pub(crate) sequences: Arc<Sequences>,
     pub(crate) logs: Logs,

@@ -22,6 +22,7 @@ use crate::authenticate::Peer;
 use crate::freeze::Touched;
 use crate::http_url::HttpUrl;
 use crate::ids::{ClientId, GrantId, TargetName, TenantId};
+use crate::limits::{ByteBudgets, LimitError};
 use crate::nonce::NonceError;
 use crate::operation::{Operation, OperationError};
 use crate::policy::Denied;
@@ -89,6 +90,7 @@ pub struct Admitted {
     path_and_query: String,
     headers: HeaderMap,
     touched: Touched,
+    byte_budgets: Option<ByteBudgets>,
     jti: String,
     references: References,
 }
@@ -98,6 +100,12 @@ impl Admitted {
     #[must_use]
     pub fn touched(&self) -> Touched {
         self.touched.clone()
+    }
+
+    /// On whose accounts the bytes of its bodies count, if there is any limit of them.
+    #[must_use]
+    pub fn byte_budgets(&self) -> Option<ByteBudgets> {
+        self.byte_budgets.clone()
     }
 
     /// The most bytes that the body may have, if it is bounded.
@@ -206,6 +214,9 @@ pub enum GatewayError {
     /// The client calls too often.
     #[error(transparent)]
     Rate(#[from] RateExceeded),
+    /// A limit that the vendor or the tenant set is reached.
+    #[error(transparent)]
+    Limit(#[from] LimitError),
     /// The grant does not allow it.
     #[error(transparent)]
     Denied(#[from] Denied),

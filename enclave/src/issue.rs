@@ -12,6 +12,7 @@ use crate::audit::Event;
 use crate::authenticate::{self, AuthenticationError, Credentials};
 use crate::config::Config;
 use crate::ids::{GrantId, IdError};
+use crate::limits::{Counted, LimitError};
 use crate::mint::{self, Claims, Confirmation};
 use crate::nonce::{NonceError, Role};
 use crate::pending::Pending;
@@ -136,6 +137,9 @@ pub enum IssueError {
     /// The client asks too often.
     #[error(transparent)]
     Rate(#[from] RateExceeded),
+    /// A limit that the vendor or the tenant set is reached.
+    #[error(transparent)]
+    Limit(#[from] LimitError),
     /// The grant's name is no id.
     #[error("grant: {0}")]
     GrantId(IdError),
@@ -198,6 +202,8 @@ impl Enclave {
         };
         let mut allowed = policy::authorize(&view, origin, &ask, now)?;
         self.check_fresh(now)?;
+        let by = Some((&**client, &allowed.target));
+        self.count(&view, Counted::Tokens, &grant.value, by, now)?;
 
         // Does the tenant's own policy permit it?
         let asked = Asked {

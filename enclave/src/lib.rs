@@ -22,6 +22,7 @@ pub mod ids;
 pub mod introspect;
 pub mod issue;
 pub mod keys;
+pub mod limits;
 pub mod log;
 pub mod mint;
 pub mod nonce;
@@ -44,6 +45,7 @@ pub mod secret;
 mod shared;
 pub mod spiffe;
 pub mod store;
+pub mod terms;
 #[cfg(test)]
 mod testing;
 pub mod time;

@@ -35,6 +35,7 @@ use crate::gateway::{EchoFilter, Needles};
 use crate::http_url::HttpUrl;
 use crate::ids::{GrantId, TenantId};
 use crate::keys::ClientCertificate;
+use crate::limits::LimitError;
 use crate::pending::{Durable, Pending};
 use crate::record::RecordError;
 use crate::registry::{Provider, Rotation};
@@ -238,6 +239,9 @@ pub enum RefreshError {
         /// When to come back, in seconds.
         retry_after_s: u64,
     },
+    /// A limit of exchanges that the tenant set is reached.
+    #[error(transparent)]
+    Limit(#[from] LimitError),
     /// The provider's answer held an access token of no use to us.
     #[error("the provider's access token was refused: {0}")]
     UnusableToken(&'static str),

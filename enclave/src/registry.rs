@@ -8,10 +8,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::http_url::HttpUrl;
 use crate::ids::{AppId, ClientId, GrantId, ProviderId, TargetName, TenantId, VendorId};
+use crate::limits::Limits;
 use crate::operation::{Operation, OperationName};
 use crate::profile::Profile;
 use crate::scope::Scopes;
 use crate::spiffe::SpiffeId;
+use crate::terms::GrantTerms;
 
 /// The organisation whose data is at stake.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +22,9 @@ pub struct Tenant {
     pub id: TenantId,
     /// Its name for people.
     pub display_name: String,
+    /// What may be done with all of its grants together: its own to set.
+    #[serde(default, skip_serializing_if = "Limits::is_none")]
+    pub limits: Limits,
 }
 
 /// The organisation that runs an integration.
@@ -47,6 +52,9 @@ pub struct Client {
     /// The SPIFFE ID of its certificates, if it authenticates by them.
     #[serde(default)]
     pub spiffe_id: Option<SpiffeId>,
+    /// What it may do, whatever the grants are: its vendor's to set.
+    #[serde(default, skip_serializing_if = "Limits::is_none")]
+    pub limits: Limits,
 }
 
 /// A public key that a client signs assertions with.
@@ -369,6 +377,9 @@ pub struct Grant {
     /// The hosts of its targets that have one for each tenant.
     #[serde(default)]
     pub hosts: Vec<TargetHost>,
+    /// What its tenant sets for it beside, if anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub terms: Option<Box<GrantTerms>>,
 }
 
 /// The host of a tenant's own at a target.

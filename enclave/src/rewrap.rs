@@ -92,6 +92,7 @@ impl Enclave {
 
 #[cfg(test)]
 mod tests {
+    use crate::limits::Limits;
     use crate::registry::{Rotation, Tenant};
     use crate::testing::{World, id};
 
@@ -99,6 +100,7 @@ mod tests {
         Tenant {
             id: id(name),
             display_name: name.to_owned(),
+            limits: Limits::default(),
         }
     }
 

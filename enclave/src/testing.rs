@@ -28,6 +28,7 @@ use crate::ids::{AppId, ClientId, GrantId, ProviderId, TargetName, TenantId, Ven
 use crate::issue::{Binding, Door, IssueError, IssueRequest, Issued, PATH};
 use crate::keys::authority::HostName;
 use crate::keys::root::Unlocked;
+use crate::limits::Limits;
 use crate::nonce::Role as NonceRole;
 use crate::operation::{Operation, OperationName, PathTemplate};
 use crate::pending::Pending;
@@ -360,6 +361,7 @@ impl World {
         let tenant = Tenant {
             id: id("acme"),
             display_name: "Acme".into(),
+            limits: Limits::default(),
         };
         self.settle(e.create_tenant(by, tenant, now).unwrap());
         let vendor = Vendor {
@@ -377,6 +379,7 @@ impl World {
                 tls_spki_sha256: Some(spki),
                 jwks,
                 spiffe_id: None,
+                limits: Limits::default(),
             };
             self.settle(e.create_client(by, client, now).unwrap());
         }
@@ -432,6 +435,7 @@ impl World {
             expires_at_s: None,
             operations: Vec::new(),
             hosts: Vec::new(),
+            terms: None,
         }
     }
 

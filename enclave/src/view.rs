@@ -359,6 +359,7 @@ impl View {
             expires_at_s: _,
             operations,
             hosts,
+            terms: _,
         } = grant;
         tenant.share(&mut self.names);
         app.share(&mut self.names);

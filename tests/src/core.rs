@@ -19,6 +19,7 @@ use enclave::ids::GrantId;
 use enclave::issue::{Binding, Door, IssueError, IssueRequest, Issued};
 use enclave::keys::authority::HostName;
 use enclave::keys::root::Unlocked;
+use enclave::limits::Limits;
 use enclave::nonce::Role as NonceRole;
 use enclave::pending::Pending;
 use enclave::profile::Profile;
@@ -253,6 +254,7 @@ impl Core {
         let tenant = Tenant {
             id: id("acme"),
             display_name: display_name(),
+            limits: Limits::default(),
         };
         self.settle(e.create_tenant(by, tenant, now).expect("a tenant"))
             .await;
@@ -269,6 +271,7 @@ impl Core {
             tls_spki_sha256: Some(CLIENT_SPKI),
             jwks: vec![ClientKey::from_json(&jwk).expect("a JWK")],
             spiffe_id: None,
+            limits: Limits::default(),
         };
         self.settle(e.create_client(by, client, now).expect("a client"))
             .await;
@@ -325,6 +328,7 @@ impl Core {
                 expires_at_s: None,
                 operations: Vec::new(),
                 hosts: Vec::new(),
+                terms: None,
             },
             sealed_refresh_token: &sealed,
             rotate: false,

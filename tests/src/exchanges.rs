@@ -27,6 +27,7 @@ use enclave::http_url::HttpUrl;
 use enclave::ids::GrantId;
 use enclave::keys::envelope::{self, Envelope, NewHolder, QuorumSecret, Recipients, Secrets};
 use enclave::keys::root::Unlocked;
+use enclave::limits::Limits;
 use enclave::log::Image;
 use enclave::pending::Pending;
 use enclave::profile::Profile;
@@ -300,6 +301,7 @@ impl<F: Folder> Exchanges<F> {
         let tenant = Tenant {
             id: id("acme"),
             display_name: String::new(),
+            limits: Limits::default(),
         };
         self.put(e.create_tenant(by, tenant, &now)).await;
         let vendor = Vendor {
@@ -313,6 +315,7 @@ impl<F: Folder> Exchanges<F> {
             tls_spki_sha256: Some([2; 32]),
             jwks: Vec::new(),
             spiffe_id: None,
+            limits: Limits::default(),
         };
         self.put(e.create_client(by, client, &now)).await;
         let url = |text: &str| HttpUrl::parse(text).expect("a URL");
@@ -375,6 +378,7 @@ impl<F: Folder> Exchanges<F> {
                 expires_at_s: None,
                 operations: Vec::new(),
                 hosts: Vec::new(),
+                terms: None,
             },
             sealed_refresh_token: &sealed,
             rotate: false,
@@ -406,6 +410,7 @@ impl<F: Folder> Exchanges<F> {
                     | RefreshError::ProviderUnreachable
                     | RefreshError::ProviderPaused { .. }
                     | RefreshError::ProviderRefused { .. }
+                    | RefreshError::Limit(_)
                     | RefreshError::RateLimited { .. },
                 ) => tokio::time::sleep(std::time::Duration::from_millis(20)).await,
                 settled @ (Ok(())

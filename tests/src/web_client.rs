@@ -48,9 +48,8 @@ impl WebClient {
             client: Some(v1::Client {
                 id: WEB_CLIENT.to_owned(),
                 vendor: names::VENDOR.to_owned(),
-                tls_spki_sha256: Vec::new(),
                 jwks: vec![key.public_key().to_json_with_kid(WEB_CLIENT)],
-                spiffe_id: String::new(),
+                ..Default::default()
             }),
         };
         answer(admin.registry().create_client(client))

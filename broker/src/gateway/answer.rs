@@ -7,6 +7,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use enclave::gateway::{AnswerError, AnswerRules, CallEnd, EchoFilter, Echoed};
+use enclave::limits::LimitError;
 use enclave::policy::Denied;
 use enclave::refresh::UpstreamAccess;
 use futures_util::FutureExt;
@@ -15,6 +16,7 @@ use http::{HeaderValue, Response, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, SizeHint};
 
+use super::pacing::Pacing;
 use super::report::Report;
 use super::{ANSWERED_BY, AnswerBody, CallError, Stop};
 use crate::upstream::{Ambiguous, IdleBody};
@@ -37,6 +39,7 @@ impl Answer {
         self,
         mut report: Report,
         stop: Stop,
+        pacing: Pacing,
     ) -> Result<Response<AnswerBody>, CallError> {
         let (head, body) = self.response.into_parts();
         report.answered(head.status);
@@ -65,6 +68,7 @@ impl Answer {
             report,
             stop,
             over,
+            pacing,
             first: None,
         };
         // What came along with the head is looked at before the head is passed on: an
@@ -100,6 +104,7 @@ struct AnswerStream {
     stop: Stop,
     /// Nothing more comes.
     over: bool,
+    pacing: Pacing,
     /// What came along with the head.
     first: Option<Bytes>,
 }
@@ -108,6 +113,9 @@ struct AnswerStream {
 fn cut(error: &Cause, status: StatusCode) -> CallError {
     if let Some(Stopped(denied)) = error.downcast_ref() {
         return CallError::Refused(denied.clone().into());
+    }
+    if let Some(limit) = error.downcast_ref::<LimitError>() {
+        return CallError::Refused((*limit).into());
     }
     match error.downcast_ref() {
         Some(Echoed) => CallError::Answer(Echoed.into()),
@@ -126,17 +134,31 @@ impl Body for AnswerStream {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Cause>>> {
         let this = &mut *self;
-        let more = this.first.is_some() || !this.over;
+        let more = this.first.is_some() || !this.over || !this.pacing.is_empty();
         if more && let Poll::Ready(denied) = this.stop.as_mut().poll(context) {
             this.over = true;
             this.first = None;
+            this.pacing.clear();
             this.report.ended(CallEnd::Stopped);
             return Poll::Ready(Some(Err(Stopped(denied).into())));
         }
         if let Some(first) = this.first.take() {
             return Poll::Ready(Some(Ok(Frame::data(first))));
         }
-        while !this.over {
+        loop {
+            match ready!(this.pacing.poll(context)) {
+                Some(Ok(piece)) => {
+                    this.report.passed_on(piece.len());
+                    return Poll::Ready(Some(Ok(Frame::data(piece))));
+                }
+                Some(Err(limit)) => {
+                    this.over = true;
+                    this.report.ended(CallEnd::Limited);
+                    return Poll::Ready(Some(Err(limit.into())));
+                }
+                None if this.over => return Poll::Ready(None),
+                None => {}
+            }
             let part = match ready!(Pin::new(&mut this.body).poll_frame(context)) {
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => match this.echo.push(data) {
@@ -161,16 +183,12 @@ impl Body for AnswerStream {
                     this.echo.finish()
                 }
             };
-            if !part.is_empty() {
-                this.report.passed_on(part.len());
-                return Poll::Ready(Some(Ok(Frame::data(part))));
-            }
+            this.pacing.push(part);
         }
-        Poll::Ready(None)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.over && self.first.is_none()
+        self.over && self.first.is_none() && self.pacing.is_empty()
     }
 
     fn size_hint(&self) -> SizeHint {

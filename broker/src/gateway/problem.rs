@@ -2,6 +2,7 @@
 //! and the challenge of RFC 9449 §7.1.
 
 use enclave::gateway::{AnswerError, GatewayError};
+use enclave::limits::LimitError;
 use enclave::operation::OperationError;
 use enclave::policy::Denied;
 use enclave::refresh::RefreshError;
@@ -11,6 +12,7 @@ use http::{HeaderValue, Response, StatusCode};
 use serde::Serialize;
 
 use super::{ANSWERED_BY, AnswerBody, CallError, full};
+use crate::status;
 use crate::upstream::UpstreamError;
 
 /// The algorithms of proofs, for the challenge.
@@ -209,9 +211,19 @@ fn refused(error: &GatewayError) -> Problem {
             "the client calls too often",
         )
         .retry(exceeded.retry_after_ms.div_ceil(1_000)),
+        GatewayError::Limit(limit) => limited(limit),
         GatewayError::Denied(denied) => denied_problem(denied),
         GatewayError::Internal(_) => internal(),
     }
+}
+
+fn limited(limit: &LimitError) -> Problem {
+    Problem::new(
+        StatusCode::TOO_MANY_REQUESTS,
+        status::limits::reason(limit),
+        status::limits::message(limit),
+    )
+    .retry(limit.retry_after_ms().div_ceil(1_000))
 }
 
 fn operation(error: &OperationError) -> Problem {
@@ -343,6 +355,7 @@ fn refresh(error: &RefreshError) -> Problem {
             "the rate of refreshes is limited",
         )
         .retry(*retry_after_s),
+        RefreshError::Limit(limit) => limited(limit),
         RefreshError::UnusableToken(_) => gateway(
             "PROVIDER_TOKEN_REFUSED",
             "the provider's access token is of no use",

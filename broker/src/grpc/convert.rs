@@ -4,6 +4,7 @@ mod apps;
 mod by_profile;
 mod consents;
 mod policies;
+mod terms;
 
 use enclave::admin::{AdminError, Erasure, ErasurePhase, GrantView, PageRequest};
 use enclave::freeze::{Freeze, Subject};
@@ -29,6 +30,7 @@ pub use by_profile::{beside_profile, profile_file};
 pub use consents::{Completion, completion};
 use consents::{consent, consent_message};
 pub use policies::{policy_message, set_policy};
+pub use terms::{limits, limits_message, terms, terms_message};
 
 macro_rules! id {
     ($name:ident, $type:ident) => {
@@ -94,6 +96,7 @@ pub fn tenant(message: v1::Tenant) -> Result<Tenant, AdminError> {
     Ok(Tenant {
         id: tenant_id("tenant.id", &message.id)?,
         display_name: message.display_name,
+        limits: limits(message.limits),
     })
 }
 
@@ -103,6 +106,7 @@ pub fn tenant_message(tenant: Tenant) -> v1::Tenant {
     v1::Tenant {
         id: tenant.id.into(),
         display_name: tenant.display_name,
+        limits: limits_message(tenant.limits),
     }
 }
 
@@ -167,6 +171,7 @@ pub fn client(message: v1::Client) -> Result<Client, AdminError> {
         tls_spki_sha256: spki,
         jwks: client_keys(&message.jwks)?,
         spiffe_id: spiffe_id(&message.spiffe_id)?,
+        limits: limits(message.limits),
     })
 }
 
@@ -205,6 +210,7 @@ pub fn client_message(client: Client) -> v1::Client {
         tls_spki_sha256: client.tls_spki_sha256.map(Vec::from).unwrap_or_default(),
         jwks: client.jwks.iter().map(ClientKey::to_json).collect(),
         spiffe_id: client.spiffe_id.map(Into::into).unwrap_or_default(),
+        limits: limits_message(client.limits),
     }
 }
 
@@ -477,6 +483,7 @@ pub fn grant(message: v1::Grant) -> Result<Grant, AdminError> {
             .into_iter()
             .map(target_host)
             .collect::<Result<_, _>>()?,
+        terms: terms(message.terms)?.or_none(),
     })
 }
 
@@ -535,6 +542,7 @@ pub fn grant_message(view: GrantView) -> v1::Grant {
         operations: grant.operations.into_iter().map(Into::into).collect(),
         hosts: grant.hosts.into_iter().map(target_host_message).collect(),
         exposed_before_deposit: view.exposure.is_exposed(),
+        terms: grant.terms.map(|terms| terms_message(*terms)),
     }
 }
 

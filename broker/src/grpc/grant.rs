@@ -209,6 +209,23 @@ impl GrantService for Grants {
         }))
     }
 
+    async fn update_grant(
+        &self,
+        request: Request<v1::UpdateGrantRequest>,
+    ) -> Result<Response<v1::UpdateGrantResponse>, Status> {
+        let by = caller(&self.shell, &request)?;
+        let v1::UpdateGrantRequest { id, terms } = request.into_inner();
+        let id = convert::grant_id("id", &id).map_err(refuse)?;
+        let terms = convert::terms(terms).map_err(refuse)?;
+        let now = self.shell.clock.now();
+        let pending = self.shell.enclave.update_grant(by, &id, terms, &now);
+        let view = self.shell.settle(pending.map_err(refuse)?).await?;
+        events::grant_changed(&id, &by.name);
+        Ok(Response::new(v1::UpdateGrantResponse {
+            grant: Some(convert::grant_message(view)),
+        }))
+    }
+
     async fn revoke_grant(
         &self,
         request: Request<v1::RevokeGrantRequest>,

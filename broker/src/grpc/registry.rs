@@ -106,6 +106,23 @@ impl RegistryService for Registry {
         Ok(Response::new(v1::EraseTenantResponse { erasure }))
     }
 
+    async fn set_tenant_limits(
+        &self,
+        request: Request<v1::SetTenantLimitsRequest>,
+    ) -> Result<Response<v1::SetTenantLimitsResponse>, Status> {
+        let by = caller(&self.shell, &request)?;
+        let v1::SetTenantLimitsRequest { id, limits } = request.into_inner();
+        let id = convert::tenant_id("id", &id).map_err(refuse)?;
+        let limits = convert::limits(limits);
+        let now = self.shell.clock.now();
+        let pending = self.shell.enclave.set_tenant_limits(by, &id, limits, &now);
+        let tenant = self.shell.settle(pending.map_err(refuse)?).await?;
+        events::tenant_limits_set(&by.name);
+        Ok(Response::new(v1::SetTenantLimitsResponse {
+            tenant: Some(convert::tenant_message(tenant)),
+        }))
+    }
+
     async fn create_vendor(
         &self,
         request: Request<v1::CreateVendorRequest>,

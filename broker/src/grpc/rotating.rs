@@ -96,6 +96,7 @@ impl Rotating {
                 | RefreshError::ProviderPaused { retry_after_s } => {
                     Duration::from_secs(*retry_after_s)
                 }
+                RefreshError::Limit(limit) => Duration::from_millis(limit.retry_after_ms()),
                 // The exchange is over, or what stands in its way is not over in a moment.
                 RefreshError::NoSuchGrant
                 | RefreshError::Frozen { .. }

@@ -34,6 +34,7 @@ use super::*;
 use crate::clock::Clock;
 use crate::store::{CompactionPolicy, EmbeddedStore};
 use crate::svid::TrustDomains;
+use enclave::limits::Limits;
 
 const ISSUER: &str = "https://127.0.0.1:7444";
 const TOKEN: &str = "https://127.0.0.1:7444/token";
@@ -185,6 +186,7 @@ impl Door {
         let tenant = Tenant {
             id: id("acme"),
             display_name: "Acme".into(),
+            limits: Limits::default(),
         };
         let pending = e.create_tenant(by, tenant, &now).unwrap();
         shell.settle(pending).await.unwrap();
@@ -201,6 +203,7 @@ impl Door {
                 vendor: id("crm-sync"),
                 tls_spki_sha256: None,
                 spiffe_id: None,
+                limits: Limits::default(),
                 jwks: vec![ClientKey::from_json(&jwk).unwrap()],
             };
             let pending = e.create_client(by, client, &now).unwrap();
@@ -270,6 +273,7 @@ impl Door {
                 expires_at_s: None,
                 operations: Vec::new(),
                 hosts: Vec::new(),
+                terms: None,
             },
             sealed_refresh_token: &sealed,
             rotate: false,

@@ -106,6 +106,8 @@ kinds! {
         Connected = "connected",
         GrantRevoked = "grant_revoked",
         GrantDeleted = "grant_deleted",
+        GrantChanged = "grant_changed",
+        TenantLimitsSet = "tenant_limits_set",
         ProviderTold = "provider_told",
         TokenRevoked = "token_revoked",
         Frozen = "frozen",

@@ -3,6 +3,7 @@
 mod connect;
 mod import;
 mod importing;
+mod terms;
 
 use std::path::PathBuf;
 
@@ -15,6 +16,7 @@ use tokenkeep::{Clock as _, SystemClock};
 
 use super::exit::{Exit, manual};
 use super::failure::Failure;
+use super::limits;
 use super::output::Output;
 use super::pages::all_pages;
 use super::record::Record;
@@ -56,6 +58,12 @@ pub(crate) enum GrantCommand {
     /// Have the owner of a grant consent again: it keeps its id, clients, targets and scopes
     #[command(after_long_help = manual!("  tokenkeep grant reconnect acme-crm"))]
     Reconnect(connect::ReconnectArgs),
+    /// Set a grant's terms anew: what may be done with it
+    ///
+    /// What no option names stays. It holds from the next token and call on. Who guards the tenant (role
+    /// tenant-security) may set less than before; more, the owner alone.
+    #[command(after_long_help = manual!("  tokenkeep grant update acme-crm --limit calls=10/s:20 --limit bytes=5G/d\n  tokenkeep grant update acme-crm --target-limit api:calls=2/s\n  tokenkeep grant update acme-crm --limit calls=none"))]
+    Update(terms::UpdateArgs),
     /// List a tenant's grants
     #[command(after_long_help = manual!("  tokenkeep grant list --tenant acme\n  tokenkeep --json grant list --tenant acme"))]
     List {
@@ -122,6 +130,8 @@ pub(crate) struct GrantArgs {
     /// End the grant after so many days [default: no end]
     #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..))]
     valid_days: Option<u32>,
+    #[command(flatten)]
+    terms: terms::TermsArgs,
 }
 
 #[derive(Debug, Args)]
@@ -147,6 +157,7 @@ pub(crate) async fn run(
         GrantCommand::Import(import) => Box::pin(import.run(channel, output)).await,
         GrantCommand::Connect(connect) => connect.run(channel, output).await,
         GrantCommand::Reconnect(reconnect) => reconnect.run(channel, output).await,
+        GrantCommand::Update(update) => update.run(channel, output).await,
         GrantCommand::List { tenant } => {
             let found = all_pages(async |page_token| {
                 let request = v1::ListGrantsRequest {
@@ -191,6 +202,7 @@ impl GrantArgs {
             hosts,
             scopes,
             valid_days,
+            terms,
         } = self;
         let expires_at_s = valid_days.map_or(0, |days| {
             let life_s = u64::from(days).saturating_mul(24 * 3_600);
@@ -206,6 +218,7 @@ impl GrantArgs {
             expires_at_s,
             operations,
             hosts,
+            terms: terms.wire(),
             ..Default::default()
         }
     }
@@ -310,7 +323,12 @@ fn record(grant: v1::Grant) -> Record {
         operations,
         hosts,
         exposed_before_deposit,
+        terms,
     } = grant;
+    let v1::GrantTerms {
+        limits: own,
+        target_limits,
+    } = terms.unwrap_or_default();
     let hosts = hosts
         .iter()
         .map(|v1::TargetHost { target, host }| format!("{target}={host}"));
@@ -334,6 +352,11 @@ fn record(grant: v1::Grant) -> Record {
         ("revocation_pending", json!(revocation_pending)),
         ("provider_told", json!(provider_told)),
         ("exposed_before_deposit", json!(exposed_before_deposit)),
+        ("limits", json!(limits::shown(own.as_ref()))),
+        (
+            "target_limits",
+            json!(limits::shown_at_targets(&target_limits)),
+        ),
     ])
 }
 

@@ -12,6 +12,7 @@ mod grant;
 mod key;
 mod key_rotation;
 mod keyholder;
+mod limits;
 mod manifest;
 mod measure;
 mod output;
@@ -79,7 +80,7 @@ enum Command {
     /// Keys: make a DPoP key, list and replace those of the enclave
     #[command(subcommand)]
     Key(key::KeyCommand),
-    /// A tenant's grants: connect, deposit, import, list, show, revoke, delete
+    /// A tenant's grants: connect, deposit, import, update, list, show, revoke, delete
     #[command(subcommand)]
     Grant(grant::GrantCommand),
     /// Stop everything that a subject touches, at once and durably

@@ -144,6 +144,9 @@ impl Enclave {
         if strays {
             return Err(AdminError::NotFound("target"));
         }
+        if let Some(terms) = &grant.terms {
+            terms.check(grant)?;
+        }
         Ok(provider.value.profile.dpop)
     }
 

@@ -10,6 +10,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::list::hide_limits;
 use super::{AdminError, Administrator, forbid_unless};
 use crate::Enclave;
 use crate::audit::Event;
@@ -128,7 +129,9 @@ impl Enclave {
         let view = self.view.read();
         let held = view.tenants.get(tenant);
         let held = held.ok_or(AdminError::NotFound("tenant"))?;
-        Ok((*held.value).clone())
+        let mut tenant = (*held.value).clone();
+        hide_limits(by, &mut tenant);
+        Ok(tenant)
     }
 
     /// The erasures that are not done.
@@ -251,6 +254,7 @@ mod tests {
     use crate::admin::Role;
     use crate::issue::IssueError;
     use crate::keys::envelope::Hex;
+    use crate::limits::Limits;
     use crate::policy::Denied;
     use crate::registry::Rotation;
     use crate::testing::{World, id};
@@ -305,6 +309,7 @@ mod tests {
             let tenant = Tenant {
                 id: acme(),
                 display_name: "again".into(),
+                limits: Limits::default(),
             };
             let again = world
                 .enclave

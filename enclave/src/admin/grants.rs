@@ -162,7 +162,7 @@ impl Enclave {
 }
 
 /// A grant that an administrator may change. To whom may not see it, it is as if it weren't there.
-fn own_grant<'v>(
+pub(super) fn own_grant<'v>(
     view: &'v View,
     by: &Administrator,
     id: &GrantId,

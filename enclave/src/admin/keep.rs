@@ -50,6 +50,7 @@ impl Enclave {
         self.check_subject(&view, &grant, kept)?;
         let held = view.grants.get(&grant.id);
         grant.created_at_s = held.map_or(now.lo_s, |held| held.value.created_at_s);
+        grant.terms = held.map_or(grant.terms, |held| held.value.terms.clone());
         let mut batch = Batch::default();
         let mut effects = Vec::new();
         if held.is_none() {
@@ -114,8 +115,16 @@ impl Enclave {
             if held.value.tenant != grant.tenant {
                 return Err(AdminError::Exists("grant"));
             }
+            // Whoever says nothing of the terms leaves them as they are.
+            let unsaid = grant.terms.is_none();
+            let terms = if unsaid {
+                &held.value.terms
+            } else {
+                &grant.terms
+            };
             let same = Grant {
                 created_at_s: held.value.created_at_s,
+                terms: terms.clone(),
                 ..grant.clone()
             };
             if *held.value != same {

@@ -7,6 +7,7 @@ use super::{AdminError, Administrator, forbid_unless};
 use crate::Enclave;
 use crate::custody::{Cause, Exposure};
 use crate::ids::{AppId, ClientId, GrantId, ProviderId, TenantId, VendorId};
+use crate::limits::Limits;
 use crate::policy::resource_of;
 use crate::refresh::Told;
 use crate::registry::{App, Client, Grant, Provider, Tenant, Vendor};
@@ -150,9 +151,13 @@ impl Enclave {
         page: PageRequest<'_>,
     ) -> Result<Page<Tenant>, AdminError> {
         let view = self.view.read();
-        paged(&view.tenants, page, |tenant| {
+        let mut page = paged(&view.tenants, page, |tenant| {
             by.is_operator() || by.sees_tenant(&tenant.id)
-        })
+        })?;
+        for tenant in &mut page.entries {
+            hide_limits(by, tenant);
+        }
+        Ok(page)
     }
 
     /// The vendors that an administrator may know: a vendor knows itself only.
@@ -228,6 +233,13 @@ impl Enclave {
     ) -> Result<Page<App>, AdminError> {
         forbid_unless(by.knows_vendor(vendor))?;
         paged(&self.view.read().apps, page, |app| app.vendor == *vendor)
+    }
+}
+
+/// What a tenant set for itself is not told to whoever runs the service.
+pub(super) fn hide_limits(by: &Administrator, tenant: &mut Tenant) {
+    if !by.sees_tenant(&tenant.id) {
+        tenant.limits = Limits::default();
     }
 }
 

@@ -13,6 +13,7 @@ use crate::freeze::Touched;
 use crate::gateway::address;
 use crate::http_url::HttpUrl;
 use crate::ids::{ClientId, TenantId};
+use crate::limits::{LimitOf, Limits};
 use crate::operation::{self, Operation, OperationsError};
 use crate::pending::Pending;
 use crate::record::{Place, Table};
@@ -67,6 +68,12 @@ impl Enclave {
     ) -> Result<Pending<Tenant>, AdminError> {
         forbid_unless(by.is_operator())?;
         check_display_name(&tenant.display_name)?;
+        if tenant.limits != Limits::default() {
+            return Err(AdminError::Field {
+                field: "tenant.limits",
+                rule: "are the tenant's own to set",
+            });
+        }
         let view = self.view.read();
         if view.tenants.contains_key(&tenant.id) {
             return Err(AdminError::Exists("tenant"));
@@ -455,7 +462,14 @@ fn check_client_keys(client: &Client) -> Result<(), AdminError> {
         tls_spki_sha256,
         jwks,
         spiffe_id,
+        limits,
     } = client;
+    if let Some(rule) = limits.broken(LimitOf::Client) {
+        return Err(AdminError::Field {
+            field: "client.limits",
+            rule,
+        });
+    }
     if tls_spki_sha256.is_none() && jwks.is_empty() && spiffe_id.is_none() {
         return Err(AdminError::Field {
             field: "client",

@@ -3,6 +3,7 @@
 use super::*;
 use crate::freeze::Subject;
 use crate::ids::{GrantId, TargetName};
+use crate::limits::Limits;
 use crate::operation::{Operation, OperationName};
 use crate::registry::{
     Api, Client, ClientKey, Grant, Rotation, Target, TargetHost, Tenant, Vendor,
@@ -49,6 +50,7 @@ fn each_role_reaches_its_own_and_nothing_else() {
     let new_tenant = || Tenant {
         id: id("new"),
         display_name: String::new(),
+        limits: Limits::default(),
     };
     let new_vendor = || Vendor {
         id: id("new"),
@@ -60,6 +62,7 @@ fn each_role_reaches_its_own_and_nothing_else() {
         tls_spki_sha256: Some([9; 32]),
         jwks: Vec::new(),
         spiffe_id: None,
+        limits: Limits::default(),
     };
     let mut new_provider = world.provider();
     new_provider.id = id("new");
@@ -253,6 +256,7 @@ fn each_ill_formed_registration_is_refused() {
         tls_spki_sha256: Some(spki),
         jwks: Vec::new(),
         spiffe_id: None,
+        limits: Limits::default(),
     };
     let found = e
         .create_client(by, client("worker", [9; 32]), now)

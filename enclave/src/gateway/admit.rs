@@ -14,6 +14,7 @@ use super::{
 };
 use crate::Enclave;
 use crate::audit::Event;
+use crate::limits::Counted;
 use crate::mint::Confirmation;
 use crate::nonce::Role;
 use crate::operation::{self, Called, OperationError};
@@ -160,6 +161,9 @@ impl Enclave {
         };
 
         self.call_rates.take(&claims.client_id, now)?;
+        let by = (&*client.value, &target.name);
+        self.count(&view, Counted::Calls, &grant.value, Some(by), now)?;
+        let byte_budgets = self.byte_budgets(&view, &grant.value, by, now)?;
 
         // The tenant's own policy, which sees operations and never a raw path.
         let name = operation.as_ref().map(|operation| operation.id.as_str());
@@ -207,6 +211,7 @@ impl Enclave {
         let admitted = Admitted {
             tenant: grant.value.tenant.clone(),
             jti: claims.jti,
+            byte_budgets,
             references,
             grant: grant_id,
             wanted: Wanted {

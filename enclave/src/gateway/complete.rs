@@ -32,6 +32,8 @@ pub enum CallEnd {
     Abandoned,
     /// It was cut by an administrator: frozen, or the grant was revoked.
     Stopped,
+    /// It was cut, because a limit of bytes was reached.
+    Limited,
     /// It was cut, because it repeated the bearer.
     EchoCut,
     /// It was refused, because an echo could not have been seen in it.

@@ -9,11 +9,13 @@ use ring::rand::SystemRandom;
 use super::*;
 use crate::admin::SetPolicy;
 use crate::freeze::Subject;
+use crate::limits::{Counted, Limit, LimitOf, Limits, MIN_BURST_BYTES, TargetLimits};
 use crate::nonce::Role;
 use crate::refresh::{Action, Begin, Cached, Event, UpstreamAccess, UpstreamAnswer};
 use crate::registry::{Grant, Rotation};
 use crate::secret::RawResponse;
 use crate::store::Leaf;
+use crate::terms::GrantTerms;
 use crate::testing::{DIRECT, GATEWAY, World, id, key};
 
 const PATH: &str = "/g/contacts/api/v1/people";
@@ -687,4 +689,79 @@ fn a_policy_sees_the_operation_and_what_it_denies_goes_nowhere() {
     policy(&format!("{text}{more}{stop}"), 2);
     let stopped = world.enclave.stopped(&touched, &world.now);
     assert_eq!(stopped, Some(Denied::PolicyChanged));
+}
+
+#[test]
+fn a_call_counts_for_client_target_grant_and_tenant() {
+    let calls = Limits {
+        calls: Some(Limit {
+            amount: 1,
+            period_s: 86_400,
+            burst: 1,
+        }),
+        ..Limits::default()
+    };
+    let kinds = [
+        LimitOf::Client,
+        LimitOf::Target,
+        LimitOf::Grant,
+        LimitOf::Tenant,
+    ];
+    for of in kinds {
+        let world = World::new(Rotation::Strict);
+        let (e, by, now) = (&world.enclave, world.admin(), &world.now);
+        let limit = |limits: Limits| match of {
+            LimitOf::Client => {
+                let mut client = e.client(by, &id("worker")).unwrap();
+                client.limits = limits;
+                drop(world.settle(e.update_client(by, client, now).unwrap()));
+            }
+            LimitOf::Tenant => {
+                let set = e.set_tenant_limits(by, &id("acme"), limits, now);
+                drop(world.settle(set.unwrap()));
+            }
+            LimitOf::Target | LimitOf::Grant => {
+                let mut terms = GrantTerms::default();
+                if of == LimitOf::Grant {
+                    terms.limits = limits;
+                } else {
+                    let target = id("api");
+                    terms.target_limits = vec![TargetLimits { target, limits }];
+                }
+                let update = e.update_grant(by, &id("contacts"), terms, now);
+                drop(world.settle(update.unwrap()));
+            }
+        };
+        let reached = |counted| LimitError::Reached {
+            of,
+            counted,
+            retry_after_ms: 86_400_000,
+        };
+        limit(calls);
+        let found = call(&world, |_| {}).map(|admitted| admitted.byte_budgets().is_none());
+        assert_eq!(found, Ok(true), "{of:?}");
+        let found = call(&world, |_| {}).map(|_| ());
+        assert_eq!(found, Err(reached(Counted::Calls).into()), "{of:?}");
+
+        // Bytes are spent as they pass; when none are left, no call begins.
+        let bytes = Limits {
+            bytes: Some(Limit {
+                amount: 1,
+                period_s: 86_400,
+                burst: MIN_BURST_BYTES,
+            }),
+            ..Limits::default()
+        };
+        limit(bytes);
+        let admitted = call(&world, |_| {}).unwrap();
+        let budgets = admitted.byte_budgets().unwrap();
+        let half = MIN_BURST_BYTES / 2;
+        assert_eq!(e.spend_bytes(&budgets, half, now), Ok(0));
+        assert!(call(&world, |_| {}).is_ok(), "{of:?}");
+        let too_many = e.spend_bytes(&budgets, half + 1, now);
+        assert_eq!(too_many, Err(reached(Counted::Bytes)), "{of:?}");
+        assert_eq!(e.spend_bytes(&budgets, half, now), Ok(0));
+        let found = call(&world, |_| {}).map(|_| ());
+        assert_eq!(found, Err(reached(Counted::Bytes).into()), "{of:?}");
+    }
 }

@@ -8,6 +8,7 @@ use crate::Enclave;
 use crate::custody::{self, Custody, Head, Phase};
 use crate::freeze::Touched;
 use crate::ids::{GrantId, ProviderId};
+use crate::limits::Counted;
 use crate::pending::Pending;
 use crate::record::{Place, Table};
 use crate::registry::{App, Grant, Provider, Rotation};
@@ -135,6 +136,7 @@ impl Enclave {
             .map_err(|exceeded| RefreshError::RateLimited {
                 retry_after_s: exceeded.retry_after_ms.div_ceil(1_000),
             })?;
+        self.count(&view, Counted::Exchanges, &material.grant, None, now)?;
         self.pace.admit(&whom, profile, now)?;
         let attempt = presented.saturating_add(1);
         let exchange = Exchange {

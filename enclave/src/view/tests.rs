@@ -3,6 +3,7 @@
 use super::*;
 use crate::admin::ErasurePhase;
 use crate::custody::Exposure;
+use crate::limits::Limits;
 use crate::scope::Scopes;
 use crate::testing::id;
 use proptest::prelude::*;
@@ -34,6 +35,7 @@ fn grant((number, of, clients): (u8, u8, u8)) -> Held<Grant> {
         expires_at_s: None,
         operations: Vec::new(),
         hosts: Vec::new(),
+        terms: None,
     };
     Held::new(u64::from(number), grant)
 }
@@ -102,6 +104,7 @@ proptest! {
         let tenants = || (0..4).map(|of| Effect::Tenant(Held::new(1, Tenant {
             id: tenant(of),
             display_name: "A".to_owned(),
+            limits: Limits::default(),
         })));
         let (mut filled, mut one_by_one) = (View::default(), View::default());
         for view in [&mut filled, &mut one_by_one] {

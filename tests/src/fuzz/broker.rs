@@ -289,6 +289,7 @@ fn message_seeds() -> Vec<Vec<u8>> {
     let tenant = v1::Tenant {
         id: id(),
         display_name: "A".to_owned(),
+        limits: None,
     };
     let vendor = v1::Vendor {
         id: id(),
@@ -300,6 +301,14 @@ fn message_seeds() -> Vec<Vec<u8>> {
         tls_spki_sha256: vec![1; 32],
         jwks: Vec::new(),
         spiffe_id: "spiffe://workloads.test/sync".to_owned(),
+        limits: Some(v1::Limits {
+            calls: Some(v1::Limit {
+                amount: 10,
+                period_s: 1,
+                burst: 20,
+            }),
+            ..v1::Limits::default()
+        }),
     };
     let provider = v1::Provider {
         id: id(),

@@ -17,6 +17,7 @@ mod judge;
 mod keyholders;
 mod keys;
 mod kills;
+mod limits;
 mod manifests;
 mod many_grants;
 mod oauth_client;

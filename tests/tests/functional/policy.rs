@@ -91,7 +91,7 @@ fn api_calls(stack: &Stack) -> usize {
 }
 
 /// The newest event of a kind in a log, as the tenant reads it; the control log has no name.
-async fn newest(stack: &Stack, log: &str, kind: &str) -> Value {
+pub(crate) async fn newest(stack: &Stack, log: &str, kind: &str) -> Value {
     let admin = stack.admin().await;
     let request = v1::ListLeavesRequest {
         log: log.to_owned(),
@@ -106,7 +106,7 @@ async fn newest(stack: &Stack, log: &str, kind: &str) -> Value {
 }
 
 /// The log of this boot.
-async fn issuance(stack: &Stack) -> String {
+pub(crate) async fn issuance(stack: &Stack) -> String {
     let admin = stack.admin().await;
     let request = v1::ListLogsRequest::default();
     let found = answer(admin.audit().list_logs(request)).await.unwrap();

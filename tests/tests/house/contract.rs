@@ -243,6 +243,7 @@ const MAY_BE_TOLD: &[(&str, &str)] = &[
         "a host that the tenant's administrator named",
     ),
     ("TargetHost.target", "a name as registered"),
+    ("TargetLimits.target", "a name as registered"),
     ("Tenant.display_name", "a name as registered"),
     ("Tenant.id", "an id that the operator chose"),
     ("Vendor.display_name", "a name as registered"),

@@ -15,6 +15,7 @@ use tokenkeep::{AttestedChannel, private_file};
 use super::missing;
 use crate::cli::exit::manual;
 use crate::cli::failure::Failure;
+use crate::cli::limits::{self, LimitChange};
 use crate::cli::output::Output;
 use crate::cli::pages::all_pages;
 use crate::cli::record::Record;
@@ -47,13 +48,17 @@ pub(crate) enum ClientCommand {
         /// The SPIFFE ID of its certificates, in a trust domain of the manifest
         #[arg(long, value_name = "ID")]
         spiffe_id: Option<String>,
+        /// What it may do, whatever the grants are: tokens, calls or bytes, as calls=10/s:20 or bytes=5G/d; repeat for
+        /// more
+        #[arg(long = "limit", value_name = limits::FORM, value_parser = limits::limit_change)]
+        limits: Vec<LimitChange>,
     },
-    /// Change the keys that a client is recognised by
+    /// Change the keys that a client is recognised by, or its limits
     ///
     /// What no option names stays. When this returns, what was taken away is nobody's. To change a key for
     /// private_key_jwt without a gap, add the new one, let the client use it, remove the old one. Tokens that were
     /// issued before live to their end, at most 300 s: freeze the client to stop them at once.
-    #[command(after_long_help = manual!("  tokenkeep client update sync --tls-cert new.pem\n  tokenkeep client update sync --add-jwks new.json\n  tokenkeep client update sync --remove-kid 2026-10"))]
+    #[command(after_long_help = manual!("  tokenkeep client update sync --tls-cert new.pem\n  tokenkeep client update sync --add-jwks new.json\n  tokenkeep client update sync --remove-kid 2026-10\n  tokenkeep client update sync --limit calls=50/s:100"))]
     Update {
         /// The id
         id: String,
@@ -100,6 +105,9 @@ pub(crate) struct Change {
     /// It has no SPIFFE ID any more
     #[arg(long)]
     no_spiffe_id: bool,
+    /// What it may do, whatever the grants are, as calls=10/s:20 or calls=none; repeat for more
+    #[arg(long = "limit", value_name = limits::FORM, value_parser = limits::limit_change)]
+    limits: Vec<LimitChange>,
 }
 
 impl Change {
@@ -112,7 +120,9 @@ impl Change {
             remove_kids,
             spiffe_id,
             no_spiffe_id,
+            limits: of_client,
         } = self;
+        limits::apply(of_client, &mut client.limits);
         if let Some(file) = tls_cert {
             client.tls_spki_sha256 = certificate_file(&file)?;
         } else if no_tls_cert {
@@ -157,7 +167,10 @@ impl ClientCommand {
                 tls_cert,
                 jwks,
                 spiffe_id,
+                limits: changes,
             } => {
+                let mut of_client = None;
+                limits::apply(changes, &mut of_client);
                 let request = v1::CreateClientRequest {
                     client: Some(v1::Client {
                         id,
@@ -171,6 +184,7 @@ impl ClientCommand {
                             .transpose()?
                             .unwrap_or_default(),
                         spiffe_id: spiffe_id.unwrap_or_default(),
+                        limits: of_client,
                     }),
                 };
                 let made = answer(registry.create_client(request)).await?.into_inner();
@@ -266,6 +280,7 @@ fn record(client: v1::Client) -> Record {
         tls_spki_sha256,
         jwks,
         spiffe_id,
+        limits: of_client,
     } = client;
     Record::new([
         ("id", json!(id)),
@@ -273,6 +288,7 @@ fn record(client: v1::Client) -> Record {
         ("tls_spki_sha256", json!(hex::encode(tls_spki_sha256))),
         ("spiffe_id", json!(spiffe_id)),
         ("jwks", json!(jwks)),
+        ("limits", json!(limits::shown(of_client.as_ref()))),
     ])
 }
 
@@ -318,6 +334,7 @@ mod tests {
             remove_kids: Vec::new(),
             spiffe_id: None,
             no_spiffe_id: false,
+            limits: Vec::new(),
         };
         let change = Change {
             no_tls_cert: true,

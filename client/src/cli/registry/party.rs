@@ -9,6 +9,7 @@ use tokenkeep::rpc_error::answer;
 use super::{missing, not_found};
 use crate::cli::exit::manual;
 use crate::cli::failure::Failure;
+use crate::cli::limits::{self, LimitChange};
 use crate::cli::output::Output;
 use crate::cli::pages::all_pages;
 use crate::cli::record::Record;
@@ -33,6 +34,18 @@ pub(crate) enum TenantCommand {
     Show {
         /// The id
         id: String,
+    },
+    /// Set what may be done with all of a tenant's grants together
+    ///
+    /// What no option names stays. It holds from the next token and call on. The tenant's own administrators alone may:
+    /// who guards it (role tenant-security) may set less than before, its owner also more.
+    #[command(after_long_help = manual!("  tokenkeep tenant limit acme --limit calls=100/s:200 --limit bytes=50G/d\n  tokenkeep tenant limit acme --limit exchanges=none"))]
+    Limit {
+        /// The id
+        id: String,
+        /// Tokens, calls, bytes or exchanges, as calls=100/s:200 or calls=none; repeat for more
+        #[arg(long = "limit", value_name = limits::FORM, value_parser = limits::limit_change, required = true)]
+        limits: Vec<LimitChange>,
     },
     /// Erase a tenant for good: grants, refresh tokens, private parts of its leaves
     ///
@@ -77,13 +90,14 @@ pub(crate) async fn run_tenant(
     channel: &AttestedChannel,
     output: Output,
 ) -> Result<(), Failure> {
-    let party = |tenant: v1::Tenant| record(tenant.id, tenant.display_name);
+    let party = tenant_record;
     match command {
         TenantCommand::Create { id, name } => {
             let request = v1::CreateTenantRequest {
                 tenant: Some(v1::Tenant {
                     id,
                     display_name: name,
+                    limits: None,
                 }),
             };
             let made = answer(channel.registry().create_tenant(request)).await?;
@@ -104,6 +118,23 @@ pub(crate) async fn run_tenant(
                 (Some(tenant), None) => output.record(&party(tenant)),
                 (None, None) => Err(missing("tenant")),
             }
+        }
+        TenantCommand::Limit {
+            id,
+            limits: changes,
+        } => {
+            let mut registry = channel.registry();
+            let request = v1::GetTenantRequest { id: id.clone() };
+            let found = answer(registry.get_tenant(request)).await?.into_inner();
+            let mut of_tenant = found.tenant.ok_or_else(|| not_found("tenant", &id))?.limits;
+            limits::apply(changes, &mut of_tenant);
+            let request = v1::SetTenantLimitsRequest {
+                id,
+                limits: of_tenant,
+            };
+            let made = answer(registry.set_tenant_limits(request)).await?;
+            let tenant = made.into_inner().tenant.ok_or_else(|| missing("tenant"))?;
+            output.record(&party(tenant))
         }
         TenantCommand::Erase { id, yes_erase } => {
             if yes_erase.as_deref() != Some(id.as_str()) {
@@ -199,6 +230,19 @@ fn erasure_record(erasure: v1::Erasure) -> Record {
         ("begun_at_s", json!(begun_at_s)),
         ("done_at_s", done),
         ("by", json!(by)),
+    ])
+}
+
+fn tenant_record(tenant: v1::Tenant) -> Record {
+    let v1::Tenant {
+        id,
+        display_name,
+        limits: of_tenant,
+    } = tenant;
+    Record::new([
+        ("id", json!(id)),
+        ("display_name", json!(display_name)),
+        ("limits", json!(limits::shown(of_tenant.as_ref()))),
     ])
 }
 

@@ -10,6 +10,7 @@ use std::sync::atomic::Ordering;
 
 use super::*;
 use crate::issue::IssueError;
+use crate::limits::Limits;
 use crate::policy::Denied;
 use crate::registry::{Rotation, Tenant};
 use crate::store::{Log, StoreError};
@@ -523,6 +524,7 @@ fn a_policy_of_one_tenant_is_nothing_to_another_and_goes_with_it() {
     let other = Tenant {
         id: id("other"),
         display_name: String::new(),
+        limits: Limits::default(),
     };
     let created = world
         .enclave
@@ -558,6 +560,7 @@ fn tenants_with_the_same_policy_hold_it_once() {
         let new = Tenant {
             id: tenant.clone(),
             display_name: String::new(),
+            limits: Limits::default(),
         };
         let created = world.enclave.create_tenant(world.admin(), new, &world.now);
         drop(world.settle(created.unwrap()));

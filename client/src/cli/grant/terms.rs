@@ -1,0 +1,89 @@
+//! The terms of a grant: what its tenant may set anew.
+
+use clap::Args;
+use proto::v1;
+use tokenkeep::AttestedChannel;
+use tokenkeep::rpc_error::answer;
+
+use super::{no_grant, record};
+use crate::cli::failure::Failure;
+use crate::cli::limits::{self, LimitChange, TargetLimitChange};
+use crate::cli::output::Output;
+
+/// What is set of a grant's terms.
+#[derive(Debug, Args)]
+pub(super) struct TermsArgs {
+    /// What may be done with the grant: tokens, calls, bytes or exchanges, as calls=10/s:20, bytes=5G/d or
+    /// calls=none; repeat for more
+    #[arg(long = "limit", value_name = limits::FORM, value_parser = limits::limit_change)]
+    limits: Vec<LimitChange>,
+    /// The same for one of its targets, as api:calls=10/s; repeat for more
+    #[arg(long = "target-limit", value_name = "TARGET:LIMIT", value_parser = limits::target_limit_change)]
+    target_limits: Vec<TargetLimitChange>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UpdateArgs {
+    /// The grant
+    id: String,
+    #[command(flatten)]
+    terms: TermsArgs,
+}
+
+impl TermsArgs {
+    /// Whether nothing is set.
+    fn is_empty(&self) -> bool {
+        let Self {
+            limits,
+            target_limits,
+        } = self;
+        limits.is_empty() && target_limits.is_empty()
+    }
+
+    /// Sets what is set, and leaves the rest.
+    fn apply(self, terms: &mut v1::GrantTerms) {
+        let Self {
+            limits: own,
+            target_limits,
+        } = self;
+        limits::apply(own, &mut terms.limits);
+        limits::apply_at_targets(target_limits, &mut terms.target_limits);
+    }
+
+    /// The terms of a grant that is to be made; none if nothing is set.
+    pub(super) fn wire(self) -> Option<v1::GrantTerms> {
+        if self.is_empty() {
+            return None;
+        }
+        let mut terms = v1::GrantTerms::default();
+        self.apply(&mut terms);
+        Some(terms)
+    }
+}
+
+impl UpdateArgs {
+    pub(super) async fn run(
+        self,
+        channel: &AttestedChannel,
+        output: Output,
+    ) -> Result<(), Failure> {
+        let Self { id, terms: change } = self;
+        if change.is_empty() {
+            return Err(Failure::usage(
+                "nothing is to be changed",
+                "say what: see `tokenkeep grant update --help`",
+            ));
+        }
+        let mut grants = channel.grants();
+        let request = v1::GetGrantRequest { id: id.clone() };
+        let found = answer(grants.get_grant(request)).await?.into_inner().grant;
+        let mut terms = found.ok_or_else(no_grant)?.terms.unwrap_or_default();
+        change.apply(&mut terms);
+        let request = v1::UpdateGrantRequest {
+            id,
+            terms: Some(terms),
+        };
+        let made = answer(grants.update_grant(request)).await?.into_inner();
+        output.record(&record(made.grant.ok_or_else(no_grant)?))
+    }
+}
