@@ -314,6 +314,21 @@ pub fn grant_changed(grant: &GrantId, by: &str) {
     warn!(event = "grant_changed", %grant, by);
 }
 
+/// An administrator woke a grant.
+pub fn grant_woken(grant: &GrantId, by: &str) {
+    warn!(event = "grant_woken", %grant, by);
+}
+
+/// Grants fell asleep, or tenants were told of reviews.
+pub fn tended() {
+    info!(event = "tended");
+}
+
+/// What is due for grants could not be written down.
+pub fn not_tended(why: &str) {
+    error!(event = "not_tended", why);
+}
+
 /// A tenant's limits were set anew.
 pub fn tenant_limits_set(by: &str) {
     warn!(event = "tenant_limits_set", by);

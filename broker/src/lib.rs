@@ -4,6 +4,7 @@
 
 pub mod audit;
 pub mod boot;
+pub mod caretaker;
 pub mod clock;
 pub mod collateral;
 pub mod configure;

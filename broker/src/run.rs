@@ -22,6 +22,7 @@ use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
 
 use crate::boot::{Booted, StartError, boot};
+use crate::caretaker;
 use crate::clock::Clock;
 use crate::collateral::{Supplier, Supply};
 use crate::configure::{ConfigureError, configure, known_witnesses};
@@ -284,6 +285,7 @@ pub async fn run(
     ready();
 
     let keep_alive = tokio::spawn(Arc::clone(&refresher).keep_alive());
+    let tending = tokio::spawn(caretaker::tend(Arc::clone(&shell)));
     let teller = Teller::new(Arc::clone(&shell), Arc::clone(&refresher));
     let telling = tokio::spawn(teller.run());
     let renewal = tokio::spawn(key_watch.keep());
@@ -330,6 +332,7 @@ pub async fn run(
     destroying.abort();
     renewal.abort();
     keep_alive.abort();
+    tending.abort();
     telling.abort();
     supplying.abort();
     let drain = Duration::from_secs(host.limits.drain_s);

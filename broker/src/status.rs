@@ -2,6 +2,7 @@
 //! reason, a fixed phrase. The log gets the rest.
 
 mod connect;
+pub(crate) mod life;
 pub(crate) mod limits;
 mod policy;
 
@@ -403,6 +404,7 @@ impl From<&Denied> for Refusal {
                 "the tenant's policy changed meanwhile: ask again",
             )
             .retry(Duration::from_secs(1)),
+            Denied::Asleep => life::asleep(),
             Denied::Expired => Self::new(
                 Code::FailedPrecondition,
                 "GRANT_EXPIRED",

@@ -133,6 +133,24 @@ pub(crate) enum Event<'a> {
         widened: bool,
         terms: &'a GrantTerms,
     },
+    /// A grant was not used for as long as its tenant set.
+    GrantSlept {
+        grant: &'a GrantId,
+        /// As far as it is known.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        last_used_s: Option<u64>,
+    },
+    GrantWoken {
+        grant: &'a GrantId,
+        by: &'a str,
+    },
+    /// The date has come at which a grant's tenant wants to look at it again: told once a date.
+    GrantReviewDue {
+        grant: &'a GrantId,
+        review_at_s: u64,
+        owner: &'a str,
+        purpose: &'a str,
+    },
     /// A tenant set what may be done with all of its grants.
     TenantLimitsSet {
         by: &'a str,
@@ -227,6 +245,9 @@ impl Event<'_> {
             Self::GrantRevoked { .. } => "grant_revoked",
             Self::GrantDeleted { .. } => "grant_deleted",
             Self::GrantChanged { .. } => "grant_changed",
+            Self::GrantSlept { .. } => "grant_slept",
+            Self::GrantWoken { .. } => "grant_woken",
+            Self::GrantReviewDue { .. } => "grant_review_due",
             Self::TenantLimitsSet { .. } => "tenant_limits_set",
             Self::ProviderTold { .. } => "provider_told",
             Self::TokenRevoked { .. } => "token_revoked",
@@ -260,6 +281,9 @@ impl Event<'_> {
             | Self::GrantRevoked { .. }
             | Self::GrantDeleted { .. }
             | Self::GrantChanged { .. }
+            | Self::GrantSlept { .. }
+            | Self::GrantWoken { .. }
+            | Self::GrantReviewDue { .. }
             | Self::TenantLimitsSet { .. }
             | Self::ProviderTold { .. }
             | Self::TokenRevoked { .. }
@@ -303,6 +327,9 @@ impl Event<'_> {
             | Self::GrantRevoked { .. }
             | Self::GrantDeleted { .. }
             | Self::GrantChanged { .. }
+            | Self::GrantSlept { .. }
+            | Self::GrantWoken { .. }
+            | Self::GrantReviewDue { .. }
             | Self::TenantLimitsSet { .. }
             | Self::Unused
             | Self::Registered { .. }

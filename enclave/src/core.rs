@@ -173,6 +173,11 @@ impl Enclave {
                     self.pace.forget(&grant.value.id);
                 }
             }
+            if let Effect::Life(grant, held) = &effect
+                && held.value.asleep_since_s.is_some()
+            {
+                self.upstream.lock().remove(grant);
+            }
             if let Effect::Custody(grant, _) = &effect {
                 // Another refresh token means another consent, or none.
                 self.upstream.lock().remove(grant);

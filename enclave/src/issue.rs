@@ -261,11 +261,13 @@ impl Enclave {
             token_type: cnf.token_type(),
             client: client.id.clone(),
         };
+        let (writes, effects) = self.note_use(&view, &grant.value, now)?.unzip();
         let batch = crate::store::Batch {
-            writes: Vec::new(),
+            writes: writes.into_iter().collect(),
             leaves: vec![leaf],
         };
-        Ok(Pending::new(batch, Vec::new(), allowed.touched, issued))
+        let effects = effects.into_iter().collect();
+        Ok(Pending::new(batch, effects, allowed.touched, issued))
     }
 
     /// How long a token lives: as the manifest says, and no longer than the grant

@@ -22,6 +22,7 @@ pub mod ids;
 pub mod introspect;
 pub mod issue;
 pub mod keys;
+pub mod life;
 pub mod limits;
 pub mod log;
 pub mod mint;

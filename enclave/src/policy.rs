@@ -41,6 +41,9 @@ pub enum Denied {
     /// The grant has come to the end that its owner set.
     #[error("the grant has expired")]
     Expired,
+    /// The grant was not used for as long as its tenant set, and sleeps.
+    #[error("the grant is asleep")]
+    Asleep,
     /// The tenant's policy denies it.
     #[error("the tenant's policy does not allow this (decision {decision})")]
     Policy {
@@ -194,6 +197,9 @@ pub(crate) fn authorize(
     }
     if grant.expires_at_s.is_some_and(|end_s| now.hi_s >= end_s) {
         return Err(Denied::Expired);
+    }
+    if view.is_asleep(grant, now) {
+        return Err(Denied::Asleep);
     }
     if let Some(cause) = view.needs_consent(&grant.id) {
         return Err(Denied::NeedsConsent { cause });

@@ -63,6 +63,8 @@ pub enum Table {
     Erasures,
     /// Tenants' own policies.
     Policies,
+    /// When grants were used last, and what was told of them.
+    Lives,
 }
 
 impl Table {
@@ -86,6 +88,7 @@ impl Table {
             Self::RevokedTokens => "revoked_tokens",
             Self::Erasures => "erasures",
             Self::Policies => "policies",
+            Self::Lives => "lives",
         }
     }
 }

@@ -9,12 +9,37 @@ use crate::registry::Grant;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct GrantTerms {
+    /// Who of the tenant answers for it, for people.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub owner: String,
+    /// What it is for, for people.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub purpose: String,
+    /// When its tenant wants to look at it again, Unix time in seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub review_at_s: Option<u64>,
+    /// After how many seconds without use it falls asleep.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sleep_after_idle_s: Option<u64>,
     /// What may be done with it.
     #[serde(skip_serializing_if = "Limits::is_none")]
     pub limits: Limits,
     /// What may be done with it at one of its targets.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub target_limits: Vec<TargetLimits>,
+}
+
+/// The longest owner in bytes.
+pub const MAX_OWNER_BYTES: usize = 256;
+
+/// The longest purpose in bytes.
+pub const MAX_PURPOSE_BYTES: usize = 1_024;
+
+/// The longest idle time in seconds.
+pub const MAX_IDLE_S: u64 = 315_576_000;
+
+fn is_line(text: &str, max_bytes: usize) -> bool {
+    text.len() <= max_bytes && !text.chars().any(char::is_control)
 }
 
 /// A rule that terms break.
@@ -31,13 +56,37 @@ impl GrantTerms {
         (self != Self::default()).then(|| Box::new(self))
     }
 
+    /// Whether there will be something to do in the grant's life.
+    pub(crate) fn tended(&self) -> bool {
+        self.review_at_s.is_some() || self.sleep_after_idle_s.is_some()
+    }
+
     /// Whether they fit a grant.
     pub(crate) fn check(&self, grant: &Grant) -> Result<(), BrokenTerm> {
         let Self {
+            owner,
+            purpose,
+            review_at_s: _,
+            sleep_after_idle_s,
             limits,
             target_limits,
         } = self;
         let broken = |field, rule| Err(BrokenTerm { field, rule });
+        if !is_line(owner, MAX_OWNER_BYTES) {
+            return broken(
+                "grant.terms.owner",
+                "at most 256 bytes, no control characters",
+            );
+        }
+        if !is_line(purpose, MAX_PURPOSE_BYTES) {
+            return broken(
+                "grant.terms.purpose",
+                "at most 1024 bytes, no control characters",
+            );
+        }
+        if sleep_after_idle_s.is_some_and(|idle_s| !(1..=MAX_IDLE_S).contains(&idle_s)) {
+            return broken("grant.terms.sleep_after_idle_s", "1 second to ten years");
+        }
         if let Some(rule) = limits.broken(LimitOf::Grant) {
             return broken("grant.terms.limits", rule);
         }
@@ -57,9 +106,17 @@ impl GrantTerms {
     /// Whether they let anything pass that those before did not.
     pub(crate) fn widen(&self, before: &Self) -> bool {
         let Self {
+            owner,
+            purpose,
+            review_at_s,
+            sleep_after_idle_s,
             limits,
             target_limits,
         } = self;
+        // Absent is later than any moment, and longer than any time.
+        let later = |now: &Option<u64>, before: &Option<u64>| {
+            now.unwrap_or(u64::MAX) > before.unwrap_or(u64::MAX)
+        };
         let none = Limits::default();
         let now_at = |target| {
             let mut at = target_limits
@@ -68,7 +125,11 @@ impl GrantTerms {
             at.next().map_or(none, |limits| limits.limits)
         };
         let mut targets = before.target_limits.iter();
-        limits.widen(&before.limits)
+        // What people read of a grant is its owner's to write.
+        (owner, purpose) != (&before.owner, &before.purpose)
+            || later(review_at_s, &before.review_at_s)
+            || later(sleep_after_idle_s, &before.sleep_after_idle_s)
+            || limits.widen(&before.limits)
             || targets.any(|before| now_at(before.target.clone()).widen(&before.limits))
     }
 }

@@ -14,6 +14,7 @@ use crate::admin::Erasure;
 use crate::custody::{Cause, Custody, Phase};
 use crate::freeze::{Freeze, FreezeName, Subject, Touched};
 use crate::ids::{AppId, ClientId, GrantId, ProviderId, TenantId, VendorId};
+use crate::life::{LastUses, Life};
 use crate::policy::Denied;
 use crate::record::RecordError;
 use crate::registry::{App, Client, Grant, Provider, Tenant, Vendor};
@@ -22,6 +23,7 @@ use crate::ruling::{self, Rules, TenantPolicy};
 use crate::seal::SealingKey;
 use crate::shared::{Share, Shared};
 use crate::spiffe::SpiffeId;
+use crate::terms::GrantTerms;
 
 /// A record in the view, with its generation in the store.
 #[derive(Clone, Debug)]
@@ -85,6 +87,8 @@ pub(crate) enum Effect {
     RevocationGone(String),
     /// A tenant's policy, set or removed.
     Policy(Held<TenantPolicy>),
+    /// A grant was used, fell asleep, was woken, or its tenant told of its review.
+    Life(GrantId, Held<Life>),
     /// A tenant is erased, or its erasure is further.
     Erasure(Held<Erasure>),
 }
@@ -115,6 +119,10 @@ pub(crate) struct View {
     pub(crate) revoked_by_expiry: BTreeSet<(u64, String)>,
     pub(crate) erasures: BTreeMap<TenantId, Held<Erasure>>,
     pub(crate) policies: HashMap<TenantId, Held<TenantPolicy>>,
+    pub(crate) lives: HashMap<GrantId, Held<Life>>,
+    /// Grants that can fall asleep or are to be reviewed.
+    pub(crate) tended: BTreeSet<GrantId>,
+    pub(crate) last_uses: LastUses,
     /// Rises with each freeze and thaw of this boot.
     pub(crate) freeze_epoch: u64,
     /// What many grants have in common.
@@ -156,12 +164,16 @@ impl View {
             Effect::Tenant(held) if self.erasures.contains_key(&held.value.id) => {}
             Effect::Grant(held) if self.erasures.contains_key(&held.value.tenant) => {}
             Effect::Custody(_, held) if self.erasures.contains_key(&held.value.tenant) => {}
+            Effect::Life(_, held) if self.erasures.contains_key(&held.value.tenant) => {}
             Effect::Policy(held) if self.erasures.contains_key(&held.value.tenant) => {}
             Effect::Policy(mut held) => {
                 if let Rules::Compiled(compiled) = &mut Arc::make_mut(&mut held.value).rules {
                     self.compiled.keep(compiled);
                 }
                 self.policies.insert(held.value.tenant.clone(), held);
+            }
+            Effect::Life(id, held) => {
+                self.lives.insert(id, held);
             }
             Effect::TenantKey(id, key) => {
                 self.tenant_keys.insert(id, key);
@@ -203,6 +215,7 @@ impl View {
                 let grant = Arc::make_mut(&mut held.value);
                 self.share_id(&mut grant.id);
                 self.share(grant);
+                self.tend(&held.value);
                 let id = &held.value.id;
                 if let Some(before) = self.grants.get(id) {
                     for client in &before.value.clients {
@@ -253,6 +266,9 @@ impl View {
                 }
                 self.journal.remove(&id);
                 self.revocations.remove(&id);
+                self.lives.remove(&id);
+                self.tended.remove(&id);
+                self.last_uses.forget(&id);
             }
             Effect::Freeze(held) => {
                 self.freezes.insert(held.value.name(), held);
@@ -295,6 +311,10 @@ impl View {
             self.orphans.retain(|(grant, _), _| !gone.contains(grant));
             self.journal.retain(|grant, _| !gone.contains(grant));
             self.revocations.retain(|grant, _| !gone.contains(grant));
+            self.lives.retain(|grant, _| !gone.contains(grant));
+        }
+        for held in &grants {
+            self.tend(&held.value);
         }
         let mut grants: Vec<(IdFront, Held<Grant>)> = grants
             .into_iter()
@@ -322,6 +342,16 @@ impl View {
         self.grants = grants
             .map(|(_, held)| (held.value.id.clone(), held))
             .collect();
+    }
+
+    /// Notes whether there will be something to do in a grant's life.
+    fn tend(&mut self, grant: &Grant) {
+        let tended = grant.terms.as_deref().is_some_and(GrantTerms::tended);
+        if tended {
+            self.tended.insert(grant.id.clone());
+        } else {
+            self.tended.remove(&grant.id);
+        }
     }
 
     /// Drops all that is a tenant's.

@@ -284,6 +284,7 @@ fn denied_problem(denied: &Denied) -> Problem {
             "the tenant's policy changed meanwhile: ask again",
         )
         .retry(1),
+        Denied::Asleep => Problem::new(StatusCode::FORBIDDEN, "GRANT_ASLEEP", status::life::ASLEEP),
         Denied::Expired => Problem::new(
             StatusCode::FORBIDDEN,
             "GRANT_EXPIRED",

@@ -515,6 +515,7 @@ fn target_host_message(host: TargetHost) -> v1::TargetHost {
 pub fn grant_message(view: GrantView) -> v1::Grant {
     let state = match view.needs_consent {
         _ if view.revoked => v1::GrantState::Revoked,
+        None if view.asleep_since_s.is_some() => v1::GrantState::Asleep,
         None => v1::GrantState::Active,
         Some(_) => v1::GrantState::NeedsConsent,
     };
@@ -543,6 +544,8 @@ pub fn grant_message(view: GrantView) -> v1::Grant {
         hosts: grant.hosts.into_iter().map(target_host_message).collect(),
         exposed_before_deposit: view.exposure.is_exposed(),
         terms: grant.terms.map(|terms| terms_message(*terms)),
+        asleep_since_s: view.asleep_since_s.unwrap_or_default(),
+        last_used_at_s: view.last_used_s.unwrap_or_default(),
     }
 }
 

@@ -197,10 +197,11 @@ impl GrantService for Grants {
         let message = request.get_ref();
         let tenant = convert::tenant_id("tenant", &message.tenant).map_err(refuse)?;
         let page = convert::page(message.page_size, &message.page_token);
+        let review_before_s = Some(message.review_before_s).filter(|before_s| *before_s != 0);
         let page = self
             .shell
             .enclave
-            .grants(by, &tenant, page)
+            .grants(by, &tenant, review_before_s, page)
             .map_err(refuse)?;
         let grants = page.entries.into_iter().map(convert::grant_message);
         Ok(Response::new(v1::ListGrantsResponse {
@@ -222,6 +223,21 @@ impl GrantService for Grants {
         let view = self.shell.settle(pending.map_err(refuse)?).await?;
         events::grant_changed(&id, &by.name);
         Ok(Response::new(v1::UpdateGrantResponse {
+            grant: Some(convert::grant_message(view)),
+        }))
+    }
+
+    async fn wake_grant(
+        &self,
+        request: Request<v1::WakeGrantRequest>,
+    ) -> Result<Response<v1::WakeGrantResponse>, Status> {
+        let by = caller(&self.shell, &request)?;
+        let id = convert::grant_id("id", &request.get_ref().id).map_err(refuse)?;
+        let now = self.shell.clock.now();
+        let pending = self.shell.enclave.wake_grant(by, &id, &now);
+        let view = self.shell.settle(pending.map_err(refuse)?).await?;
+        events::grant_woken(&id, &by.name);
+        Ok(Response::new(v1::WakeGrantResponse {
             grant: Some(convert::grant_message(view)),
         }))
     }

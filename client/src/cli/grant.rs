@@ -14,6 +14,7 @@ use tokenkeep::AttestedChannel;
 use tokenkeep::rpc_error::answer;
 use tokenkeep::{Clock as _, SystemClock};
 
+use super::date;
 use super::exit::{Exit, manual};
 use super::failure::Failure;
 use super::limits;
@@ -58,18 +59,27 @@ pub(crate) enum GrantCommand {
     /// Have the owner of a grant consent again: it keeps its id, clients, targets and scopes
     #[command(after_long_help = manual!("  tokenkeep grant reconnect acme-crm"))]
     Reconnect(connect::ReconnectArgs),
-    /// Set a grant's terms anew: what may be done with it
+    /// Set a grant's terms anew: who answers for it, until when, and what may be done with it
     ///
     /// What no option names stays. It holds from the next token and call on. Who guards the tenant (role
     /// tenant-security) may set less than before; more, the owner alone.
-    #[command(after_long_help = manual!("  tokenkeep grant update acme-crm --limit calls=10/s:20 --limit bytes=5G/d\n  tokenkeep grant update acme-crm --target-limit api:calls=2/s\n  tokenkeep grant update acme-crm --limit calls=none"))]
+    #[command(after_long_help = manual!("  tokenkeep grant update acme-crm --limit calls=10/s:20 --limit bytes=5G/d\n  tokenkeep grant update acme-crm --target-limit api:calls=2/s\n  tokenkeep grant update acme-crm --owner crm-team@acme.example --purpose 'nightly sync' \\\n      --review 2027-06-30 --sleep-after 30d\n  tokenkeep grant update acme-crm --limit calls=none"))]
     Update(terms::UpdateArgs),
+    /// Wake a grant that fell asleep for want of use
+    #[command(after_long_help = manual!("  tokenkeep grant wake acme-crm"))]
+    Wake {
+        /// The grant
+        id: String,
+    },
     /// List a tenant's grants
-    #[command(after_long_help = manual!("  tokenkeep grant list --tenant acme\n  tokenkeep --json grant list --tenant acme"))]
+    #[command(after_long_help = manual!("  tokenkeep grant list --tenant acme\n  tokenkeep --json grant list --tenant acme\n  tokenkeep grant list --tenant acme --review-before 2027-01-31"))]
     List {
         /// The tenant
         #[arg(long)]
         tenant: String,
+        /// Those alone that are to be reviewed before this day
+        #[arg(long, value_name = "YYYY-MM-DD", value_parser = date::parse)]
+        review_before: Option<u64>,
     },
     /// End a grant for good: its refresh token leaves custody, and nothing is issued or used for it again
     ///
@@ -158,12 +168,21 @@ pub(crate) async fn run(
         GrantCommand::Connect(connect) => connect.run(channel, output).await,
         GrantCommand::Reconnect(reconnect) => reconnect.run(channel, output).await,
         GrantCommand::Update(update) => update.run(channel, output).await,
-        GrantCommand::List { tenant } => {
+        GrantCommand::Wake { id } => {
+            let request = v1::WakeGrantRequest { id };
+            let woken = answer(grants.wake_grant(request)).await?.into_inner();
+            output.record(&record(woken.grant.ok_or_else(no_grant)?))
+        }
+        GrantCommand::List {
+            tenant,
+            review_before,
+        } => {
             let found = all_pages(async |page_token| {
                 let request = v1::ListGrantsRequest {
                     tenant: tenant.clone(),
                     page_size: 0,
                     page_token,
+                    review_before_s: review_before.unwrap_or_default(),
                 };
                 let page = answer(grants.list_grants(request)).await?.into_inner();
                 Ok((page.grants, page.next_page_token))
@@ -281,12 +300,14 @@ fn state(number: i32) -> String {
         Ok(v1::GrantState::Active) => "active".to_owned(),
         Ok(v1::GrantState::NeedsConsent) => "needs_consent".to_owned(),
         Ok(v1::GrantState::Revoked) => "revoked".to_owned(),
+        Ok(v1::GrantState::Asleep) => "asleep".to_owned(),
         Ok(v1::GrantState::Unspecified) | Err(_) => format!("unknown ({number})"),
     }
 }
 
 /// What a list shows of a grant.
 fn brief(grant: v1::Grant) -> Record {
+    let terms = grant.terms.unwrap_or_default();
     Record::new([
         ("id", json!(grant.id)),
         ("app", json!(grant.app)),
@@ -300,6 +321,8 @@ fn brief(grant: v1::Grant) -> Record {
             "exposed_before_deposit",
             json!(grant.exposed_before_deposit),
         ),
+        ("owner", json!(terms.owner)),
+        ("review", json!(date::shown(terms.review_at_s))),
     ])
 }
 
@@ -324,10 +347,16 @@ fn record(grant: v1::Grant) -> Record {
         hosts,
         exposed_before_deposit,
         terms,
+        asleep_since_s,
+        last_used_at_s,
     } = grant;
     let v1::GrantTerms {
         limits: own,
         target_limits,
+        owner,
+        purpose,
+        review_at_s,
+        sleep_after_idle_s,
     } = terms.unwrap_or_default();
     let hosts = hosts
         .iter()
@@ -352,6 +381,12 @@ fn record(grant: v1::Grant) -> Record {
         ("revocation_pending", json!(revocation_pending)),
         ("provider_told", json!(provider_told)),
         ("exposed_before_deposit", json!(exposed_before_deposit)),
+        ("owner", json!(owner)),
+        ("purpose", json!(purpose)),
+        ("review", json!(date::shown(review_at_s))),
+        ("sleep_after_idle_s", json!(sleep_after_idle_s)),
+        ("asleep_since_s", json!(asleep_since_s)),
+        ("last_used_at_s", json!(last_used_at_s)),
         ("limits", json!(limits::shown(own.as_ref()))),
         (
             "target_limits",

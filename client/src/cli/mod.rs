@@ -4,6 +4,7 @@ mod audit;
 mod bound_manifest;
 mod call;
 mod collateral;
+mod date;
 mod evidence;
 mod exit;
 mod failure;
@@ -80,7 +81,7 @@ enum Command {
     /// Keys: make a DPoP key, list and replace those of the enclave
     #[command(subcommand)]
     Key(key::KeyCommand),
-    /// A tenant's grants: connect, deposit, import, update, list, show, revoke, delete
+    /// A tenant's grants: connect, deposit, import, update, wake, list, show, revoke, delete
     #[command(subcommand)]
     Grant(grant::GrantCommand),
     /// Stop everything that a subject touches, at once and durably

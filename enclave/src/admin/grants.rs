@@ -138,6 +138,9 @@ impl Enclave {
         if let Some(held) = view.revocations.get(id) {
             batch.writes.push(of(Table::Revocations, held.generation));
         }
+        if let Some(held) = view.lives.get(id) {
+            batch.writes.push(of(Table::Lives, held.generation));
+        }
         batch.writes.extend(self.journal_gone(&view, grant));
         let event = Event::GrantDeleted {
             grant: id,

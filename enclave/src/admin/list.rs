@@ -75,6 +75,10 @@ pub struct GrantView {
     pub refresh_generation: u64,
     /// Whether its refresh token was elsewhere before.
     pub exposure: Exposure,
+    /// Since when it is asleep, Unix time in seconds, if it is.
+    pub asleep_since_s: Option<u64>,
+    /// When it was used last, Unix time in seconds, if it can fall asleep: to the hour after a start.
+    pub last_used_s: Option<u64>,
 }
 
 impl Enclave {
@@ -102,6 +106,8 @@ impl Enclave {
             resources,
             refresh_generation: custody.map_or(0, |held| held.value.refresh_generation),
             exposure: custody.map_or(Exposure::None, |held| held.value.exposure),
+            asleep_since_s: view.asleep_since_s(&grant.id),
+            last_used_s: view.last_used_s(&grant.id),
         }
     }
 
@@ -118,7 +124,7 @@ impl Enclave {
             .ok_or(AdminError::NotFound("grant"))
     }
 
-    /// The grants of a tenant.
+    /// The grants of a tenant; with a moment, those that are to be reviewed before it.
     ///
     /// # Errors
     /// [`AdminError`].
@@ -126,11 +132,19 @@ impl Enclave {
         &self,
         by: &Administrator,
         tenant: &TenantId,
+        review_before_s: Option<u64>,
         page: PageRequest<'_>,
     ) -> Result<Page<GrantView>, AdminError> {
         forbid_unless(by.sees_tenant(tenant))?;
         let view = self.view.read();
-        let page = paged(&view.grants, page, |grant| grant.tenant == *tenant)?;
+        let reviewed = |grant: &Grant| grant.terms.as_deref().and_then(|terms| terms.review_at_s);
+        let wanted = |grant: &Grant| match review_before_s {
+            None => true,
+            Some(before_s) => reviewed(grant).is_some_and(|at_s| at_s < before_s),
+        };
+        let page = paged(&view.grants, page, |grant: &Grant| {
+            grant.tenant == *tenant && wanted(grant)
+        })?;
         Ok(Page {
             entries: page
                 .entries

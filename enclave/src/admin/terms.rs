@@ -56,14 +56,64 @@ impl Enclave {
         let place = Place::tenant(&grant.tenant, Table::Grants, id.as_str());
         let key = view.realm_key(&grant.tenant)?;
         let generation = view.grants.get(id).map_or(0, |held| held.generation);
-        let batch = Batch {
+        let mut batch = Batch {
             writes: vec![self.seal_json(&key, &place, generation, &grant)?],
             leaves: vec![leaf],
         };
+        let mut effects = Vec::new();
+        // It is watched from now on: nobody knows when it was used before.
+        let watched = grant
+            .terms
+            .as_deref()
+            .and_then(|terms| terms.sleep_after_idle_s);
+        if watched.is_some() && before.sleep_after_idle_s.is_none() {
+            let mut life = self.awake(&view, &grant, now);
+            life.asleep_since_s = view.asleep_since_s(id);
+            let (write, effect) = self.write_life(&view, &grant, life)?;
+            batch.writes.push(write);
+            effects.push(effect);
+        }
         let answer = self.view_of(&view, &grant);
         let held = Held::new(generation.saturating_add(1), grant);
-        let effects = vec![Effect::Grant(held)];
+        effects.push(Effect::Grant(held));
         Ok(Pending::new(batch, effects, Touched::nothing(), answer))
+    }
+
+    /// Wakes a grant that fell asleep. One that is awake stays as it is.
+    ///
+    /// # Errors
+    /// [`AdminError::NotFound`] if there is none, or it is another tenant's.
+    pub fn wake_grant(
+        &self,
+        by: &Administrator,
+        id: &GrantId,
+        now: &Now,
+    ) -> Result<Pending<GrantView>, AdminError> {
+        let view = self.view.read();
+        let grant = own_grant(&view, by, id, Administrator::guards_tenant)?;
+        let mut answer = self.view_of(&view, grant);
+        if !view.is_asleep(grant, now) {
+            let nothing = Batch::default();
+            let touched = Touched::nothing();
+            return Ok(Pending::new(nothing, Vec::new(), touched, answer));
+        }
+        let life = self.awake(&view, grant, now);
+        (answer.asleep_since_s, answer.last_used_s) = (None, Some(life.used_at_s));
+        let (write, effect) = self.write_life(&view, grant, life)?;
+        let event = Event::GrantWoken {
+            grant: id,
+            by: &by.name,
+        };
+        let batch = Batch {
+            writes: vec![write],
+            leaves: vec![self.leaf(&view, Some(&grant.tenant), &event, now)?],
+        };
+        Ok(Pending::new(
+            batch,
+            vec![effect],
+            Touched::nothing(),
+            answer,
+        ))
     }
 
     /// Sets what may be done with all grants of a tenant together. It holds from the next token and call on.

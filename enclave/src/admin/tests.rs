@@ -137,7 +137,10 @@ fn each_role_reaches_its_own_and_nothing_else() {
         ),
         (
             "list grants",
-            Box::new(|by| e.grants(by, &acme, PageRequest::default()).map(|_| ())),
+            Box::new(|by| {
+                e.grants(by, &acme, None, PageRequest::default())
+                    .map(|_| ())
+            }),
             [no(), Ok(()), no(), no(), no(), Ok(()), Ok(())],
         ),
         (

@@ -12,6 +12,7 @@ use crate::ids::TenantId;
 use crate::keys::keyring::StoredKey;
 use crate::keys::ring::{KeyKind, RING, Ring};
 use crate::keys::root::{RootKey, Unlocked};
+use crate::life::Life;
 use crate::record::{Cabinet, Place, Realm, RecordError, Table};
 use crate::refresh::parse_orphan;
 use crate::registry::Grant;
@@ -170,6 +171,7 @@ impl Opener {
             | Table::Journal
             | Table::Orphans
             | Table::Policies
+            | Table::Lives
             | Table::Revocations => {
                 return Err(RecordError::Schema);
             }
@@ -218,6 +220,10 @@ impl Opener {
                     sealed: Arc::clone(&record.sealed),
                 };
                 Effect::Custody(name(&place.name)?, Held::new(generation, custody))
+            }
+            Table::Lives => {
+                let life = Life::from_record(tenant.clone(), &body)?;
+                Effect::Life(name(&place.name)?, Held::new(generation, life))
             }
             Table::Policies => {
                 let policy = TenantPolicy::from_record(tenant.clone(), &body)?;

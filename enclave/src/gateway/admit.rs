@@ -227,11 +227,13 @@ impl Enclave {
             headers: headers::request_headers(request.headers),
             touched: allowed.touched.clone(),
         };
+        let (writes, effects) = self.note_use(&view, &grant.value, now)?.unzip();
         let batch = Batch {
-            writes: Vec::new(),
+            writes: writes.into_iter().collect(),
             leaves: vec![leaf],
         };
-        Ok(Pending::new(batch, Vec::new(), allowed.touched, admitted))
+        let effects = effects.into_iter().collect();
+        Ok(Pending::new(batch, effects, allowed.touched, admitted))
     }
 
     /// The request to the API, with the credential injected last. The freezes are

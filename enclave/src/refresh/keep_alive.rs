@@ -10,8 +10,8 @@ use crate::time::Now;
 use crate::view::{Held, View};
 
 impl Enclave {
-    /// Grants whose refresh token was not used for half of its provider's idle
-    /// lifetime or is to be rotated, with what to ask for; at most `limit`. What freezes, holds and
+    /// Grants that are awake and whose refresh token was not used for half of its provider's idle
+    /// lifetime, or is to be rotated, with what to ask for; at most `limit`. What freezes, holds and
     /// rates say is asked when the exchange begins.
     ///
     /// They are given in the order of their ids, from the one behind `after` on and then from the first:
@@ -30,7 +30,8 @@ impl Enclave {
         let may_be = |custody: &Custody| some_idle || custody.exposure == Exposure::ToBeRotated;
         let due = view.custody.iter().filter_map(|(id, held)| {
             let (grant, provider) = may_be(&held.value).then(|| registered(&view, id))??;
-            is_due(&held.value, provider, now).then_some((id, grant, provider))
+            let kept = held.value.exposure == Exposure::ToBeRotated || !view.is_asleep(grant, now);
+            (kept && is_due(&held.value, provider, now)).then_some((id, grant, provider))
         });
         let mut due: Vec<_> = due.collect();
         due.sort_unstable_by_key(|(id, ..)| *id);

@@ -84,7 +84,7 @@ async fn exposed(stack: &Stack) -> Vec<String> {
     let request = v1::ListGrantsRequest {
         tenant: names::TENANT.to_owned(),
         page_size: 1_000,
-        page_token: String::new(),
+        ..Default::default()
     };
     let admin = stack.admin().await;
     let page = answer(admin.grants().list_grants(request)).await.unwrap();

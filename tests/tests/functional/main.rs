@@ -18,6 +18,7 @@ mod keyholders;
 mod keys;
 mod kills;
 mod limits;
+mod lives;
 mod manifests;
 mod many_grants;
 mod oauth_client;

@@ -120,6 +120,14 @@ const MAY_BE_TOLD: &[(&str, &str)] = &[
     ("Grant.scopes", "the scopes that the tenant allows"),
     ("Grant.targets", "names of targets"),
     ("Grant.tenant", "an id"),
+    (
+        "GrantTerms.owner",
+        "who answers for it, as its tenant wrote it",
+    ),
+    (
+        "GrantTerms.purpose",
+        "what it is for, as its tenant wrote it",
+    ),
     ("IntrospectTokenResponse.client_id", "an id"),
     ("IntrospectTokenResponse.grant", "an id"),
     (

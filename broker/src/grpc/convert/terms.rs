@@ -65,7 +65,12 @@ pub fn terms(message: Option<v1::GrantTerms>) -> Result<GrantTerms, AdminError> 
     let v1::GrantTerms {
         limits: own,
         target_limits,
+        owner,
+        purpose,
+        review_at_s,
+        sleep_after_idle_s,
     } = message.unwrap_or_default();
+    let given = |seconds: u64| Some(seconds).filter(|seconds| *seconds != 0);
     let target_limits = target_limits.into_iter().map(|message| {
         let v1::TargetLimits {
             target,
@@ -78,6 +83,10 @@ pub fn terms(message: Option<v1::GrantTerms>) -> Result<GrantTerms, AdminError> 
         })
     });
     Ok(GrantTerms {
+        owner,
+        purpose,
+        review_at_s: given(review_at_s),
+        sleep_after_idle_s: given(sleep_after_idle_s),
         limits: limits(own),
         target_limits: target_limits.collect::<Result<_, _>>()?,
     })
@@ -87,6 +96,10 @@ pub fn terms(message: Option<v1::GrantTerms>) -> Result<GrantTerms, AdminError> 
 #[must_use]
 pub fn terms_message(terms: GrantTerms) -> v1::GrantTerms {
     let GrantTerms {
+        owner,
+        purpose,
+        review_at_s,
+        sleep_after_idle_s,
         limits,
         target_limits,
     } = terms;
@@ -99,5 +112,9 @@ pub fn terms_message(terms: GrantTerms) -> v1::GrantTerms {
                 limits: limits_message(limits),
             })
             .collect(),
+        owner,
+        purpose,
+        review_at_s: review_at_s.unwrap_or_default(),
+        sleep_after_idle_s: sleep_after_idle_s.unwrap_or_default(),
     }
 }

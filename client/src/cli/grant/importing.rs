@@ -192,7 +192,9 @@ impl Importer {
                     return report(Outcome::Refused, "", Some(failure));
                 }
                 match found.state() {
-                    GrantState::Active => report(Outcome::Present, token, None),
+                    GrantState::Active | GrantState::Asleep => {
+                        report(Outcome::Present, token, None)
+                    }
                     GrantState::NeedsConsent => {
                         report(Outcome::NeedsConsent, "refused", Some(dead_token(&grant)))
                     }

@@ -6,6 +6,7 @@ use tokenkeep::AttestedChannel;
 use tokenkeep::rpc_error::answer;
 
 use super::{no_grant, record};
+use crate::cli::date;
 use crate::cli::failure::Failure;
 use crate::cli::limits::{self, LimitChange, TargetLimitChange};
 use crate::cli::output::Output;
@@ -13,6 +14,18 @@ use crate::cli::output::Output;
 /// What is set of a grant's terms.
 #[derive(Debug, Args)]
 pub(super) struct TermsArgs {
+    /// Who of the tenant answers for the grant, for people; empty for nobody
+    #[arg(long)]
+    owner: Option<String>,
+    /// What the grant is for, for people; empty for nothing
+    #[arg(long)]
+    purpose: Option<String>,
+    /// When to look at the grant again: a day, or none; the log tells when it has come
+    #[arg(long, value_name = "YYYY-MM-DD", value_parser = review)]
+    review: Option<u64>,
+    /// Let the grant fall asleep after so long without use, as 30d or 12h; none for never
+    #[arg(long, value_name = "TIME", value_parser = idle)]
+    sleep_after: Option<u64>,
     /// What may be done with the grant: tokens, calls, bytes or exchanges, as calls=10/s:20, bytes=5G/d or
     /// calls=none; repeat for more
     #[arg(long = "limit", value_name = limits::FORM, value_parser = limits::limit_change)]
@@ -30,22 +43,50 @@ pub(crate) struct UpdateArgs {
     terms: TermsArgs,
 }
 
+fn review(text: &str) -> Result<u64, String> {
+    match text {
+        "none" => Ok(0),
+        day => date::parse(day),
+    }
+}
+
+fn idle(text: &str) -> Result<u64, String> {
+    match text {
+        "none" => Ok(0),
+        time => date::duration(time),
+    }
+}
+
 impl TermsArgs {
     /// Whether nothing is set.
     fn is_empty(&self) -> bool {
         let Self {
+            owner,
+            purpose,
+            review,
+            sleep_after,
             limits,
             target_limits,
         } = self;
-        limits.is_empty() && target_limits.is_empty()
+        let texts = [owner, purpose].into_iter().all(Option::is_none);
+        let times = [review, sleep_after].into_iter().all(Option::is_none);
+        texts && times && limits.is_empty() && target_limits.is_empty()
     }
 
     /// Sets what is set, and leaves the rest.
     fn apply(self, terms: &mut v1::GrantTerms) {
         let Self {
+            owner,
+            purpose,
+            review,
+            sleep_after,
             limits: own,
             target_limits,
         } = self;
+        terms.owner = owner.unwrap_or_else(|| std::mem::take(&mut terms.owner));
+        terms.purpose = purpose.unwrap_or_else(|| std::mem::take(&mut terms.purpose));
+        terms.review_at_s = review.unwrap_or(terms.review_at_s);
+        terms.sleep_after_idle_s = sleep_after.unwrap_or(terms.sleep_after_idle_s);
         limits::apply(own, &mut terms.limits);
         limits::apply_at_targets(target_limits, &mut terms.target_limits);
     }
