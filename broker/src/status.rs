@@ -1,6 +1,7 @@
 //! The one map from errors to what a gRPC caller learns: a code, a stable
 //! reason, a fixed phrase. The log gets the rest.
 
+pub(crate) mod actor;
 mod connect;
 pub(crate) mod life;
 pub(crate) mod limits;
@@ -471,6 +472,7 @@ impl From<&IssueError> for Refusal {
             }
             IssueError::Rate(exceeded) => exceeded.into(),
             IssueError::Limit(limit) => limit.into(),
+            IssueError::Actor(actor) => actor.into(),
             IssueError::GrantId(error) => Self::argument("grant", error.to_string()),
             IssueError::Scopes(error) => Self::new(
                 Code::InvalidArgument,

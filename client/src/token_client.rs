@@ -42,6 +42,8 @@ pub struct TokenRequest {
     resource: String,
     /// Sorted, each once.
     scopes: Vec<String>,
+    /// The one who acts now first.
+    actors: Vec<String>,
 }
 
 impl TokenRequest {
@@ -53,6 +55,7 @@ impl TokenRequest {
             grant: grant.into(),
             resource: resource.into(),
             scopes: Vec::new(),
+            actors: Vec::new(),
         }
     }
 
@@ -62,6 +65,13 @@ impl TokenRequest {
         self.scopes = scopes.into_iter().map(Into::into).collect();
         self.scopes.sort();
         self.scopes.dedup();
+        self
+    }
+
+    /// The same on behalf of these actors, the one who acts now first [RFC 8693 §4.1].
+    #[must_use]
+    pub fn on_behalf_of(mut self, actors: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.actors = actors.into_iter().map(Into::into).collect();
         self
     }
 
@@ -285,11 +295,13 @@ impl Issuer {
             grant,
             resource,
             scopes,
+            actors,
         } = request;
         let mut message = Request::new(IssueTokenRequest {
             grant: grant.clone(),
             resource: resource.clone(),
             scopes: scopes.clone(),
+            actors: actors.clone(),
             ..Default::default()
         });
         message.metadata_mut().insert(DPOP, self.proof()?);

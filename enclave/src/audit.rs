@@ -40,6 +40,9 @@ pub(crate) enum Event<'a> {
         cnf: Confirmation,
         jti: &'a str,
         expires_at_s: u64,
+        /// On whose behalf, the one who acts now first.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        actors: Vec<&'a str>,
         /// Which policy of the tenant's permitted it; none if it has set none.
         #[serde(skip_serializing_if = "Option::is_none")]
         policy: Option<Mark>,
@@ -53,6 +56,8 @@ pub(crate) enum Event<'a> {
         method: &'a str,
         path_sha256: String,
         jti: &'a str,
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        actors: Vec<&'a str>,
         #[serde(skip_serializing_if = "Option::is_none")]
         policy: Option<Mark>,
     },
@@ -454,6 +459,7 @@ mod tests {
             cnf: Confirmation::Jkt("thumbprint".to_owned()),
             jti: "token-id",
             expires_at_s: 9,
+            actors: vec!["jane"],
             policy: None,
         };
         let leaf = scribe
@@ -470,6 +476,7 @@ mod tests {
             "contacts",
             "thumb",
             "token-id",
+            "jane",
         ] {
             assert!(!text.contains(private), "{private} in {text}");
         }

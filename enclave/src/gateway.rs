@@ -18,6 +18,7 @@ use http::{HeaderMap, Method};
 use jose::dpop::DpopError;
 use thiserror::Error;
 
+use crate::actor::ActorError;
 use crate::authenticate::Peer;
 use crate::freeze::Touched;
 use crate::http_url::HttpUrl;
@@ -214,6 +215,9 @@ pub enum GatewayError {
     /// The client calls too often.
     #[error(transparent)]
     Rate(#[from] RateExceeded),
+    /// The token was asked for on behalf of more actors than the grant allows now.
+    #[error(transparent)]
+    Actor(#[from] ActorError),
     /// A limit that the vendor or the tenant set is reached.
     #[error(transparent)]
     Limit(#[from] LimitError),

@@ -8,6 +8,7 @@ use tenant_policy::Ask as PolicyAsk;
 use thiserror::Error;
 
 use crate::Enclave;
+use crate::actor::{self, Act, ActorError};
 use crate::audit::Event;
 use crate::authenticate::{self, AuthenticationError, Credentials};
 use crate::config::Config;
@@ -92,6 +93,8 @@ pub struct IssueRequest<'a> {
     pub resource: &'a str,
     /// The scopes wanted; none asks for all.
     pub scopes: &'a [String],
+    /// On whose behalf the client asks, the one who acts now first [RFC 8693 §4.1].
+    pub actors: &'a [String],
 }
 
 /// A token and what the caller must know of it.
@@ -146,6 +149,9 @@ pub enum IssueError {
     /// The scopes are ill-formed.
     #[error(transparent)]
     Scopes(#[from] ScopeError),
+    /// It can't be asked for on behalf of these actors.
+    #[error(transparent)]
+    Actor(#[from] ActorError),
     /// The caller may not have it.
     #[error(transparent)]
     Denied(#[from] Denied),
@@ -187,6 +193,7 @@ impl Enclave {
         let named = request.grant.map(GrantId::parse).transpose();
         let named = named.map_err(IssueError::GrantId)?;
         let scopes = Scopes::parse(request.scopes)?;
+        let act = Act::parse(request.actors)?;
         let view = self.view.read();
         let origin = &self.config.gateway_origin;
         let grant = match &named {
@@ -202,6 +209,7 @@ impl Enclave {
         };
         let mut allowed = policy::authorize(&view, origin, &ask, now)?;
         self.check_fresh(now)?;
+        actor::within(act.as_deref(), grant.value.max_actor_depth())?;
         let by = Some((&**client, &allowed.target));
         self.count(&view, Counted::Tokens, &grant.value, by, now)?;
 
@@ -238,6 +246,7 @@ impl Enclave {
             cnf: cnf.clone(),
             grant: grant.value.id.clone(),
             tier: self.config.tier.clone(),
+            act,
         };
         let access_token = mint::mint(self.keys().token(), &claims, &*self.rng)?;
 
@@ -250,6 +259,7 @@ impl Enclave {
             cnf: cnf.clone(),
             jti: &claims.jti,
             expires_at_s: claims.exp,
+            actors: actor::names(claims.act.as_deref()),
             policy,
         };
         let leaf = self.leaf(&view, Some(&grant.value.tenant), &event, now)?;

@@ -5,6 +5,7 @@
 //! and yields decisions and actions; the shell around it carries them out. The
 //! story of one request is in [`issue`].
 
+pub mod actor;
 pub mod admin;
 mod audit;
 pub mod authenticate;

@@ -5,6 +5,7 @@ use base64ct::{Base64UrlUnpadded, Encoding};
 use ring::rand::SecureRandom;
 use serde::{Deserialize, Serialize};
 
+use crate::actor::Act;
 use crate::ids::{ClientId, GrantId};
 use crate::keys::keyring::TokenKey;
 use crate::seal::SealError;
@@ -38,6 +39,9 @@ pub struct Claims {
     pub grant: GrantId,
     /// The assurance of the enclave that issued it.
     pub tier: String,
+    /// On whose behalf the client asked for it, if it said so [RFC 8693 §4.1].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub act: Option<Box<Act>>,
 }
 
 /// The confirmation method [RFC 7800 §3.1]: exactly one, so a `cnf` of two members

@@ -401,6 +401,14 @@ impl Grant {
             .map(|host| host.host.as_str())
     }
 
+    /// How many actors a token may be asked for on behalf of.
+    #[must_use]
+    pub fn max_actor_depth(&self) -> u32 {
+        self.terms
+            .as_deref()
+            .map_or(0, |terms| terms.max_actor_depth)
+    }
+
     /// Whether the grant allows an operation of a target.
     #[must_use]
     pub fn allows(&self, target: &TargetName, operation: &Operation) -> bool {

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::actor::MAX_ACTOR_DEPTH;
 use crate::limits::{LimitOf, Limits, TargetLimits};
 use crate::registry::Grant;
 
@@ -21,6 +22,9 @@ pub struct GrantTerms {
     /// After how many seconds without use it falls asleep.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sleep_after_idle_s: Option<u64>,
+    /// How many actors a token may be asked for on behalf of; 0 for none.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub max_actor_depth: u32,
     /// What may be done with it.
     #[serde(skip_serializing_if = "Limits::is_none")]
     pub limits: Limits,
@@ -40,6 +44,14 @@ pub const MAX_IDLE_S: u64 = 315_576_000;
 
 fn is_line(text: &str, max_bytes: usize) -> bool {
     text.len() <= max_bytes && !text.chars().any(char::is_control)
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde calls it with a reference"
+)]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// A rule that terms break.
@@ -68,6 +80,7 @@ impl GrantTerms {
             purpose,
             review_at_s: _,
             sleep_after_idle_s,
+            max_actor_depth,
             limits,
             target_limits,
         } = self;
@@ -86,6 +99,9 @@ impl GrantTerms {
         }
         if sleep_after_idle_s.is_some_and(|idle_s| !(1..=MAX_IDLE_S).contains(&idle_s)) {
             return broken("grant.terms.sleep_after_idle_s", "1 second to ten years");
+        }
+        if *max_actor_depth > MAX_ACTOR_DEPTH {
+            return broken("grant.terms.max_actor_depth", "at most 8");
         }
         if let Some(rule) = limits.broken(LimitOf::Grant) {
             return broken("grant.terms.limits", rule);
@@ -110,6 +126,7 @@ impl GrantTerms {
             purpose,
             review_at_s,
             sleep_after_idle_s,
+            max_actor_depth,
             limits,
             target_limits,
         } = self;
@@ -129,6 +146,7 @@ impl GrantTerms {
         (owner, purpose) != (&before.owner, &before.purpose)
             || later(review_at_s, &before.review_at_s)
             || later(sleep_after_idle_s, &before.sleep_after_idle_s)
+            || *max_actor_depth > before.max_actor_depth
             || limits.widen(&before.limits)
             || targets.any(|before| now_at(before.target.clone()).widen(&before.limits))
     }

@@ -601,6 +601,7 @@ impl World {
             grant: Some("contacts".into()),
             resource: RESOURCE.into(),
             scopes: vec!["contacts.read".into()],
+            actors: Vec::new(),
         };
         change(&mut asking);
         let request = IssueRequest {
@@ -623,6 +624,7 @@ impl World {
             grant: asking.grant.as_deref(),
             resource: &asking.resource,
             scopes: &asking.scopes,
+            actors: &asking.actors,
         };
         self.enclave.issue(&request, &self.now)
     }
@@ -668,6 +670,7 @@ pub(crate) struct Asking {
     pub(crate) grant: Option<String>,
     pub(crate) resource: String,
     pub(crate) scopes: Vec<String>,
+    pub(crate) actors: Vec<String>,
 }
 
 /// An operation with one query name; with a bound it takes JSON.

@@ -116,6 +116,7 @@ fn token() -> (Duration, Duration) {
             cnf: Confirmation::Jkt(kid.clone()),
             grant: grant.clone(),
             tier: "hardware".to_owned(),
+            act: None,
         };
         let payload = serde_json::to_vec(&claims).unwrap();
         let members = [HeaderMember::Typ("at+jwt"), HeaderMember::Kid(&kid)];

@@ -373,6 +373,7 @@ pub fn issue(enclave: &Enclave, proof: &str, now: &Now) -> Result<Pending<Issued
         grant: Some("contacts"),
         resource: RESOURCE,
         scopes: &[],
+        actors: &[],
     };
     enclave.issue(&request, now)
 }

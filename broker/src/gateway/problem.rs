@@ -211,6 +211,11 @@ fn refused(error: &GatewayError) -> Problem {
             "the client calls too often",
         )
         .retry(exceeded.retry_after_ms.div_ceil(1_000)),
+        GatewayError::Actor(error) => Problem::new(
+            StatusCode::FORBIDDEN,
+            status::actor::NOT_ALLOWED,
+            status::actor::not_allowed(error),
+        ),
         GatewayError::Limit(limit) => limited(limit),
         GatewayError::Denied(denied) => denied_problem(denied),
         GatewayError::Internal(_) => internal(),

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use enclave::actor;
 use enclave::authenticate::{Credentials, Peer};
 use enclave::issue::{Binding, Door, IssueRequest};
 use enclave::mint::Confirmation;
@@ -114,6 +115,7 @@ impl TokenService for Token {
             grant: Some(&message.grant),
             resource: &message.resource,
             scopes: &message.scopes,
+            actors: &message.actors,
         };
         let (issued, receipt) = self
             .shell
@@ -166,6 +168,10 @@ impl TokenService for Token {
                 jkt,
                 grant: claims.grant.into(),
                 x5t_s256,
+                actors: actor::names(claims.act.as_deref())
+                    .into_iter()
+                    .map(str::to_owned)
+                    .collect(),
             }
         });
         Ok(Response::new(answer))

@@ -113,6 +113,7 @@ async fn issue(shell: &Shell, door: Door, asked: Asked) -> Result<serde_json::Va
         grant: None,
         resource,
         scopes: &scopes,
+        actors: &[],
     };
     let (issued, _receipt) = shell.issue(&request).await?;
     Ok(json!({
@@ -150,8 +151,9 @@ fn introspection(claims: Claims) -> serde_json::Value {
         cnf,
         grant,
         tier,
+        act,
     } = claims;
-    json!({
+    let mut told = json!({
         "active": true,
         "token_type": cnf.token_type(),
         "iss": iss,
@@ -165,7 +167,11 @@ fn introspection(claims: Claims) -> serde_json::Value {
         "cnf": cnf,
         "grant": grant,
         "tier": tier,
-    })
+    });
+    if let (Some(act), Some(members)) = (act, told.as_object_mut()) {
+        members.insert("act".to_owned(), json!(act));
+    }
+    told
 }
 
 /// Ends a token of the caller's own.

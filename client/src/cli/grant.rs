@@ -357,6 +357,7 @@ fn record(grant: v1::Grant) -> Record {
         purpose,
         review_at_s,
         sleep_after_idle_s,
+        max_actor_depth,
     } = terms.unwrap_or_default();
     let hosts = hosts
         .iter()
@@ -387,6 +388,7 @@ fn record(grant: v1::Grant) -> Record {
         ("sleep_after_idle_s", json!(sleep_after_idle_s)),
         ("asleep_since_s", json!(asleep_since_s)),
         ("last_used_at_s", json!(last_used_at_s)),
+        ("max_actor_depth", json!(max_actor_depth)),
         ("limits", json!(limits::shown(own.as_ref()))),
         (
             "target_limits",

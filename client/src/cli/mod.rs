@@ -96,7 +96,7 @@ enum Command {
     /// Get an access token and print it
     ///
     /// It is of use only together with the DPoP key, at one resource, for a few minutes.
-    #[command(after_long_help = manual!("  tokenkeep token --grant acme-crm --resource https://api.example --scope contacts.read \\\n      --dpop-key dpop.key\n  tokenkeep --json token --grant acme-crm --resource https://api.example --dpop-key dpop.key"))]
+    #[command(after_long_help = manual!("  tokenkeep token --grant acme-crm --resource https://api.example --scope contacts.read \\\n      --dpop-key dpop.key\n  tokenkeep --json token --grant acme-crm --resource https://api.example --dpop-key dpop.key\n  tokenkeep token --grant acme-crm --resource https://api.example --actor assistant --actor jane \\\n      --dpop-key dpop.key    # the assistant acts for jane"))]
     Token(token::TokenArgs),
     /// Call an API through the gateway; body to standard output, status to standard error
     ///

@@ -23,6 +23,9 @@ pub(crate) struct TokenArgs {
     /// A scope that the token is to carry; repeat for more [default: all of the grant]
     #[arg(long = "scope", value_name = "SCOPE")]
     scopes: Vec<String>,
+    /// On whose behalf it is asked for: the one who acts now, then who acted before; repeat for more
+    #[arg(long = "actor", value_name = "NAME")]
+    actors: Vec<String>,
     /// The key that the token is bound to
     #[arg(long, value_name = "FILE")]
     dpop_key: PathBuf,
@@ -40,11 +43,13 @@ pub(crate) async fn run(
         grant,
         resource,
         scopes,
+        actors,
         dpop_key,
         receipt: file,
     } = args;
     let tokens = TokenClient::new(channel, Arc::new(DpopKey::from_file(&dpop_key)?));
     let request = TokenRequest::new(grant, resource).with_scopes(scopes);
+    let request = request.on_behalf_of(actors);
     let token = Box::pin(tokens.token(&request)).await?;
     let receipt = token.receipt().map(Receipt::to_json);
     match (&file, &receipt) {

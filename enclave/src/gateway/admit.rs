@@ -13,6 +13,7 @@ use super::{
     headers,
 };
 use crate::Enclave;
+use crate::actor;
 use crate::audit::Event;
 use crate::limits::Counted;
 use crate::mint::Confirmation;
@@ -161,6 +162,8 @@ impl Enclave {
         };
 
         self.call_rates.take(&claims.client_id, now)?;
+        let act = claims.act.as_deref();
+        actor::within(act, grant.value.max_actor_depth())?;
         let by = (&*client.value, &target.name);
         self.count(&view, Counted::Calls, &grant.value, Some(by), now)?;
         let byte_budgets = self.byte_budgets(&view, &grant.value, by, now)?;
@@ -195,6 +198,7 @@ impl Enclave {
             method: htm,
             path_sha256: hex_digest(path.rest.as_bytes()),
             jti: &claims.jti,
+            actors: actor::names(act),
             policy,
         };
         let leaf = self.leaf(&view, Some(&grant.value.tenant), &event, now)?;

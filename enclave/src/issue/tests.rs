@@ -316,6 +316,7 @@ fn a_freeze_between_decision_and_release_holds_the_token_back() {
         grant: Some("contacts"),
         resource: RESOURCE,
         scopes: &[],
+        actors: &[],
     };
     let pending = world.enclave.issue(&request, &world.now).unwrap();
     let durable = pending
@@ -350,6 +351,7 @@ fn a_token_without_a_leaf_does_not_exist() {
         grant: Some("contacts"),
         resource: RESOURCE,
         scopes: &[],
+        actors: &[],
     };
     let pending = world.enclave.issue(&request, &world.now).unwrap();
     let found = pending.commit(&world.store).now_or_never().unwrap();

@@ -379,6 +379,7 @@ fn message_seeds() -> Vec<Vec<u8>> {
         resource: url(),
         scopes: vec!["contacts.read".to_owned()],
         binding: v1::TokenBinding::Certificate.into(),
+        actors: vec!["assistant".to_owned(), "jane".to_owned()],
     };
     vec![
         message(0, tenant.encode_to_vec()),

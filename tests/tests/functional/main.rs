@@ -1,5 +1,6 @@
 //! What Tokenkeep is for, through its real doors: real processes, TLS, files and providers.
 
+mod actors;
 mod audit;
 mod audit_rate;
 mod certificates;

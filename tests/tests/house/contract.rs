@@ -128,6 +128,10 @@ const MAY_BE_TOLD: &[(&str, &str)] = &[
         "GrantTerms.purpose",
         "what it is for, as its tenant wrote it",
     ),
+    (
+        "IntrospectTokenResponse.actors",
+        "the actors of a token that the caller showed",
+    ),
     ("IntrospectTokenResponse.client_id", "an id"),
     ("IntrospectTokenResponse.grant", "an id"),
     (

@@ -69,6 +69,7 @@ pub fn terms(message: Option<v1::GrantTerms>) -> Result<GrantTerms, AdminError> 
         purpose,
         review_at_s,
         sleep_after_idle_s,
+        max_actor_depth,
     } = message.unwrap_or_default();
     let given = |seconds: u64| Some(seconds).filter(|seconds| *seconds != 0);
     let target_limits = target_limits.into_iter().map(|message| {
@@ -87,6 +88,7 @@ pub fn terms(message: Option<v1::GrantTerms>) -> Result<GrantTerms, AdminError> 
         purpose,
         review_at_s: given(review_at_s),
         sleep_after_idle_s: given(sleep_after_idle_s),
+        max_actor_depth,
         limits: limits(own),
         target_limits: target_limits.collect::<Result<_, _>>()?,
     })
@@ -100,6 +102,7 @@ pub fn terms_message(terms: GrantTerms) -> v1::GrantTerms {
         purpose,
         review_at_s,
         sleep_after_idle_s,
+        max_actor_depth,
         limits,
         target_limits,
     } = terms;
@@ -116,5 +119,6 @@ pub fn terms_message(terms: GrantTerms) -> v1::GrantTerms {
         purpose,
         review_at_s: review_at_s.unwrap_or_default(),
         sleep_after_idle_s: sleep_after_idle_s.unwrap_or_default(),
+        max_actor_depth,
     }
 }

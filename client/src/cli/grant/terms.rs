@@ -26,6 +26,9 @@ pub(super) struct TermsArgs {
     /// Let the grant fall asleep after so long without use, as 30d or 12h; none for never
     #[arg(long, value_name = "TIME", value_parser = idle)]
     sleep_after: Option<u64>,
+    /// How many actors a token may be asked for on behalf of: at most 8 [default: none]
+    #[arg(long, value_name = "NUMBER")]
+    max_actor_depth: Option<u32>,
     /// What may be done with the grant: tokens, calls, bytes or exchanges, as calls=10/s:20, bytes=5G/d or
     /// calls=none; repeat for more
     #[arg(long = "limit", value_name = limits::FORM, value_parser = limits::limit_change)]
@@ -65,12 +68,13 @@ impl TermsArgs {
             purpose,
             review,
             sleep_after,
+            max_actor_depth,
             limits,
             target_limits,
         } = self;
         let texts = [owner, purpose].into_iter().all(Option::is_none);
         let times = [review, sleep_after].into_iter().all(Option::is_none);
-        texts && times && limits.is_empty() && target_limits.is_empty()
+        texts && times && max_actor_depth.is_none() && limits.is_empty() && target_limits.is_empty()
     }
 
     /// Sets what is set, and leaves the rest.
@@ -80,6 +84,7 @@ impl TermsArgs {
             purpose,
             review,
             sleep_after,
+            max_actor_depth,
             limits: own,
             target_limits,
         } = self;
@@ -87,6 +92,7 @@ impl TermsArgs {
         terms.purpose = purpose.unwrap_or_else(|| std::mem::take(&mut terms.purpose));
         terms.review_at_s = review.unwrap_or(terms.review_at_s);
         terms.sleep_after_idle_s = sleep_after.unwrap_or(terms.sleep_after_idle_s);
+        terms.max_actor_depth = max_actor_depth.unwrap_or(terms.max_actor_depth);
         limits::apply(own, &mut terms.limits);
         limits::apply_at_targets(target_limits, &mut terms.target_limits);
     }
