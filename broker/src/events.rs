@@ -314,6 +314,11 @@ pub fn grant_changed(grant: &GrantId, by: &str) {
     warn!(event = "grant_changed", %grant, by);
 }
 
+/// An administrator approved or denied a call.
+pub fn approval_decided(grant: &GrantId, by: &str) {
+    warn!(event = "approval_decided", %grant, by);
+}
+
 /// An administrator woke a grant.
 pub fn grant_woken(grant: &GrantId, by: &str) {
     warn!(event = "grant_woken", %grant, by);

@@ -2,6 +2,7 @@
 //! reason, a fixed phrase. The log gets the rest.
 
 pub(crate) mod actor;
+pub(crate) mod approval;
 mod connect;
 pub(crate) mod life;
 pub(crate) mod limits;
@@ -406,6 +407,9 @@ impl From<&Denied> for Refusal {
             )
             .retry(Duration::from_secs(1)),
             Denied::Asleep => life::asleep(),
+            Denied::ApprovalRequired { approval } => approval::required_refusal(approval),
+            Denied::ApprovalDenied { approval } => approval::denied_refusal(approval),
+            Denied::TooManyApprovals => approval::too_many(),
             Denied::Expired => Self::new(
                 Code::FailedPrecondition,
                 "GRANT_EXPIRED",

@@ -22,7 +22,9 @@ use enclave::ids::{AppId, ClientId, GrantId, IdError, ProviderId, TargetName, Te
 use enclave::limits::Limits;
 use enclave::pending::Pending;
 use enclave::profile::Profile;
-use enclave::registry::{Api, App, AuthMethod, Client, Grant, Provider, Rotation, Target};
+use enclave::registry::{
+    Api, App, AuthMethod, Client, ClientKind, Grant, Provider, Rotation, Target,
+};
 use enclave::registry::{Tenant, Vendor};
 use enclave::scope::{ScopeError, Scopes};
 use ring::rand::{SecureRandom as _, SystemRandom};
@@ -250,6 +252,7 @@ impl Filler {
             jwks: Vec::new(),
             spiffe_id: None,
             limits: Limits::default(),
+            kind: ClientKind::default(),
         };
         self.new_or_there(enclave.create_client(by, client, &now))
             .await?;

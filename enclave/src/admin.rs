@@ -1,5 +1,6 @@
 //! Administration: who may change what, and the changes themselves.
 
+mod approvals;
 mod apps;
 mod deposit;
 mod erase;
@@ -26,6 +27,7 @@ use crate::record::RecordError;
 use crate::scope::ScopeError;
 use crate::seal::SealError;
 
+pub use approvals::Decision;
 pub use apps::NewApp;
 pub use deposit::DepositRequest;
 pub use erase::{Erasure, ErasurePhase};

@@ -43,6 +43,9 @@ pub(crate) enum Event<'a> {
         /// On whose behalf, the one who acts now first.
         #[serde(skip_serializing_if = "Vec::is_empty")]
         actors: Vec<&'a str>,
+        /// The client is an agent.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        agent: bool,
         /// Which policy of the tenant's permitted it; none if it has set none.
         #[serde(skip_serializing_if = "Option::is_none")]
         policy: Option<Mark>,
@@ -58,6 +61,11 @@ pub(crate) enum Event<'a> {
         jti: &'a str,
         #[serde(skip_serializing_if = "Vec::is_empty")]
         actors: Vec<&'a str>,
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        agent: bool,
+        /// By which approval of a person.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        approval: Option<&'a str>,
         #[serde(skip_serializing_if = "Option::is_none")]
         policy: Option<Mark>,
     },
@@ -81,6 +89,14 @@ pub(crate) enum Event<'a> {
         unusable: bool,
         policy: &'a Mark,
     },
+    /// A call needs a person's approval.
+    ApprovalAsked(CallInQuestion<'a>),
+    /// A call was made that a person had approved.
+    ApprovalUsed(CallInQuestion<'a>),
+    /// An administrator approved a call.
+    ApprovalApproved(DecidedCall<'a>),
+    /// An administrator denied a call.
+    ApprovalDenied(DecidedCall<'a>),
     GatewayCompleted {
         grant: &'a GrantId,
         jti: &'a str,
@@ -234,12 +250,41 @@ pub(crate) enum Event<'a> {
     Booted(&'a Booted),
 }
 
+/// A call that needs a person's approval.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct CallInQuestion<'a> {
+    pub(crate) approval: &'a str,
+    pub(crate) grant: &'a GrantId,
+    pub(crate) client: &'a ClientId,
+    pub(crate) operation: String,
+    pub(crate) method: &'a str,
+    /// Over the path and query below the target.
+    pub(crate) path_sha256: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) actors: Vec<&'a str>,
+}
+
+/// What an administrator decided of such a call.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct DecidedCall<'a> {
+    pub(crate) approval: &'a str,
+    pub(crate) grant: &'a GrantId,
+    pub(crate) client: &'a ClientId,
+    pub(crate) operation: String,
+    pub(crate) by: &'a str,
+    pub(crate) reason: &'a str,
+}
+
 impl Event<'_> {
     fn kind(&self) -> &'static str {
         match self {
             Self::TokenIssued { .. } => "token_issued",
             Self::GatewayCall { .. } => "gateway_call",
             Self::GatewayCompleted { .. } => "gateway_completed",
+            Self::ApprovalAsked(_) => "approval_asked",
+            Self::ApprovalUsed(_) => "approval_used",
+            Self::ApprovalApproved(_) => "approval_approved",
+            Self::ApprovalDenied(_) => "approval_denied",
             Self::PolicyDenied { .. } => "policy_denied",
             Self::PolicySet { .. } => "policy_set",
             Self::Refreshed { .. } => "refreshed",
@@ -276,10 +321,14 @@ impl Event<'_> {
             Self::TokenIssued { .. }
             | Self::GatewayCall { .. }
             | Self::GatewayCompleted { .. }
+            | Self::ApprovalAsked(_)
+            | Self::ApprovalUsed(_)
             | Self::PolicyDenied { .. }
             | Self::Refreshed { .. }
             | Self::RefreshRefused { .. } => Log::Issuance,
             Self::PolicySet { .. }
+            | Self::ApprovalApproved(_)
+            | Self::ApprovalDenied(_)
             | Self::NeedsConsent { .. }
             | Self::Deposited { .. }
             | Self::Connected { .. }
@@ -318,6 +367,10 @@ impl Event<'_> {
             Self::TokenIssued { .. }
             | Self::GatewayCall { .. }
             | Self::GatewayCompleted { .. }
+            | Self::ApprovalAsked(_)
+            | Self::ApprovalUsed(_)
+            | Self::ApprovalApproved(_)
+            | Self::ApprovalDenied(_)
             | Self::PolicyDenied { .. }
             | Self::PolicySet { .. }
             | Self::Refreshed { .. }
@@ -460,6 +513,7 @@ mod tests {
             jti: "token-id",
             expires_at_s: 9,
             actors: vec!["jane"],
+            agent: true,
             policy: None,
         };
         let leaf = scribe

@@ -11,6 +11,7 @@ use thiserror::Error;
 
 use crate::Enclave;
 use crate::admin::Erasure;
+use crate::approvals::Approvals;
 use crate::audit::sequence::Sequences;
 use crate::audit::{self, Scribe};
 use crate::authenticate::SpentAssertions;
@@ -307,6 +308,7 @@ impl Boot {
             call_rates: RateLimiter::new(self.config.client_rate),
             upstream_rates: RateLimiter::new(self.config.grant_upstream_rate),
             meters: Meters::new(),
+            approvals: Approvals::default(),
             freshness: Freshness::new(self.config.witnesses.clone()),
             config: self.config,
             rng: self.rng,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use attestation::EXPORTER_BYTES;
 use parking_lot::{Mutex, RwLock};
 
+use crate::approvals::Approvals;
 use crate::audit::sequence::{Numbered, Sequences};
 use crate::audit::{Event, Reader, Scribe};
 use crate::authenticate::SpentAssertions;
@@ -56,6 +57,7 @@ pub struct Enclave {
     pub(crate) call_rates: RateLimiter<ClientId>,
     pub(crate) upstream_rates: RateLimiter<GrantId>,
     pub(crate) meters: Meters,
+    pub(crate) approvals: Approvals,
     pub(crate) scribe: Scribe,
     pub(crate) sequences: Arc<Sequences>,
     pub(crate) logs: Logs,
@@ -163,6 +165,10 @@ impl Enclave {
             if let Effect::Speaking(next) = effect {
                 self.logs.set_keys(next.keys.log_keys());
                 *self.speaking.write() = *next;
+                continue;
+            }
+            if let Effect::Approval(effect) = effect {
+                self.approvals.apply(effect);
                 continue;
             }
             if let Effect::Erasure(held) = &effect {

@@ -6,6 +6,7 @@
 
 pub mod address;
 mod admit;
+mod approve;
 mod bound;
 mod complete;
 mod echo;

@@ -20,7 +20,7 @@ use crate::pending::Pending;
 use crate::policy::{self, Ask, Denied};
 use crate::proof::ProofError;
 use crate::rate::RateExceeded;
-use crate::registry::Grant;
+use crate::registry::{ClientKind, Grant};
 use crate::replay::ReplayError;
 use crate::ruling::{Asked, Rule};
 use crate::scope::{ScopeError, Scopes};
@@ -260,6 +260,7 @@ impl Enclave {
             jti: &claims.jti,
             expires_at_s: claims.exp,
             actors: actor::names(claims.act.as_deref()),
+            agent: client.kind == ClientKind::Agent,
             policy,
         };
         let leaf = self.leaf(&view, Some(&grant.value.tenant), &event, now)?;

@@ -7,6 +7,7 @@
 
 pub mod actor;
 pub mod admin;
+pub mod approvals;
 mod audit;
 pub mod authenticate;
 pub mod boot;

@@ -73,7 +73,12 @@ impl<T> Pending<T> {
 
     /// A refusal that is told when it is written down.
     pub(crate) fn refused(batch: Batch, denied: Denied) -> Self {
-        Self::with(batch, Vec::new(), Touched::nothing(), Err(denied))
+        Self::refused_with(batch, Vec::new(), denied)
+    }
+
+    /// A refusal that changes something when it is written down.
+    pub(crate) fn refused_with(batch: Batch, effects: Vec<Effect>, denied: Denied) -> Self {
+        Self::with(batch, effects, Touched::nothing(), Err(denied))
     }
 
     fn with(

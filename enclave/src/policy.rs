@@ -44,6 +44,21 @@ pub enum Denied {
     /// The grant was not used for as long as its tenant set, and sleeps.
     #[error("the grant is asleep")]
     Asleep,
+    /// The tenant wants a person's approval for this very call.
+    #[error("the call needs approval {approval}")]
+    ApprovalRequired {
+        /// What to name it by.
+        approval: String,
+    },
+    /// An administrator of the tenant denied this very call.
+    #[error("the call was denied (approval {approval})")]
+    ApprovalDenied {
+        /// What to name it by.
+        approval: String,
+    },
+    /// No more calls can wait for approval.
+    #[error("too many calls wait for approval")]
+    TooManyApprovals,
     /// The tenant's policy denies it.
     #[error("the tenant's policy does not allow this (decision {decision})")]
     Policy {

@@ -55,6 +55,30 @@ pub struct Client {
     /// What it may do, whatever the grants are: its vendor's to set.
     #[serde(default, skip_serializing_if = "Limits::is_none")]
     pub limits: Limits,
+    /// What it is.
+    #[serde(default, skip_serializing_if = "ClientKind::is_service")]
+    pub kind: ClientKind,
+}
+
+/// What a client is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ClientKind {
+    /// A program that does what it was written for.
+    #[default]
+    Service,
+    /// One that decides by itself what it does next, AI or other.
+    Agent,
+}
+
+impl ClientKind {
+    #[expect(
+        clippy::trivially_copy_pass_by_ref,
+        reason = "serde calls it with a reference"
+    )]
+    fn is_service(&self) -> bool {
+        *self == Self::Service
+    }
 }
 
 /// A public key that a client signs assertions with.
@@ -399,6 +423,13 @@ impl Grant {
             .iter()
             .find(|host| host.target == *target)
             .map(|host| host.host.as_str())
+    }
+
+    /// Whether its tenant wants a person's approval for each call of an operation.
+    #[must_use]
+    pub fn needs_approval(&self, operation: &OperationName) -> bool {
+        let terms = self.terms.as_deref();
+        terms.is_some_and(|terms| terms.approval_operations.contains(operation))
     }
 
     /// How many actors a token may be asked for on behalf of.

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::actor::MAX_ACTOR_DEPTH;
 use crate::limits::{LimitOf, Limits, TargetLimits};
+use crate::operation::OperationName;
 use crate::registry::Grant;
 
 /// The terms of a grant; what is absent is not bounded.
@@ -25,6 +26,9 @@ pub struct GrantTerms {
     /// How many actors a token may be asked for on behalf of; 0 for none.
     #[serde(skip_serializing_if = "is_zero")]
     pub max_actor_depth: u32,
+    /// The operations that each call needs a person's approval for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub approval_operations: Vec<OperationName>,
     /// What may be done with it.
     #[serde(skip_serializing_if = "Limits::is_none")]
     pub limits: Limits,
@@ -45,6 +49,9 @@ pub const MAX_IDLE_S: u64 = 315_576_000;
 fn is_line(text: &str, max_bytes: usize) -> bool {
     text.len() <= max_bytes && !text.chars().any(char::is_control)
 }
+
+/// The most operations that need approval.
+pub const MAX_APPROVAL_OPERATIONS: usize = 64;
 
 #[expect(
     clippy::trivially_copy_pass_by_ref,
@@ -73,14 +80,19 @@ impl GrantTerms {
         self.review_at_s.is_some() || self.sleep_after_idle_s.is_some()
     }
 
-    /// Whether they fit a grant.
-    pub(crate) fn check(&self, grant: &Grant) -> Result<(), BrokenTerm> {
+    /// Whether they fit a grant, whose targets have these operations.
+    pub(crate) fn check(
+        &self,
+        grant: &Grant,
+        has: impl Fn(&OperationName) -> bool,
+    ) -> Result<(), BrokenTerm> {
         let Self {
             owner,
             purpose,
             review_at_s: _,
             sleep_after_idle_s,
             max_actor_depth,
+            approval_operations,
             limits,
             target_limits,
         } = self;
@@ -102,6 +114,16 @@ impl GrantTerms {
         }
         if *max_actor_depth > MAX_ACTOR_DEPTH {
             return broken("grant.terms.max_actor_depth", "at most 8");
+        }
+        let mut named = approval_operations.iter().enumerate();
+        let twice = |at: usize, name| approval_operations.iter().take(at).any(|one| one == name);
+        let fits = approval_operations.len() <= MAX_APPROVAL_OPERATIONS
+            && named.all(|(at, name)| has(name) && !twice(at, name));
+        if !fits {
+            return broken(
+                "grant.terms.approval_operations",
+                "at most 64 operations that the grant's targets have, each once",
+            );
         }
         if let Some(rule) = limits.broken(LimitOf::Grant) {
             return broken("grant.terms.limits", rule);
@@ -127,9 +149,11 @@ impl GrantTerms {
             review_at_s,
             sleep_after_idle_s,
             max_actor_depth,
+            approval_operations,
             limits,
             target_limits,
         } = self;
+        let mut approved = before.approval_operations.iter();
         // Absent is later than any moment, and longer than any time.
         let later = |now: &Option<u64>, before: &Option<u64>| {
             now.unwrap_or(u64::MAX) > before.unwrap_or(u64::MAX)
@@ -147,6 +171,7 @@ impl GrantTerms {
             || later(review_at_s, &before.review_at_s)
             || later(sleep_after_idle_s, &before.sleep_after_idle_s)
             || *max_actor_depth > before.max_actor_depth
+            || approved.any(|name| !approval_operations.contains(name))
             || limits.widen(&before.limits)
             || targets.any(|before| now_at(before.target.clone()).widen(&before.limits))
     }

@@ -35,8 +35,8 @@ use crate::pending::Pending;
 use crate::profile::Profile;
 use crate::rate::Rate;
 use crate::registry::{
-    Api, App, AuthMethod, Client, ClientKey, Grant, Provider, Rotation, Target, TargetHost, Tenant,
-    Vendor,
+    Api, App, AuthMethod, Client, ClientKey, ClientKind, Grant, Provider, Rotation, Target,
+    TargetHost, Tenant, Vendor,
 };
 use crate::rewrap::OldRoot;
 use crate::scope::Scopes;
@@ -380,6 +380,7 @@ impl World {
                 jwks,
                 spiffe_id: None,
                 limits: Limits::default(),
+                kind: ClientKind::default(),
             };
             self.settle(e.create_client(by, client, now).unwrap());
         }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use tenant_policy::Compiled;
 
 use crate::admin::Erasure;
+use crate::approvals::ApprovalEffect;
 use crate::custody::{Cause, Custody, Phase};
 use crate::freeze::{Freeze, FreezeName, Subject, Touched};
 use crate::ids::{AppId, ClientId, GrantId, ProviderId, TenantId, VendorId};
@@ -64,6 +65,8 @@ pub(crate) struct TenantKey {
 pub(crate) enum Effect {
     /// Other keys that the enclave speaks with: the enclave's own, not the view's.
     Speaking(Box<crate::keys::Speaking>),
+    /// A call waits for approval, or that is decided: the enclave's own, too.
+    Approval(ApprovalEffect),
     TenantKey(TenantId, TenantKey),
     Tenant(Held<Tenant>),
     Vendor(Held<Vendor>),
@@ -154,7 +157,7 @@ impl View {
 
     pub(crate) fn apply(&mut self, effect: Effect) {
         match effect {
-            Effect::Speaking(_) => {}
+            Effect::Speaking(_) | Effect::Approval(_) => {}
             Effect::Erasure(held) => {
                 self.forget(&held.value.tenant);
                 self.erasures.insert(held.value.tenant.clone(), held);

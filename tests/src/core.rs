@@ -26,7 +26,8 @@ use enclave::profile::Profile;
 use enclave::rate::Rate;
 use enclave::refresh::{Action, Begin, Event, UpstreamAnswer, Wanted};
 use enclave::registry::{
-    Api, App, AuthMethod, Client, ClientKey, Grant, Provider, Rotation, Target, Tenant, Vendor,
+    Api, App, AuthMethod, Client, ClientKey, ClientKind, Grant, Provider, Rotation, Target, Tenant,
+    Vendor,
 };
 use enclave::scope::Scopes;
 use enclave::secret::RawResponse;
@@ -272,6 +273,7 @@ impl Core {
             jwks: vec![ClientKey::from_json(&jwk).expect("a JWK")],
             spiffe_id: None,
             limits: Limits::default(),
+            kind: ClientKind::default(),
         };
         self.settle(e.create_client(by, client, now).expect("a client"))
             .await;

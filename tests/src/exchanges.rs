@@ -33,7 +33,7 @@ use enclave::pending::Pending;
 use enclave::profile::Profile;
 use enclave::refresh::{RefreshError, Wanted};
 use enclave::registry::{
-    Api, App, AuthMethod, Client, Grant, Provider, Rotation, Target, Tenant, Vendor,
+    Api, App, AuthMethod, Client, ClientKind, Grant, Provider, Rotation, Target, Tenant, Vendor,
 };
 use enclave::scope::Scopes;
 use enclave::store::{Log, Record, Store as _, StoreError};
@@ -316,6 +316,7 @@ impl<F: Folder> Exchanges<F> {
             jwks: Vec::new(),
             spiffe_id: None,
             limits: Limits::default(),
+            kind: ClientKind::default(),
         };
         self.put(e.create_client(by, client, &now)).await;
         let url = |text: &str| HttpUrl::parse(text).expect("a URL");

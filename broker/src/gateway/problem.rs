@@ -1,6 +1,7 @@
 //! What a caller of the gateway learns of an error: problem details [RFC 9457]
 //! and the challenge of RFC 9449 §7.1.
 
+use enclave::approvals::ASK_AGAIN_S;
 use enclave::gateway::{AnswerError, GatewayError};
 use enclave::limits::LimitError;
 use enclave::operation::OperationError;
@@ -28,6 +29,8 @@ struct Problem {
     challenge: Option<&'static str>,
     detail: String,
     retry_after_s: Option<u64>,
+    /// The approval that the call waits for or was denied.
+    approval: Option<String>,
 }
 
 impl Problem {
@@ -38,6 +41,7 @@ impl Problem {
             challenge: None,
             detail: detail.into(),
             retry_after_s: None,
+            approval: None,
         }
     }
 
@@ -50,6 +54,11 @@ impl Problem {
             challenge: Some(challenge),
             ..Self::new(StatusCode::UNAUTHORIZED, reason, detail)
         }
+    }
+
+    fn of_approval(mut self, approval: &str) -> Self {
+        self.approval = Some(approval.to_owned());
+        self
     }
 
     fn retry(mut self, after_s: u64) -> Self {
@@ -65,6 +74,8 @@ struct Body<'a> {
     status: u16,
     detail: &'a str,
     reason: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    approval: Option<&'a str>,
 }
 
 /// The answer to a call that was not forwarded. A challenge names the metadata of
@@ -76,6 +87,7 @@ pub(super) fn answer(error: &CallError, metadata_url: Option<&str>) -> Response<
         status: problem.status.as_u16(),
         detail: &problem.detail,
         reason: problem.reason,
+        approval: problem.approval.as_deref(),
     };
     let body = serde_json::to_vec(&body).unwrap_or_default();
     let mut response = Response::new(full(body));
@@ -289,6 +301,25 @@ fn denied_problem(denied: &Denied) -> Problem {
             "the tenant's policy changed meanwhile: ask again",
         )
         .retry(1),
+        Denied::ApprovalRequired { approval } => Problem::new(
+            StatusCode::FORBIDDEN,
+            "APPROVAL_REQUIRED",
+            status::approval::required(approval),
+        )
+        .retry(ASK_AGAIN_S)
+        .of_approval(approval),
+        Denied::ApprovalDenied { approval } => Problem::new(
+            StatusCode::FORBIDDEN,
+            "APPROVAL_DENIED",
+            status::approval::denied(approval),
+        )
+        .of_approval(approval),
+        Denied::TooManyApprovals => Problem::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "TOO_MANY_APPROVALS",
+            status::approval::TOO_MANY,
+        )
+        .retry(60),
         Denied::Asleep => Problem::new(StatusCode::FORBIDDEN, "GRANT_ASLEEP", status::life::ASLEEP),
         Denied::Expired => Problem::new(
             StatusCode::FORBIDDEN,

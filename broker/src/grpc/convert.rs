@@ -1,7 +1,9 @@
 //! Between the contract's messages and the enclave's types.
 
+mod approvals;
 mod apps;
 mod by_profile;
+mod clients;
 mod consents;
 mod policies;
 mod terms;
@@ -15,18 +17,17 @@ use enclave::ids::{
 use enclave::keys::envelope::Retired;
 use enclave::operation::{Operation, OperationName, PathTemplate};
 use enclave::profile::Profile;
-use enclave::registry::{
-    Api, Client, ClientKey, Grant, Provider, Rotation, Target, TargetHost, Tenant, Vendor,
-};
+use enclave::registry::{Api, Grant, Provider, Rotation, Target, TargetHost, Tenant, Vendor};
 use enclave::scope::Scopes;
-use enclave::spiffe::SpiffeId;
 use proto::v1;
 
 use crate::root::erase::waits_for;
 
+pub use approvals::{approval_message, decision};
 pub use apps::{app, app_message};
 use apps::{auth_method, auth_method_message};
 pub use by_profile::{beside_profile, profile_file};
+pub use clients::{client, client_message};
 pub use consents::{Completion, completion};
 use consents::{consent, consent_message};
 pub use policies::{policy_message, set_policy};
@@ -150,67 +151,6 @@ pub fn vendor_message(vendor: Vendor) -> v1::Vendor {
     v1::Vendor {
         id: vendor.id.into(),
         display_name: vendor.display_name,
-    }
-}
-
-/// Reads a message as a client.
-///
-/// # Errors
-/// [`AdminError`].
-pub fn client(message: v1::Client) -> Result<Client, AdminError> {
-    let spki = match message.tls_spki_sha256.as_slice() {
-        [] => None,
-        spki => Some(spki.try_into().map_err(|_| AdminError::Field {
-            field: "client.tls_spki_sha256",
-            rule: "must have 32 bytes",
-        })?),
-    };
-    Ok(Client {
-        id: client_id("client.id", &message.id)?,
-        vendor: vendor_id("client.vendor", &message.vendor)?,
-        tls_spki_sha256: spki,
-        jwks: client_keys(&message.jwks)?,
-        spiffe_id: spiffe_id(&message.spiffe_id)?,
-        limits: limits(message.limits),
-    })
-}
-
-fn spiffe_id(text: &str) -> Result<Option<SpiffeId>, AdminError> {
-    if text.is_empty() {
-        return Ok(None);
-    }
-    SpiffeId::parse(text)
-        .map(Some)
-        .map_err(|_| AdminError::Field {
-            field: "client.spiffe_id",
-            rule: "must be spiffe://TRUST-DOMAIN/PATH, as the workload's certificate has it",
-        })
-}
-
-/// The bound comes before the parsing.
-fn client_keys(jwks: &[String]) -> Result<Vec<ClientKey>, AdminError> {
-    const MAX_READ: usize = 64;
-    jwks.iter()
-        .take(MAX_READ)
-        .map(|jwk| {
-            ClientKey::from_json(jwk).map_err(|_| AdminError::Field {
-                field: "client.jwks",
-                rule: "each a public JWK for P-256 or Ed25519 signatures, as JSON",
-            })
-        })
-        .collect()
-}
-
-/// The message for a client.
-#[must_use]
-pub fn client_message(client: Client) -> v1::Client {
-    v1::Client {
-        id: client.id.into(),
-        vendor: client.vendor.into(),
-        tls_spki_sha256: client.tls_spki_sha256.map(Vec::from).unwrap_or_default(),
-        jwks: client.jwks.iter().map(ClientKey::to_json).collect(),
-        spiffe_id: client.spiffe_id.map(Into::into).unwrap_or_default(),
-        limits: limits_message(client.limits),
     }
 }
 
@@ -476,7 +416,7 @@ pub fn grant(message: v1::Grant) -> Result<Grant, AdminError> {
         operations: message
             .operations
             .iter()
-            .map(|name| operation_name(name))
+            .map(|name| operation_name("grant.operations", name))
             .collect::<Result<_, _>>()?,
         hosts: message
             .hosts
@@ -487,11 +427,8 @@ pub fn grant(message: v1::Grant) -> Result<Grant, AdminError> {
     })
 }
 
-fn operation_name(text: &str) -> Result<OperationName, AdminError> {
-    OperationName::parse(text).map_err(|error| AdminError::Id {
-        field: "grant.operations",
-        error,
-    })
+pub(crate) fn operation_name(field: &'static str, text: &str) -> Result<OperationName, AdminError> {
+    OperationName::parse(text).map_err(|error| AdminError::Id { field, error })
 }
 
 fn target_host(message: v1::TargetHost) -> Result<TargetHost, AdminError> {

@@ -242,6 +242,40 @@ impl GrantService for Grants {
         }))
     }
 
+    async fn list_approvals(
+        &self,
+        request: Request<v1::ListApprovalsRequest>,
+    ) -> Result<Response<v1::ListApprovalsResponse>, Status> {
+        let by = caller(&self.shell, &request)?;
+        let tenant = convert::tenant_id("tenant", &request.get_ref().tenant).map_err(refuse)?;
+        let now = self.shell.clock.now();
+        let found = self.shell.enclave.approvals(by, &tenant, &now);
+        let found = found.map_err(refuse)?.into_iter();
+        Ok(Response::new(v1::ListApprovalsResponse {
+            approvals: found.map(convert::approval_message).collect(),
+        }))
+    }
+
+    async fn decide_approval(
+        &self,
+        request: Request<v1::DecideApprovalRequest>,
+    ) -> Result<Response<v1::DecideApprovalResponse>, Status> {
+        let by = caller(&self.shell, &request)?;
+        let v1::DecideApprovalRequest {
+            id,
+            decision,
+            reason,
+        } = request.get_ref();
+        let decision = convert::decision(*decision).map_err(refuse)?;
+        let (now, enclave) = (self.shell.clock.now(), &self.shell.enclave);
+        let pending = enclave.decide_approval(by, id, decision, reason, &now);
+        let approval = self.shell.settle(pending.map_err(refuse)?).await?;
+        events::approval_decided(&approval.grant, &by.name);
+        Ok(Response::new(v1::DecideApprovalResponse {
+            approval: Some(convert::approval_message(approval)),
+        }))
+    }
+
     async fn revoke_grant(
         &self,
         request: Request<v1::RevokeGrantRequest>,

@@ -17,7 +17,8 @@ use enclave::keys::root::Unlocked;
 use enclave::profile::Profile;
 use enclave::rate::Rate;
 use enclave::registry::{
-    Api, App, AuthMethod, Client, ClientKey, Grant, Provider, Rotation, Target, Tenant, Vendor,
+    Api, App, AuthMethod, Client, ClientKey, ClientKind, Grant, Provider, Rotation, Target, Tenant,
+    Vendor,
 };
 use enclave::scope::Scopes;
 use enclave::store::Store;
@@ -204,6 +205,7 @@ impl Door {
                 tls_spki_sha256: None,
                 spiffe_id: None,
                 limits: Limits::default(),
+                kind: ClientKind::default(),
                 jwks: vec![ClientKey::from_json(&jwk).unwrap()],
             };
             let pending = e.create_client(by, client, &now).unwrap();

@@ -99,6 +99,8 @@ kinds! {
         GatewayCompleted = "gateway_completed",
         Refreshed = "refreshed",
         RefreshRefused = "refresh_refused",
+        ApprovalAsked = "approval_asked",
+        ApprovalUsed = "approval_used",
         PolicyDenied = "policy_denied";
     control:
         NeedsConsent = "needs_consent",
@@ -106,6 +108,8 @@ kinds! {
         Connected = "connected",
         GrantRevoked = "grant_revoked",
         GrantDeleted = "grant_deleted",
+        ApprovalApproved = "approval_approved",
+        ApprovalDenied = "approval_denied",
         GrantChanged = "grant_changed",
         GrantSlept = "grant_slept",
         GrantWoken = "grant_woken",

@@ -358,6 +358,7 @@ fn record(grant: v1::Grant) -> Record {
         review_at_s,
         sleep_after_idle_s,
         max_actor_depth,
+        approval_operations,
     } = terms.unwrap_or_default();
     let hosts = hosts
         .iter()
@@ -389,6 +390,7 @@ fn record(grant: v1::Grant) -> Record {
         ("asleep_since_s", json!(asleep_since_s)),
         ("last_used_at_s", json!(last_used_at_s)),
         ("max_actor_depth", json!(max_actor_depth)),
+        ("approval_operations", json!(approval_operations)),
         ("limits", json!(limits::shown(own.as_ref()))),
         (
             "target_limits",

@@ -1,5 +1,6 @@
 //! The command line: what it takes, and which command runs.
 
+mod approval;
 mod audit;
 mod bound_manifest;
 mod call;
@@ -84,6 +85,9 @@ enum Command {
     /// A tenant's grants: connect, deposit, import, update, wake, list, show, revoke, delete
     #[command(subcommand)]
     Grant(grant::GrantCommand),
+    /// Calls that a person of the tenant must agree to: list, approve, deny
+    #[command(subcommand)]
+    Approval(approval::ApprovalCommand),
     /// Stop everything that a subject touches, at once and durably
     #[command(after_long_help = manual!("  tokenkeep freeze client sync --tenant acme --reason 'key leaked'\n  tokenkeep freeze vendor drift --reason 'breach reported'\n  tokenkeep freeze key 0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I --reason 'laptop stolen'"))]
     Freeze(freeze::FreezeArgs),
@@ -188,6 +192,9 @@ impl Cli {
             }
             Command::Grant(command) => {
                 grant::run(command, &global.channel().await?, output).await?
+            }
+            Command::Approval(command) => {
+                approval::run(command, &global.channel().await?, output).await?;
             }
             Command::Freeze(args) => freeze::freeze(args, &global.channel().await?, output).await?,
             Command::Thaw(args) => freeze::thaw(args, &global.channel().await?, output).await?,

@@ -6,6 +6,7 @@ use zeroize::Zeroizing;
 
 use super::keep::{Kept, Source};
 use super::register::known_tenant;
+use super::terms::check_terms;
 use super::{AdminError, Administrator, GrantView, forbid_unless};
 use crate::Enclave;
 use crate::ids::OperationId;
@@ -145,7 +146,7 @@ impl Enclave {
             return Err(AdminError::NotFound("target"));
         }
         if let Some(terms) = &grant.terms {
-            terms.check(grant)?;
+            check_terms(view, grant, terms)?;
         }
         Ok(provider.value.profile.dpop)
     }

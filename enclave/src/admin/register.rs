@@ -463,6 +463,7 @@ fn check_client_keys(client: &Client) -> Result<(), AdminError> {
         jwks,
         spiffe_id,
         limits,
+        kind: _,
     } = client;
     if let Some(rule) = limits.broken(LimitOf::Client) {
         return Err(AdminError::Field {

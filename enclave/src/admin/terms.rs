@@ -9,18 +9,40 @@ use crate::audit::Event;
 use crate::freeze::Touched;
 use crate::ids::{GrantId, TenantId};
 use crate::limits::{LimitOf, Limits};
+use crate::operation::OperationName;
 use crate::pending::Pending;
 use crate::record::{Place, Table};
-use crate::registry::{Grant, Tenant};
+use crate::registry::{Api, Grant, Tenant};
 use crate::store::Batch;
 use crate::terms::{BrokenTerm, GrantTerms};
 use crate::time::Now;
-use crate::view::{Effect, Held};
+use crate::view::{Effect, Held, View};
 
 impl From<BrokenTerm> for AdminError {
     fn from(BrokenTerm { field, rule }: BrokenTerm) -> Self {
         Self::Field { field, rule }
     }
+}
+
+/// Whether terms fit a grant and what its provider's targets have.
+pub(super) fn check_terms(
+    view: &View,
+    grant: &Grant,
+    terms: &GrantTerms,
+) -> Result<(), AdminError> {
+    let app = view.apps.get(&grant.app);
+    let provider = app.and_then(|app| view.providers.get(&app.value.provider));
+    let has = |name: &OperationName| {
+        let target = provider.and_then(|provider| provider.value.target(&name.target));
+        let Some(Api::Gateway { operations, .. }) = target.map(|target| &target.api) else {
+            return false;
+        };
+        let mut operations = operations.iter();
+        let operation = operations.find(|operation| operation.id == name.operation);
+        grant.targets.contains(&name.target)
+            && operation.is_some_and(|operation| grant.allows(&name.target, operation))
+    };
+    Ok(terms.check(grant, has)?)
 }
 
 impl Enclave {
@@ -38,7 +60,7 @@ impl Enclave {
     ) -> Result<Pending<GrantView>, AdminError> {
         let view = self.view.read();
         let grant = own_grant(&view, by, id, Administrator::guards_tenant)?;
-        terms.check(grant)?;
+        check_terms(&view, grant, &terms)?;
         let before = grant.terms.as_deref().cloned().unwrap_or_default();
         let widened = terms.widen(&before);
         forbid_unless(!widened || by.owns_tenant(&grant.tenant))?;

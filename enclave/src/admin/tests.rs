@@ -6,7 +6,7 @@ use crate::ids::{GrantId, TargetName};
 use crate::limits::Limits;
 use crate::operation::{Operation, OperationName};
 use crate::registry::{
-    Api, Client, ClientKey, Grant, Rotation, Target, TargetHost, Tenant, Vendor,
+    Api, Client, ClientKey, ClientKind, Grant, Rotation, Target, TargetHost, Tenant, Vendor,
 };
 use crate::spiffe::SpiffeId;
 use crate::testing::{ADMIN_SPKI, CLIENT_SPKI, GATEWAY, World, id, key};
@@ -63,6 +63,7 @@ fn each_role_reaches_its_own_and_nothing_else() {
         jwks: Vec::new(),
         spiffe_id: None,
         limits: Limits::default(),
+        kind: ClientKind::default(),
     };
     let mut new_provider = world.provider();
     new_provider.id = id("new");
@@ -260,6 +261,7 @@ fn each_ill_formed_registration_is_refused() {
         jwks: Vec::new(),
         spiffe_id: None,
         limits: Limits::default(),
+        kind: ClientKind::default(),
     };
     let found = e
         .create_client(by, client("worker", [9; 32]), now)

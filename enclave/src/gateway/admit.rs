@@ -6,6 +6,7 @@ use http::{HeaderMap, HeaderValue, header};
 use ring::digest::{SHA256, digest};
 use tenant_policy::Ask as PolicyAsk;
 
+use super::approve::Ruling;
 use super::path::GatewayPath;
 use super::references::References;
 use super::{
@@ -14,15 +15,16 @@ use super::{
 };
 use crate::Enclave;
 use crate::actor;
+use crate::approvals::{Approval, ApprovalState};
 use crate::audit::Event;
 use crate::limits::Counted;
 use crate::mint::Confirmation;
 use crate::nonce::Role;
-use crate::operation::{self, Called, OperationError};
+use crate::operation::{self, Called, OperationError, OperationName};
 use crate::pending::Pending;
 use crate::policy::{self, Ask, Denied};
 use crate::refresh::{UpstreamAccess, Wanted};
-use crate::registry::Api;
+use crate::registry::{Api, ClientKind};
 use crate::ruling::{Asked, Rule};
 use crate::scope::Scopes;
 use crate::secret::CredentialHeader;
@@ -189,6 +191,32 @@ impl Enclave {
             Rule::Refused(refusal) => return Ok(refusal),
         };
 
+        // A person's approval, for operations that the tenant wants one for.
+        let asked = |id| {
+            let name = OperationName {
+                target: target.name.clone(),
+                operation: operation.as_ref()?.id.clone(),
+            };
+            grant.value.needs_approval(&name).then(|| Approval {
+                id,
+                tenant: grant.value.tenant.clone(),
+                grant: grant_id.clone(),
+                client: claims.client_id.clone(),
+                operation: name,
+                method: htm.to_owned(),
+                path_and_query: below_target(path.rest, request.query),
+                actors: actor::names(act).into_iter().map(str::to_owned).collect(),
+                asked_at_s: now.lo_s,
+                state: ApprovalState::Waiting,
+                ends_in_s: 0,
+            })
+        };
+        let approved = match self.approve(&view, &grant.value, asked, now)? {
+            Ruling::Passed(approved) => approved,
+            Ruling::Refused(refusal) => return Ok(refusal),
+        };
+        let (approval, used) = approved.unzip();
+
         // Write down; nothing upstream is touched before the leaf is durable.
         let event = Event::GatewayCall {
             grant: &grant_id,
@@ -199,17 +227,16 @@ impl Enclave {
             path_sha256: hex_digest(path.rest.as_bytes()),
             jti: &claims.jti,
             actors: actor::names(act),
+            agent: client.value.kind == ClientKind::Agent,
+            approval: approval.as_deref(),
             policy,
         };
         let leaf = self.leaf(&view, Some(&grant.value.tenant), &event, now)?;
-        let mut path_and_query = format!("{}{}", base_url.path().trim_end_matches('/'), path.rest);
-        if path_and_query.is_empty() {
-            path_and_query.push('/');
+        let mut whole_path = format!("{}{}", base_url.path().trim_end_matches('/'), path.rest);
+        if whole_path.is_empty() {
+            whole_path.push('/');
         }
-        if let Some(query) = request.query {
-            path_and_query.push('?');
-            path_and_query.push_str(query);
-        }
+        let path_and_query = below_target(&whole_path, request.query);
         let references =
             References::new(&base_url, &path_and_query, &audience).ok_or(PathError::Form)?;
         let admitted = Admitted {
@@ -234,7 +261,7 @@ impl Enclave {
         let (writes, effects) = self.note_use(&view, &grant.value, now)?.unzip();
         let batch = Batch {
             writes: writes.into_iter().collect(),
-            leaves: vec![leaf],
+            leaves: used.into_iter().chain([leaf]).collect(),
         };
         let effects = effects.into_iter().collect();
         Ok(Pending::new(batch, effects, allowed.touched, admitted))
@@ -308,6 +335,10 @@ fn authorization(headers: &HeaderMap) -> Result<(Scheme, &str), GatewayError> {
     } else {
         Err(refused)
     }
+}
+
+fn below_target(path: &str, query: Option<&str>) -> String {
+    query.map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"))
 }
 
 fn hex_digest(bytes: &[u8]) -> String {

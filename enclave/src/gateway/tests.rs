@@ -7,10 +7,12 @@ use jose::dpop::{DpopError, ProofParams, random_jti};
 use ring::rand::SystemRandom;
 
 use super::*;
-use crate::admin::SetPolicy;
+use crate::admin::{AdminError, Administrator, Decision, Role as AdminRole, SetPolicy};
+use crate::approvals::ApprovalState;
 use crate::freeze::Subject;
 use crate::limits::{Counted, Limit, LimitOf, Limits, MIN_BURST_BYTES, TargetLimits};
 use crate::nonce::Role;
+use crate::operation::OperationName;
 use crate::refresh::{Action, Begin, Cached, Event, UpstreamAccess, UpstreamAnswer};
 use crate::registry::{Grant, Rotation};
 use crate::secret::RawResponse;
@@ -764,4 +766,143 @@ fn a_call_counts_for_client_target_grant_and_tenant() {
         let found = call(&world, |_| {}).map(|_| ());
         assert_eq!(found, Err(reached(Counted::Bytes).into()), "{of:?}");
     }
+}
+
+#[test]
+fn a_call_that_needs_approval_waits_for_a_person_of_the_tenant() {
+    let world = World::new(Rotation::Strict);
+    let (e, now) = (&world.enclave, &world.now);
+    let by = |role| Administrator {
+        name: "someone".into(),
+        spki_sha256: [7; 32],
+        roles: vec![role],
+    };
+    world.deposit_grant(world.listed_grant()).unwrap();
+    let terms = |names: &[&str]| GrantTerms {
+        approval_operations: names
+            .iter()
+            .map(|name| OperationName::parse(name).unwrap())
+            .collect(),
+        ..GrantTerms::default()
+    };
+    let owner = by(AdminRole::Tenant(id("acme")));
+    let security = by(AdminRole::TenantSecurity(id("acme")));
+    let update = |by: &Administrator, terms| {
+        let updated = e.update_grant(by, &id("listed"), terms, now)?;
+        drop(world.settle(updated));
+        Ok::<(), AdminError>(())
+    };
+    // What the grant does not allow, is no operation, or is named twice.
+    let rule = "at most 64 operations that the grant's targets have, each once";
+    let field = "grant.terms.approval_operations";
+    for names in [
+        &["listed/people-get"][..],
+        &["listed/unknown"],
+        &["api/people-add"],
+        &["listed/people-add", "listed/people-add"],
+    ] {
+        let refused = Err(AdminError::Field { field, rule });
+        assert_eq!(update(&owner, terms(names)), refused, "{names:?}");
+    }
+    assert_eq!(update(&security, terms(&["listed/people-add"])), Ok(()));
+    let no = Err(AdminError::Forbidden);
+    assert_eq!(update(&security, terms(&[])), no);
+
+    let post = || {
+        let json = |calling: &mut Calling| {
+            calling.body_bytes = Some(7);
+            let value = HeaderValue::from_static("application/json");
+            calling.headers.insert("content-type", value);
+        };
+        call_listed(&world, Method::POST, "/people", None, json)
+    };
+    let required = |found: Result<Admitted, GatewayError>| match found {
+        Err(GatewayError::Denied(Denied::ApprovalRequired { approval })) => approval,
+        found => panic!("{found:?}"),
+    };
+    let asked = required(post());
+    assert_eq!(required(post()), asked, "the same call waits once");
+    // Operations that need none pass meanwhile.
+    let get = call_listed(&world, Method::GET, "/people", None, |_| {});
+    assert!(get.is_ok());
+
+    let waiting = e.approvals(&owner, &id("acme"), now).unwrap();
+    let [waiting] = waiting.as_slice() else {
+        panic!("{waiting:?}");
+    };
+    assert_eq!(waiting.operation.to_string(), "listed/people-add");
+    assert_eq!(waiting.path_and_query, "/people");
+    let decide = |by: &Administrator, id: &str, decision| {
+        let decided = e.decide_approval(by, id, decision, "asked by phone", now)?;
+        Ok::<_, AdminError>(world.settle(decided).state)
+    };
+    let absent = Err(AdminError::NotFound("approval"));
+    for role in [
+        AdminRole::Operator,
+        AdminRole::Vendor(id("crm-sync")),
+        AdminRole::Tenant(id("other")),
+    ] {
+        let by = by(role);
+        assert_eq!(decide(&by, &asked, Decision::Approve), absent);
+        let listed = e.approvals(&by, &id("acme"), now);
+        assert_eq!(listed, Err(AdminError::Forbidden));
+    }
+    let auditor = by(AdminRole::TenantAuditor(id("acme")));
+    assert_eq!(
+        decide(&auditor, &asked, Decision::Approve),
+        Err(AdminError::Forbidden)
+    );
+    assert_eq!(e.approvals(&auditor, &id("acme"), now).unwrap().len(), 1);
+    assert_eq!(decide(&security, "unknown", Decision::Approve), absent);
+    let long = "r".repeat(513);
+    let found = e.decide_approval(&security, &asked, Decision::Approve, &long, now);
+    let refused = AdminError::Field {
+        field: "reason",
+        rule: "at most 512 bytes",
+    };
+    assert_eq!(found.map(|_| ()), Err(refused));
+
+    let denied = ApprovalState::Denied {
+        by: "someone".into(),
+    };
+    assert_eq!(decide(&security, &asked, Decision::Deny), Ok(denied));
+    let found = post().map(|_| ());
+    let refused = Denied::ApprovalDenied {
+        approval: asked.clone(),
+    };
+    assert_eq!(found, Err(refused.into()));
+    let approved = ApprovalState::Approved {
+        by: "someone".into(),
+    };
+    assert_eq!(decide(&owner, &asked, Decision::Approve), Ok(approved));
+    assert!(post().is_ok());
+    assert_ne!(required(post()), asked, "it was used");
+
+    let reader = e.leaf_reader(&auditor, Some(&id("acme"))).unwrap();
+    let leaves = world.store.leaves.lock();
+    let read = leaves
+        .iter()
+        .filter_map(|leaf| e.read_leaf(&reader, &leaf.bytes));
+    let events: Vec<serde_json::Value> = read
+        .map(|read| serde_json::from_str(&read.event.unwrap()).unwrap())
+        .collect();
+    let of = |kind: &str| {
+        let texts = leaves
+            .iter()
+            .map(|leaf| String::from_utf8_lossy(&leaf.bytes).into_owned());
+        texts
+            .filter(|text| text.contains(&format!("\"kind\":\"{kind}\"")))
+            .count()
+    };
+    assert_eq!(of("approval_asked"), 2);
+    assert_eq!(of("approval_denied"), 1);
+    assert_eq!(of("approval_approved"), 1);
+    assert_eq!(of("approval_used"), 1);
+    let made = events
+        .iter()
+        .find(|event| event["approval"] == asked.as_str() && event["event"] == "gateway_call");
+    assert!(
+        made.is_some(),
+        "the call says by which approval it was made"
+    );
 }

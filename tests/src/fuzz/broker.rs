@@ -298,6 +298,7 @@ fn message_seeds() -> Vec<Vec<u8>> {
     let client = v1::Client {
         id: id(),
         vendor: id(),
+        kind: v1::ClientKind::Agent.into(),
         tls_spki_sha256: vec![1; 32],
         jwks: Vec::new(),
         spiffe_id: "spiffe://workloads.test/sync".to_owned(),
@@ -369,6 +370,16 @@ fn message_seeds() -> Vec<Vec<u8>> {
             target: "api".to_owned(),
             host: "acme.api.example".to_owned(),
         }],
+        terms: Some(v1::GrantTerms {
+            target_limits: vec![v1::TargetLimits {
+                target: "api".to_owned(),
+                limits: Some(v1::Limits::default()),
+            }],
+            owner: "crm-team".to_owned(),
+            review_at_s: 1,
+            approval_operations: vec!["api/a-1".to_owned()],
+            ..v1::GrantTerms::default()
+        }),
         ..Default::default()
     };
     let subject = v1::FreezeSubject {

@@ -1,6 +1,7 @@
 //! What Tokenkeep is for, through its real doors: real processes, TLS, files and providers.
 
 mod actors;
+mod approvals;
 mod audit;
 mod audit_rate;
 mod certificates;

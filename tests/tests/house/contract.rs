@@ -22,6 +22,21 @@ const MAY_BE_TOLD: &[(&str, &str)] = &[
     ("App.provider", "an id"),
     ("App.vendor", "an id"),
     (
+        "Approval.actors",
+        "the actors of a call, as its client named them",
+    ),
+    ("Approval.by", "the administrator's name in the manifest"),
+    ("Approval.client", "an id"),
+    ("Approval.grant", "an id"),
+    ("Approval.id", "a random id"),
+    ("Approval.method", "an HTTP method"),
+    ("Approval.operation", "names of a target and an operation"),
+    (
+        "Approval.path_and_query",
+        "where a call goes, for those who guard the tenant",
+    ),
+    ("Approval.tenant", "an id"),
+    (
         "BeginConnectResponse.authorization_url",
         "a URL of the provider's: a challenge, no verifier",
     ),
@@ -120,6 +135,10 @@ const MAY_BE_TOLD: &[(&str, &str)] = &[
     ("Grant.scopes", "the scopes that the tenant allows"),
     ("Grant.targets", "names of targets"),
     ("Grant.tenant", "an id"),
+    (
+        "GrantTerms.approval_operations",
+        "names of targets and operations",
+    ),
     (
         "GrantTerms.owner",
         "who answers for it, as its tenant wrote it",

@@ -5,7 +5,7 @@ use enclave::limits::{Limit, Limits, TargetLimits};
 use enclave::terms::GrantTerms;
 use proto::v1;
 
-use super::{present, target_name};
+use super::{operation_name, present, target_name};
 
 /// Reads a message as limits; without one there are none. The bounds are the enclave's to check.
 #[must_use]
@@ -70,6 +70,7 @@ pub fn terms(message: Option<v1::GrantTerms>) -> Result<GrantTerms, AdminError> 
         review_at_s,
         sleep_after_idle_s,
         max_actor_depth,
+        approval_operations,
     } = message.unwrap_or_default();
     let given = |seconds: u64| Some(seconds).filter(|seconds| *seconds != 0);
     let target_limits = target_limits.into_iter().map(|message| {
@@ -89,6 +90,10 @@ pub fn terms(message: Option<v1::GrantTerms>) -> Result<GrantTerms, AdminError> 
         review_at_s: given(review_at_s),
         sleep_after_idle_s: given(sleep_after_idle_s),
         max_actor_depth,
+        approval_operations: approval_operations
+            .iter()
+            .map(|name| operation_name("grant.terms.approval_operations", name))
+            .collect::<Result<_, _>>()?,
         limits: limits(own),
         target_limits: target_limits.collect::<Result<_, _>>()?,
     })
@@ -103,6 +108,7 @@ pub fn terms_message(terms: GrantTerms) -> v1::GrantTerms {
         review_at_s,
         sleep_after_idle_s,
         max_actor_depth,
+        approval_operations,
         limits,
         target_limits,
     } = terms;
@@ -120,5 +126,6 @@ pub fn terms_message(terms: GrantTerms) -> v1::GrantTerms {
         review_at_s: review_at_s.unwrap_or_default(),
         sleep_after_idle_s: sleep_after_idle_s.unwrap_or_default(),
         max_actor_depth,
+        approval_operations: approval_operations.into_iter().map(Into::into).collect(),
     }
 }

@@ -29,6 +29,10 @@ pub(super) struct TermsArgs {
     /// How many actors a token may be asked for on behalf of: at most 8 [default: none]
     #[arg(long, value_name = "NUMBER")]
     max_actor_depth: Option<u32>,
+    /// An operation whose calls each need a person's approval, as api/contacts-delete, or none for no operation; repeat
+    /// for more: together they replace those that there are
+    #[arg(long = "approve-operation", value_name = "TARGET/OPERATION")]
+    approval_operations: Vec<String>,
     /// What may be done with the grant: tokens, calls, bytes or exchanges, as calls=10/s:20, bytes=5G/d or
     /// calls=none; repeat for more
     #[arg(long = "limit", value_name = limits::FORM, value_parser = limits::limit_change)]
@@ -69,12 +73,14 @@ impl TermsArgs {
             review,
             sleep_after,
             max_actor_depth,
+            approval_operations,
             limits,
             target_limits,
         } = self;
         let texts = [owner, purpose].into_iter().all(Option::is_none);
         let times = [review, sleep_after].into_iter().all(Option::is_none);
-        texts && times && max_actor_depth.is_none() && limits.is_empty() && target_limits.is_empty()
+        let lists = approval_operations.is_empty() && limits.is_empty();
+        texts && times && max_actor_depth.is_none() && lists && target_limits.is_empty()
     }
 
     /// Sets what is set, and leaves the rest.
@@ -85,6 +91,7 @@ impl TermsArgs {
             review,
             sleep_after,
             max_actor_depth,
+            approval_operations,
             limits: own,
             target_limits,
         } = self;
@@ -93,6 +100,12 @@ impl TermsArgs {
         terms.review_at_s = review.unwrap_or(terms.review_at_s);
         terms.sleep_after_idle_s = sleep_after.unwrap_or(terms.sleep_after_idle_s);
         terms.max_actor_depth = max_actor_depth.unwrap_or(terms.max_actor_depth);
+        if !approval_operations.is_empty() {
+            let named = approval_operations
+                .into_iter()
+                .filter(|name| name != "none");
+            terms.approval_operations = named.collect();
+        }
         limits::apply(own, &mut terms.limits);
         limits::apply_at_targets(target_limits, &mut terms.target_limits);
     }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use jose::jwk::Jwk;
 use proto::v1;
 use ring::digest::{SHA256, digest};
@@ -32,7 +32,7 @@ pub(crate) enum ClientCommand {
     /// Register a client by its TLS certificate, its SPIFFE ID or its public keys
     ///
     /// It authenticates by any one of them.
-    #[command(after_long_help = manual!("  tokenkeep client create sync --vendor drift --tls-cert client.pem\n  tokenkeep client create sync --vendor drift --jwks jwks.json\n  tokenkeep client create sync --vendor drift --spiffe-id spiffe://drift.example/sync"))]
+    #[command(after_long_help = manual!("  tokenkeep client create sync --vendor drift --tls-cert client.pem\n  tokenkeep client create sync --vendor drift --jwks jwks.json\n  tokenkeep client create sync --vendor drift --spiffe-id spiffe://drift.example/sync\n  tokenkeep client create assistant --vendor drift --tls-cert agent.pem --kind agent"))]
     Create {
         /// The id: 1 to 63 of a-z, 0-9 and single - inside
         id: String,
@@ -52,6 +52,9 @@ pub(crate) enum ClientCommand {
         /// more
         #[arg(long = "limit", value_name = limits::FORM, value_parser = limits::limit_change)]
         limits: Vec<LimitChange>,
+        /// What it is
+        #[arg(long, value_enum, default_value = "service")]
+        kind: Kind,
     },
     /// Change the keys that a client is recognised by, or its limits
     ///
@@ -108,6 +111,27 @@ pub(crate) struct Change {
     /// What it may do, whatever the grants are, as calls=10/s:20 or calls=none; repeat for more
     #[arg(long = "limit", value_name = limits::FORM, value_parser = limits::limit_change)]
     limits: Vec<LimitChange>,
+    /// What it is
+    #[arg(long, value_enum)]
+    kind: Option<Kind>,
+}
+
+/// What a client is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Kind {
+    /// A program that does what it was written for
+    Service,
+    /// One that decides by itself what it does next, AI or other
+    Agent,
+}
+
+impl Kind {
+    const fn wire(self) -> v1::ClientKind {
+        match self {
+            Self::Service => v1::ClientKind::Service,
+            Self::Agent => v1::ClientKind::Agent,
+        }
+    }
 }
 
 impl Change {
@@ -121,7 +145,11 @@ impl Change {
             spiffe_id,
             no_spiffe_id,
             limits: of_client,
+            kind,
         } = self;
+        if let Some(kind) = kind {
+            client.set_kind(kind.wire());
+        }
         limits::apply(of_client, &mut client.limits);
         if let Some(file) = tls_cert {
             client.tls_spki_sha256 = certificate_file(&file)?;
@@ -168,6 +196,7 @@ impl ClientCommand {
                 jwks,
                 spiffe_id,
                 limits: changes,
+                kind,
             } => {
                 let mut of_client = None;
                 limits::apply(changes, &mut of_client);
@@ -185,6 +214,7 @@ impl ClientCommand {
                             .unwrap_or_default(),
                         spiffe_id: spiffe_id.unwrap_or_default(),
                         limits: of_client,
+                        kind: kind.wire().into(),
                     }),
                 };
                 let made = answer(registry.create_client(request)).await?.into_inner();
@@ -281,10 +311,17 @@ fn record(client: v1::Client) -> Record {
         jwks,
         spiffe_id,
         limits: of_client,
+        kind: number,
     } = client;
+    let kind = match v1::ClientKind::try_from(number) {
+        Ok(v1::ClientKind::Unspecified | v1::ClientKind::Service) => "service".to_owned(),
+        Ok(v1::ClientKind::Agent) => "agent".to_owned(),
+        Err(_) => format!("unknown ({number})"),
+    };
     Record::new([
         ("id", json!(id)),
         ("vendor", json!(vendor)),
+        ("kind", json!(kind)),
         ("tls_spki_sha256", json!(hex::encode(tls_spki_sha256))),
         ("spiffe_id", json!(spiffe_id)),
         ("jwks", json!(jwks)),
@@ -335,6 +372,7 @@ mod tests {
             spiffe_id: None,
             no_spiffe_id: false,
             limits: Vec::new(),
+            kind: None,
         };
         let change = Change {
             no_tls_cert: true,
