@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use attestation::manifest::EnclaveKind;
 use attestation::{Attester, AttesterError, DepositContext, DepositEnvelope, DepositError};
+use broker::Sockets;
 use broker::boot::{Booted, StartError, boot};
 use broker::clock::Clock;
 use broker::configure::{ConfigureError, configure};
@@ -97,12 +98,22 @@ pub enum FillError {
     Task(#[from] tokio::task::JoinError),
 }
 
-/// Deposits grants into a lab's state, which no service may use meanwhile. Grants that are there are deposited anew.
+/// A lab's state, opened without a service: the enclave and its store, with nobody who listens.
+#[derive(Debug)]
+pub struct Opened {
+    /// The enclave, its store and its clock.
+    pub shell: Arc<Shell>,
+    /// The lab.
+    pub files: LabFiles,
+    /// The lab's ports stay bound: nobody else serves it.
+    _sockets: Sockets,
+}
+
+/// Opens a lab's state, which no service may use meanwhile.
 ///
 /// # Errors
 /// [`FillError`]
-pub async fn fill(dir: &Path, amount: Amount) -> Result<(), FillError> {
-    // The lab's ports stay bound: nobody else serves it.
+pub async fn open(dir: &Path) -> Result<Opened, FillError> {
     let parts = Lab::open(dir)?.into_parts();
     let attester = parts.files.attester()?;
     let signer = attester.host_data()?;
@@ -143,8 +154,21 @@ pub async fn fill(dir: &Path, amount: Amount) -> Result<(), FillError> {
         afterwards: TaskTracker::new(),
         consents: Default::default(),
     });
-    let filler = Arc::new(Filler::new(shell, amount)?);
-    filler.register(&parts.files).await?;
+    Ok(Opened {
+        shell,
+        files: parts.files,
+        _sockets: parts.sockets,
+    })
+}
+
+/// Deposits grants into a lab's state, which no service may use meanwhile. Grants that are there are deposited anew.
+///
+/// # Errors
+/// [`FillError`]
+pub async fn fill(dir: &Path, amount: Amount) -> Result<(), FillError> {
+    let opened = Box::pin(open(dir)).await?;
+    let filler = Arc::new(Filler::new(Arc::clone(&opened.shell), amount)?);
+    filler.register(&opened.files).await?;
     let mut under_way = JoinSet::new();
     for number in 0..amount.grants {
         if under_way.len() >= UNDER_WAY
