@@ -4,13 +4,15 @@
 // The first line of standard input is its configuration, a JSON object; every member may be absent:
 //   clients             client metadata [RFC 7591]; default: one with client_secret_basic
 //   scopes              what may be granted; default contacts.read and contacts.write
-//   resources           {"https://api.example": {"scope": "...", "jwt": true}}  [RFC 8707]
+//   resources           {"https://api.example": {"scope": "...", "jwt": true, "alg": "ES256"}}  [RFC 8707]; default
+//                       of `alg`: RS256
 //   access_token_ttl_s  default 60
 //   refresh_token_ttl_s default 86400
 //   rotate              default true: single use, and a reuse revokes the grant
 //   pages               default false: its own pages for signing in and consenting, for a person or a test's browser
 //   device              default false: owners may consent by device [RFC 8628]
 //   device_code_ttl_s   default 600
+//   client_credentials  default false: clients may ask for themselves, too [RFC 6749 §4.4]
 //   dpop_nonces         default false: proofs need a nonce of the provider's [RFC 9449 §8]
 //   api_resource        the API takes JWTs of this audience only, one of `resources`
 //   tls                 {cert, key}, PEM: the provider speaks TLS and asks for client certificates [RFC 8705]; the
@@ -105,6 +107,7 @@ const provider = new Provider(issuer, {
   scopes: ['openid', 'offline_access', ...scopes],
   ttl: {
     AccessToken: accessTokenTtl,
+    ClientCredentials: accessTokenTtl,
     RefreshToken: refreshTokenTtl,
     DeviceCode: config.device_code_ttl_s ?? 600,
     Grant: refreshTokenTtl,
@@ -119,6 +122,7 @@ const provider = new Provider(issuer, {
     'client_secret_basic', 'client_secret_post', 'private_key_jwt', 'self_signed_tls_client_auth', 'none',
   ],
   features: {
+    clientCredentials: { enabled: config.client_credentials === true },
     deviceFlow: { enabled: config.device === true },
     devInteractions: { enabled: config.pages === true },
     introspection: { enabled: true },
@@ -146,6 +150,7 @@ const provider = new Provider(issuer, {
           audience: resource,
           accessTokenTTL: accessTokenTtl,
           accessTokenFormat: known.jwt === true ? 'jwt' : 'opaque',
+          ...(known.alg === undefined ? {} : { jwt: { sign: { alg: known.alg } } }),
         };
       },
     },
