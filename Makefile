@@ -5,8 +5,9 @@
 #   test           every test, the JavaScript and Python ones included: needs Python 3.11 with pip
 #   lint           formatting and clippy
 #   doc            the documentation of all crates, warnings refused
-#   bench          an issued token against a bare server on the same stack; a verified report, a verified proof and a
-#                  minted token against the signatures in them
+#   bench          an issued token against a bare server on the same stack, its bound and oidc-provider; latency against
+#                  load, overload, refusals, idle connections, instructions; then the table of bars, each met or not
+#   bench-all      the same, and what grows with grants, tenants, connections and leaves: an hour
 #   bench-gateway  what a call through the gateway costs beside nginx as a reverse proxy, TLS on both sides
 #   fuzz           each fuzz target for FUZZ_SECONDS (600): a nightly toolchain is used if there is one
 #   mutants        plants faults in what verifies, authenticates and exchanges, and lists those that no test notices: hours
@@ -26,7 +27,7 @@ FUZZ_SECONDS ?= 600
 # Empty: all of them.
 FUZZ_TARGETS ?=
 
-.PHONY: help demo up bench bench-gateway test lint doc fuzz mutants soak release-check
+.PHONY: help demo up bench bench-all bench-gateway test lint doc fuzz mutants soak release-check
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -49,10 +50,10 @@ doc:
 	RUSTDOCFLAGS=-Dwarnings $(CARGO) doc --locked --no-deps --workspace
 
 bench:
-	$(CARGO) build --locked --release --package tokenkeep-dev --package tokenkeep-bench --bins
-	"$${CARGO_TARGET_DIR:-target}/release/tokenkeep-bench" --summary "$${CARGO_TARGET_DIR:-target}/bench/summary.json"
-	$(CARGO) bench --locked --package tokenkeep-attestation --bench snp_report -- "$$(realpath -m "$${CARGO_TARGET_DIR:-target}")/bench/attestation.json"
-	$(CARGO) bench --locked --package tokenkeep-tests --bench proofs -- "$$(realpath -m "$${CARGO_TARGET_DIR:-target}")/bench/proofs.json"
+	scripts/bench.sh
+
+bench-all:
+	scripts/bench.sh all
 
 bench-gateway:
 	$(CARGO) build --locked --release --package tokenkeep-dev --bins

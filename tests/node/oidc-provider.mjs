@@ -13,6 +13,7 @@
 //   device              default false: owners may consent by device [RFC 8628]
 //   device_code_ttl_s   default 600
 //   client_credentials  default false: clients may ask for themselves, too [RFC 6749 §4.4]
+//   keep_alive_ms       how long a connection may do nothing before it is closed; default: Node's, 5 s
 //   dpop_nonces         default false: proofs need a nonce of the provider's [RFC 9449 §8]
 //   api_resource        the API takes JWTs of this audience only, one of `resources`
 //   tls                 {cert, key}, PEM: the provider speaks TLS and asks for client certificates [RFC 8705]; the
@@ -379,7 +380,10 @@ provider.use(async (ctx, next) => {
   return route(ctx);
 });
 
-for (const server of servers) server.on('request', provider.callback());
+for (const server of servers) {
+  if (config.keep_alive_ms !== undefined) server.keepAliveTimeout = config.keep_alive_ms;
+  server.on('request', provider.callback());
+}
 
 let stopping = false;
 function stop() {

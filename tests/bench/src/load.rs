@@ -1,201 +1,302 @@
-//! The load: connections with calls in flight, each call with a proof of its own.
+//! The load. In a closed loop each slot sends its next call when it has the answer to the one before. In an open loop
+//! calls are due at a stated rate, whether or not earlier ones are over, and each is timed from when it was due: a server
+//! that stalls is seen by all calls that it held up.
 
+use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
-use hyper_util::rt::TokioIo;
-use jose::dpop::{ProofParams, random_jti};
-use jose::{Alg, SigningKey};
-use proto::v1::IssueTokenRequest;
-use proto::v1::token_service_client::TokenServiceClient;
-use ring::rand::SystemRandom;
-use rustls::ClientConfig;
-use tokio::net::TcpStream;
-use tokio::sync::Mutex;
+use anyhow::Context;
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use tokio_rustls::TlsConnector;
-use tonic::metadata::AsciiMetadataValue;
-use tonic::transport::{Channel, Endpoint, Uri};
-use tower::service_fn;
 
-/// The path of the method, as a proof names it.
-const PATH: &str = "/tokenkeep.v1.TokenService/IssueToken";
+use crate::clock::now;
+use crate::stats::{Sample, What, micros};
 
-/// A server to measure.
-#[derive(Clone)]
-pub(crate) struct Target {
-    /// `https://host:port`.
-    pub(crate) origin: String,
-    /// TLS towards it, with a client certificate.
-    pub(crate) tls: Arc<ClientConfig>,
-    pub(crate) grant: String,
-    pub(crate) resource: String,
-    /// The server's process.
-    pub(crate) pid: u32,
+/// A place for one call at a time.
+pub(crate) trait Slot: Send + 'static {
+    /// Makes one call. With a deadline the answer is given up after it.
+    ///
+    /// # Errors
+    /// The server can't be measured: it is gone, or refuses for a reason that has nothing to do with load.
+    fn call(
+        &mut self,
+        within: Option<Duration>,
+    ) -> impl Future<Output = anyhow::Result<What>> + Send;
 }
 
-/// How much load.
-#[derive(Clone, Copy)]
-pub(crate) struct Load {
-    pub(crate) connections: u32,
-    pub(crate) in_flight: u32,
-    pub(crate) time: Duration,
-}
+/// The slots of all connections. They stay connected between loads.
+pub(crate) struct Crew<S>(Vec<S>);
 
-/// What came of it.
-#[derive(Default)]
+/// What came of a load.
+#[derive(Debug, Default)]
 pub(crate) struct Outcome {
-    /// How long each call took, in microseconds.
-    pub(crate) latencies_us: Vec<u64>,
+    pub(crate) samples: Vec<Sample>,
     pub(crate) elapsed: Duration,
 }
 
-impl Load {
-    pub(crate) async fn run(&self, target: &Target) -> anyhow::Result<Outcome> {
-        let mut channels = Vec::new();
-        for _ in 0..self.connections {
-            channels.push(connect(target).await?);
-        }
-        let start = now();
-        let end = start
-            .checked_add(self.time)
-            .context("the time is too long")?;
-        let mut callers = JoinSet::new();
-        for channel in channels {
-            let caller = Arc::new(Caller::new(target)?);
-            for _ in 0..self.in_flight {
-                let client = TokenServiceClient::new(channel.clone());
-                callers.spawn(Arc::clone(&caller).call_until(client, end));
-            }
-        }
-        let mut outcome = Outcome::default();
-        while let Some(calls) = callers.join_next().await {
-            outcome.latencies_us.extend(calls??);
-        }
-        outcome.elapsed = start.elapsed();
-        Ok(outcome)
+/// An open loop.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Plan {
+    /// Calls that are due in a second.
+    pub(crate) per_s: f64,
+    /// For how long.
+    pub(crate) time: Duration,
+    /// How long a call may take from when it is due; a call that nobody can send before is not sent.
+    pub(crate) deadline: Option<Duration>,
+}
+
+impl<S: Slot> Crew<S> {
+    pub(crate) fn new(slots: Vec<S>) -> Self {
+        Self(slots)
     }
-}
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a load generator measures by the clock"
-)]
-fn now() -> Instant {
-    Instant::now()
-}
+    pub(crate) fn slots(&self) -> &[S] {
+        &self.0
+    }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a proof names the time at which it was made"
-)]
-fn unix_s() -> u64 {
-    std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs())
-}
-
-async fn connect(target: &Target) -> anyhow::Result<Channel> {
-    let tls = TlsConnector::from(Arc::clone(&target.tls));
-    let connector = service_fn(move |uri: Uri| {
-        let tls = tls.clone();
-        async move {
-            let host = uri.host().unwrap_or_default().to_owned();
-            let port = uri.port_u16().unwrap_or(443);
-            let stream = TcpStream::connect((host.as_str(), port)).await?;
-            stream.set_nodelay(true)?;
-            let name = host.try_into().map_err(std::io::Error::other)?;
-            let stream = tls.connect(name, stream).await?;
-            Ok::<_, std::io::Error>(TokioIo::new(stream))
+    /// Keeps each slot busy for a time.
+    ///
+    /// # Errors
+    /// A slot's.
+    pub(crate) async fn closed(&mut self, time: Duration) -> anyhow::Result<Outcome> {
+        let begun = now();
+        let mut working = JoinSet::new();
+        for mut slot in self.0.drain(..) {
+            working.spawn(async move {
+                let mut samples = Vec::new();
+                while begun.elapsed() < time {
+                    let due = now();
+                    let what = slot.call(None).await?;
+                    samples.push(sample(begun, due, what));
+                }
+                anyhow::Ok((slot, samples))
+            });
         }
-    });
-    // TLS is the connector's: tonic is told of plain HTTP.
-    let plain = target.origin.replacen("https://", "http://", 1);
-    let endpoint = Endpoint::from_shared(plain)?
-        .initial_connection_window_size(4 << 20)
-        .initial_stream_window_size(1 << 20);
-    Ok(endpoint.connect_with_connector(connector).await?)
-}
+        self.gather(working, begun).await
+    }
 
-/// One client with its key and the newest nonce.
-struct Caller {
-    target: Target,
-    htu: String,
-    key: SigningKey,
-    rng: SystemRandom,
-    nonce: Mutex<String>,
-}
+    /// Makes calls at a rate.
+    ///
+    /// # Errors
+    /// A slot's, or no such rate.
+    pub(crate) async fn open(&mut self, plan: Plan) -> anyhow::Result<Outcome> {
+        let tickets = plan.tickets().context("no such rate")?;
+        let begun = now();
+        let next = Arc::new(AtomicU64::new(0));
+        // One permit a ticket that is due.
+        let due = Arc::new(Semaphore::new(0));
+        let mut working = JoinSet::new();
+        let slots = self.0.len();
+        for mut slot in self.0.drain(..) {
+            let (next, due) = (Arc::clone(&next), Arc::clone(&due));
+            working.spawn(async move {
+                let mut samples = Vec::new();
+                loop {
+                    due.acquire()
+                        .await
+                        .context("nobody gives tickets")?
+                        .forget();
+                    let ticket = next.fetch_add(1, Ordering::Relaxed);
+                    if ticket >= tickets {
+                        return anyhow::Ok((slot, samples));
+                    }
+                    let at = begun
+                        .checked_add(plan.due(ticket))
+                        .context("the time is too long")?;
+                    let what = match plan.deadline.map(|all| all.checked_sub(at.elapsed())) {
+                        None => slot.call(None).await?,
+                        Some(Some(left)) => slot.call(Some(left)).await?,
+                        Some(None) => What::Unsent,
+                    };
+                    samples.push(sample(begun, at, what));
+                }
+            });
+        }
+        // A thread of its own wakes up more exactly than a runtime's timer, which counts in milliseconds.
+        let giver = std::thread::Builder::new().name("tickets".to_owned());
+        let given = giver.spawn(move || {
+            give(plan, tickets, begun, &due);
+            // The slots wait for one more each, and end.
+            due.add_permits(slots);
+        })?;
+        let outcome = self.gather(working, begun).await;
+        // It has no way to fail, and it ended before the slots did.
+        drop(given.join());
+        outcome
+    }
 
-impl Caller {
-    fn new(target: &Target) -> anyhow::Result<Self> {
-        let rng = SystemRandom::new();
-        let pkcs8 = SigningKey::generate(Alg::Es256, &rng)?;
-        Ok(Self {
-            target: target.clone(),
-            htu: format!("{}{PATH}", target.origin),
-            key: SigningKey::from_pkcs8(&pkcs8, &rng)?,
-            rng,
-            nonce: Mutex::new("none".to_owned()),
+    async fn gather(
+        &mut self,
+        mut working: JoinSet<anyhow::Result<(S, Vec<Sample>)>>,
+        begun: Instant,
+    ) -> anyhow::Result<Outcome> {
+        let mut samples = Vec::new();
+        while let Some(done) = working.join_next().await {
+            let (slot, found) = done??;
+            self.0.push(slot);
+            samples.extend(found);
+        }
+        Ok(Outcome {
+            samples,
+            elapsed: begun.elapsed(),
         })
     }
+}
 
-    async fn call_until(
-        self: Arc<Self>,
-        mut client: TokenServiceClient<Channel>,
-        end: Instant,
-    ) -> anyhow::Result<Vec<u64>> {
-        let mut latencies_us = Vec::new();
-        let mut refused = 0_u32;
-        while now() < end {
-            let request = self.request().await?;
-            let start = now();
-            match client.issue_token(request).await {
-                Ok(response) => {
-                    let elapsed = start.elapsed().as_micros();
-                    latencies_us.push(u64::try_from(elapsed).unwrap_or(u64::MAX));
-                    self.learn(response.metadata()).await;
+impl Plan {
+    /// How many calls are due in all.
+    fn tickets(&self) -> Option<u64> {
+        let number = self.per_s * self.time.as_secs_f64();
+        // Far below 2^53, and a float is cut to its whole part.
+        (number.is_finite() && (1.0..1e12).contains(&number)).then_some(number as u64)
+    }
+
+    /// When a call is due, from the begin.
+    fn due(&self, ticket: u64) -> Duration {
+        Duration::from_secs_f64(crate::stats::whole(ticket) / self.per_s)
+    }
+
+    /// How many calls are due after this time.
+    fn due_after(&self, time: Duration) -> u64 {
+        // The first one is due at once.
+        ((time.as_secs_f64() * self.per_s) as u64).saturating_add(1)
+    }
+}
+
+/// Gives a permit for each ticket when it is due.
+fn give(plan: Plan, tickets: u64, begun: Instant, due: &Semaphore) {
+    let mut given = 0;
+    while given < tickets {
+        let ready = plan.due_after(begun.elapsed()).min(tickets);
+        let more = ready.saturating_sub(given);
+        due.add_permits(usize::try_from(more).unwrap_or(0));
+        given = ready;
+        let wait = plan.due(given).saturating_sub(begun.elapsed());
+        std::thread::sleep(wait);
+    }
+}
+
+fn sample(begun: Instant, due: Instant, what: What) -> Sample {
+    Sample {
+        due_us: micros(due.saturating_duration_since(begun)),
+        took_us: micros(due.elapsed()),
+        what,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stats::count;
+
+    /// A server that holds up everybody once.
+    struct Stalling {
+        stall: Arc<tokio::sync::Mutex<Option<Duration>>>,
+        /// Whether its client gives up at the deadline.
+        patient: bool,
+    }
+
+    impl Slot for Stalling {
+        async fn call(&mut self, within: Option<Duration>) -> anyhow::Result<What> {
+            let work = async {
+                let mut stall = self.stall.lock().await;
+                if let Some(time) = stall.take() {
+                    tokio::time::sleep(time).await;
                 }
-                Err(status) => {
-                    // The first call learns the nonce.
-                    refused = refused.saturating_add(1);
-                    if refused > 8 {
-                        bail!("the server refuses: {status}");
-                    }
-                    self.learn(status.metadata()).await;
+            };
+            match within {
+                Some(within) if !self.patient => match tokio::time::timeout(within, work).await {
+                    Ok(()) => Ok(What::Good),
+                    Err(_elapsed) => Ok(What::Late),
+                },
+                Some(_) | None => {
+                    work.await;
+                    Ok(What::Good)
                 }
             }
         }
-        Ok(latencies_us)
     }
 
-    async fn request(&self) -> anyhow::Result<tonic::Request<IssueTokenRequest>> {
-        let nonce = self.nonce.lock().await.clone();
-        let params = ProofParams {
-            htm: "POST",
-            htu: &self.htu,
-            iat_s: unix_s(),
-            jti: &random_jti(&self.rng)?,
-            nonce: Some(&nonce),
-            access_token: None,
+    fn stalling(patient: bool, time: Duration) -> Crew<Stalling> {
+        let stall = Arc::new(tokio::sync::Mutex::new(Some(time)));
+        Crew::new(vec![Stalling { stall, patient }])
+    }
+
+    fn plan(deadline: Option<Duration>) -> Plan {
+        Plan {
+            per_s: 1_000.0,
+            time: Duration::from_millis(50),
+            deadline,
+        }
+    }
+
+    #[test]
+    fn calls_are_due_at_their_rate() {
+        let plan = Plan {
+            per_s: 200.0,
+            time: Duration::from_secs(2),
+            deadline: None,
         };
-        let proof = params.sign(&self.key, &self.rng)?;
-        let mut request = tonic::Request::new(IssueTokenRequest {
-            grant: self.target.grant.clone(),
-            resource: self.target.resource.clone(),
-            ..Default::default()
-        });
-        let proof = AsciiMetadataValue::try_from(proof)?;
-        request.metadata_mut().insert("dpop", proof);
-        Ok(request)
+        assert_eq!(plan.tickets(), Some(400));
+        assert_eq!(plan.due(0), Duration::ZERO);
+        assert_eq!(plan.due(3), Duration::from_millis(15));
+        assert_eq!(plan.due_after(Duration::ZERO), 1);
+        assert_eq!(plan.due_after(Duration::from_millis(16)), 4);
+        let none = Plan { per_s: 0.0, ..plan };
+        assert_eq!(none.tickets(), None);
+        let mad = Plan {
+            per_s: f64::NAN,
+            ..plan
+        };
+        assert_eq!(mad.tickets(), None);
     }
 
-    async fn learn(&self, metadata: &tonic::metadata::MetadataMap) {
-        if let Some(nonce) = metadata.get("dpop-nonce").and_then(|n| n.to_str().ok()) {
-            let mut newest = self.nonce.lock().await;
-            if *newest != nonce {
-                nonce.clone_into(&mut newest);
-            }
-        }
+    /// Whatever became due while the server stalled has waited, though it was not sent yet.
+    #[tokio::test]
+    async fn a_stall_is_seen_by_all_calls_that_it_held_up() {
+        let mut crew = stalling(true, Duration::from_millis(100));
+        let samples = crew.open(plan(None)).await.unwrap().samples;
+        assert_eq!(count(&samples, What::Good), 50);
+        let least = samples.iter().map(|sample| sample.took_us).min();
+        assert!(least.is_some_and(|least| least >= 50_000), "{least:?}");
+        // The slot is there for the next load.
+        assert_eq!(crew.slots().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_call_that_nobody_can_send_in_time_is_not_sent() {
+        let deadline = Some(Duration::from_millis(20));
+        let mut crew = stalling(true, Duration::from_millis(100));
+        let samples = crew.open(plan(deadline)).await.unwrap().samples;
+        let counts = [What::Good, What::Late, What::Unsent].map(|what| count(&samples, what));
+        assert_eq!(counts, [1, 0, 49]);
+    }
+
+    #[tokio::test]
+    async fn a_call_is_given_up_at_its_deadline() {
+        let deadline = Some(Duration::from_millis(20));
+        let mut crew = stalling(false, Duration::from_secs(600));
+        let samples = crew.open(plan(deadline)).await.unwrap().samples;
+        assert_eq!(samples.len(), 50);
+        let first = samples.iter().find(|sample| sample.due_us == 0);
+        let first = first.unwrap();
+        assert!(
+            first.what == What::Late && first.took_us >= 20_000,
+            "{first:?}"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_closed_loop_goes_on_until_its_time_is_over() {
+        let mut crew = stalling(true, Duration::ZERO);
+        let outcome = crew.closed(Duration::from_millis(5)).await.unwrap();
+        assert!(outcome.elapsed >= Duration::from_millis(5) && !outcome.samples.is_empty());
+        assert_eq!(
+            count(&outcome.samples, What::Good),
+            u64::try_from(outcome.samples.len()).unwrap()
+        );
+        assert_eq!(crew.slots().len(), 1);
     }
 }

@@ -1,69 +1,8 @@
-//! Figures of the rounds, as a table for people and rows for programs.
+//! What people read: progress on standard error, tables on standard output.
 
 use std::io::Write;
-use std::path::Path;
-use std::time::Duration;
 
-use anyhow::Context;
-use serde::Serialize;
-
-use crate::load::{Load, Outcome};
-
-/// The bound on our CPU time against the bare server's.
-const RATIO_BAR: f64 = 1.30;
-
-/// One measurement of one server.
-pub(crate) struct Round {
-    pub(crate) cpu_us_per_token: f64,
-    tokens_per_s: f64,
-    p50_us: f64,
-    p99_us: f64,
-}
-
-impl Round {
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "counts of a few seconds are far below 2^52"
-    )]
-    pub(crate) fn new(outcome: Outcome, cpu: Duration) -> Self {
-        let Outcome {
-            mut latencies_us,
-            elapsed,
-        } = outcome;
-        latencies_us.sort_unstable();
-        let tokens = latencies_us.len().max(1) as f64;
-        let at = |percent: usize| {
-            let index = latencies_us.len().saturating_mul(percent) / 100;
-            latencies_us.get(index).copied().unwrap_or_default() as f64
-        };
-        Self {
-            cpu_us_per_token: cpu.as_secs_f64() * 1e6 / tokens,
-            tokens_per_s: tokens / elapsed.as_secs_f64(),
-            p50_us: at(50),
-            p99_us: at(99),
-        }
-    }
-}
-
-/// A row for programs.
-#[derive(Serialize)]
-struct Row {
-    name: &'static str,
-    value: f64,
-    unit: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    bar: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    met: Option<bool>,
-    runs: usize,
-}
-
-/// All rounds.
-#[derive(Default)]
-pub(crate) struct Summary {
-    ours: Vec<Round>,
-    bare: Vec<Round>,
-}
+use crate::rows::{Row, Rows, State};
 
 /// Tells a person how far it is.
 pub(crate) fn progress(line: &str) {
@@ -71,90 +10,138 @@ pub(crate) fn progress(line: &str) {
     drop(writeln!(std::io::stderr(), "{line}"));
 }
 
-fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or_default()
+/// Writes lines to standard output.
+///
+/// # Errors
+/// It is gone.
+pub(crate) fn print(text: &str) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()
 }
 
-impl Summary {
-    pub(crate) fn add(&mut self, ours: Round, bare: Round) {
-        self.ours.push(ours);
-        self.bare.push(bare);
+/// Columns as wide as what is in them, the first one to the left, the others to the right.
+pub(crate) fn table(head: &[&str], lines: &[Vec<String>]) -> String {
+    let mut widths: Vec<usize> = head.iter().map(|cell| cell.chars().count()).collect();
+    for line in lines {
+        for (width, cell) in widths.iter_mut().zip(line) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let row = |cells: &mut dyn Iterator<Item = &str>| {
+        let cells: Vec<String> = cells
+            .zip(&widths)
+            .enumerate()
+            .map(|(column, (cell, width))| match column {
+                0 => format!("{cell:<width$}"),
+                _ => format!("{cell:>width$}"),
+            })
+            .collect();
+        format!("{}\n", cells.join("  ").trim_end())
+    };
+    let mut text = row(&mut head.iter().copied());
+    for line in lines {
+        text.push_str(&row(&mut line.iter().map(String::as_str)));
+    }
+    text
+}
+
+/// A number as a cell.
+pub(crate) fn number(value: f64, digits: usize) -> String {
+    if value.is_finite() {
+        format!("{value:.digits$}")
+    } else {
+        "-".to_owned()
+    }
+}
+
+/// The bars, each met or not, and the figures without one. Whether all is well: none is missing, none is not met.
+pub(crate) fn bars(rows: &Rows, all: bool) -> (String, bool) {
+    let verdicts = rows.verdicts(all);
+    let value = |row: Option<&Row>| match row {
+        Some(Row {
+            value: Some(value),
+            unit,
+            ..
+        }) => format!("{value} {unit}"),
+        Some(_) | None => "-".to_owned(),
+    };
+    let lines: Vec<Vec<String>> = verdicts
+        .iter()
+        .map(|(name, bar, row, state)| {
+            // The row's own has the number where a promise has a rule.
+            let bar = row
+                .and_then(|row| row.bar.clone())
+                .unwrap_or_else(|| bar.clone());
+            let runs = row.map_or_else(|| "-".to_owned(), |row| row.runs.to_string());
+            vec![name.clone(), value(*row), bar, runs, state.to_string()]
+        })
+        .collect();
+    let mut text = table(&["bar", "measured", "promised", "runs", ""], &lines);
+    let plain: Vec<Vec<String>> = rows
+        .plain()
+        .map(|row| vec![row.name.clone(), value(Some(row)), row.runs.to_string()])
+        .collect();
+    text.push('\n');
+    text.push_str(&table(&["figure", "measured", "runs"], &plain));
+    let green = verdicts
+        .iter()
+        .all(|(.., state)| matches!(state, State::Met | State::Elsewhere));
+    (text, green)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rows::{Bar, PROMISES, Promise};
+
+    #[test]
+    fn columns_are_as_wide_as_what_is_in_them() {
+        let lines = [
+            vec!["a".to_owned(), "12.5".to_owned()],
+            vec!["long µs".to_owned(), "1".to_owned()],
+        ];
+        assert_eq!(
+            table(&["x", "y"], &lines),
+            "x           y\na        12.5\nlong µs     1\n"
+        );
     }
 
-    /// Prints the table, and writes the rows.
-    pub(crate) fn print(&self, load: &Load, summary: Option<&Path>) -> anyhow::Result<()> {
-        let pairs = || self.ours.iter().zip(&self.bare);
-        // Each pair was measured back to back, so the ratio is taken in pairs.
-        let ratio = median(pairs().map(|(a, b)| a.cpu_us_per_token / b.cpu_us_per_token));
-        let mut out = std::io::stdout().lock();
-        writeln!(
-            out,
-            "{} connections, {} calls in flight on each, medians of {} rounds of {} s",
-            load.connections,
-            load.in_flight,
-            self.ours.len(),
-            load.time.as_secs()
-        )?;
-        let head = ["", "CPU µs/token", "tokens/s", "p50 ms", "p99 ms"];
-        let [name, cpu, rate, p50, p99] = head;
-        writeln!(out, "{name:<12} {cpu:>12} {rate:>10} {p50:>8} {p99:>8}")?;
-        for (name, rounds) in [("tokenkeep", &self.ours), ("bare server", &self.bare)] {
-            let of = |value: fn(&Round) -> f64| median(rounds.iter().map(value));
-            writeln!(
-                out,
-                "{name:<12} {:>12.1} {:>10.0} {:>8.2} {:>8.2}",
-                of(|round| round.cpu_us_per_token),
-                of(|round| round.tokens_per_s),
-                of(|round| round.p50_us) / 1_000.0,
-                of(|round| round.p99_us) / 1_000.0,
-            )?;
-        }
-        let met = ratio <= RATIO_BAR;
-        let word = if met { "met" } else { "not met" };
-        writeln!(
-            out,
-            "ratio of CPU time {ratio:.2}, bound {RATIO_BAR:.2}: {word}"
-        )?;
-        let Some(path) = summary else {
-            return Ok(());
+    #[test]
+    fn no_number_is_a_dash() {
+        assert_eq!(number(1.26, 1), "1.3");
+        assert_eq!(number(f64::NAN, 1), "-");
+    }
+
+    #[test]
+    fn it_is_green_only_with_every_bar_measured_and_met() {
+        let good = |Promise { name, bar, .. }: &Promise| {
+            let (side, value) = bar.split_once(' ').unwrap();
+            let value: f64 = value.split(' ').next().unwrap().parse().unwrap();
+            let bar = match side {
+                "<=" => Bar::AtMost(value),
+                _ => Bar::AtLeast(value),
+            };
+            Row::against(name, value, "x", bar, 5)
         };
-        let runs = self.ours.len();
-        let plain = |name, value, unit| Row {
-            name,
-            value,
-            unit,
-            bar: None,
-            met: None,
-            runs,
-        };
-        let of = |rounds: &[Round], value: fn(&Round) -> f64| median(rounds.iter().map(value));
-        let cpu = |round: &Round| round.cpu_us_per_token;
-        let rows = [
-            Row {
-                bar: Some(RATIO_BAR),
-                met: Some(met),
-                ..plain("minted_over_bare_server", ratio, "ratio")
-            },
-            plain("minted_cpu_us", of(&self.ours, cpu), "µs"),
-            plain("bare_cpu_us", of(&self.bare, cpu), "µs"),
-            plain(
-                "minted_tokens_per_s",
-                of(&self.ours, |round| round.tokens_per_s),
-                "1/s",
-            ),
-            plain(
-                "minted_p99_ms",
-                of(&self.ours, |round| round.p99_us) / 1_000.0,
-                "ms",
-            ),
-        ];
-        if let Some(dir) = path.parent() {
-            std::fs::create_dir_all(dir)?;
+        let mut rows = Rows::default();
+        for promise in &PROMISES {
+            rows.add(good(promise));
         }
-        std::fs::write(path, serde_json::to_vec_pretty(&rows)?)
-            .with_context(|| format!("can't write {}", path.display()))?;
-        Ok(())
+        assert!(bars(&rows, true).1);
+        rows.add(Row::against(
+            "grant_bytes",
+            3_000.0,
+            "bytes",
+            Bar::AtMost(2_048.0),
+            3,
+        ));
+        let (text, green) = bars(&rows, true);
+        assert!(!green && text.contains("NOT MET"), "{text}");
+        let (text, green) = bars(&Rows::default(), false);
+        assert!(
+            !green && text.contains("MISSING") && text.contains("not measured here"),
+            "{text}"
+        );
     }
 }
