@@ -184,6 +184,7 @@ impl<'a> Proof<'a> {
             return Err(DpopError::HtuMismatch);
         }
 
+        let has_ath = !matches!(claims.ath, Member::Absent);
         if let Some(access_token) = access_token {
             let claimed = claims.ath.required(Claim::Ath)?;
             if !bool::from(claimed.as_bytes().ct_eq(ath(access_token).as_bytes())) {
@@ -199,6 +200,7 @@ impl<'a> Proof<'a> {
             jkt,
             jti,
             iat_s,
+            has_ath,
             nonce: claims.nonce,
         })
     }
@@ -292,7 +294,7 @@ impl<T> Member<T> {
 ///
 /// ```compile_fail,E0451
 /// fn forge(key: jose::PublicKey, jkt: jose::Thumbprint) -> jose::dpop::VerifiedProof {
-///     jose::dpop::VerifiedProof { key, jkt, jti: String::new(), iat_s: 0, nonce: None }
+///     jose::dpop::VerifiedProof { key, jkt, jti: String::new(), iat_s: 0, has_ath: false, nonce: None }
 /// }
 /// ```
 pub struct VerifiedProof {
@@ -300,6 +302,7 @@ pub struct VerifiedProof {
     jkt: Thumbprint,
     jti: String,
     iat_s: u64,
+    has_ath: bool,
     nonce: Option<String>,
 }
 
@@ -331,6 +334,12 @@ impl VerifiedProof {
     /// When the proof says it was made, seconds since 1970.
     pub fn iat_s(&self) -> u64 {
         self.iat_s
+    }
+
+    /// Whether the proof names an access token, of whatever type the claim is: where none came with the proof, nobody
+    /// has compared it.
+    pub fn has_ath(&self) -> bool {
+        self.has_ath
     }
 
     /// The nonce that the proof carries.

@@ -46,6 +46,20 @@ fn a_replay_is_known_by_key_and_jti() {
     assert_ne!(id(&other), id(&first));
 }
 
+/// An `ath` that nobody has compared is seen, whatever it is.
+#[test]
+fn a_claim_for_a_token_that_did_not_come_is_seen() {
+    for (ath, expected) in [(None, false), (Some("\"x\""), true), (Some("7"), true)] {
+        let mut forge = forge::Forge::new();
+        forge.access_token = None;
+        match ath {
+            Some(ath) => forge.claim("ath", ath),
+            None => forge.without_claim("ath"),
+        }
+        assert_eq!(forge.check().unwrap().has_ath(), expected, "{ath:?}");
+    }
+}
+
 #[test]
 fn what_is_made_verifies() {
     let rng = SystemRandom::new();
