@@ -279,6 +279,11 @@ pub fn token_issued(issued: &Issued) {
     debug!(event = "token_issued", client = %issued.client, resource = %issued.resource);
 }
 
+/// A provider's token left, bound to a client's key.
+pub fn upstream_token_released(issued: &Issued) {
+    debug!(event = "upstream_token_released", client = %issued.client, resource = %issued.resource);
+}
+
 /// A token was refused.
 pub fn token_refused(refusal: &Refusal) {
     info!(event = "token_refused", reason = refusal.reason);

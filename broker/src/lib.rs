@@ -36,6 +36,7 @@ pub mod tls;
 pub mod tokens;
 pub mod toml_fields;
 pub mod upstream;
+pub mod upstream_bound;
 pub mod witness;
 
 pub use run::{Config, RunError, Sockets, run};

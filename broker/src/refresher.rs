@@ -10,6 +10,7 @@ use enclave::refresh::{
     Action, Begin, Cached, Event, Exchange, RefreshError, UpstreamAccess, UpstreamAnswer,
     UpstreamRequest, Wanted,
 };
+use enclave::relayed_proof::RelayedProof;
 use futures_util::StreamExt;
 use http::header::{HeaderName, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue};
@@ -81,26 +82,66 @@ impl<F: Folder> Refresher<F> {
                 Some(Cached::Fresh(access)) => return Ok(access),
                 Some(Cached::Ageing(access)) => {
                     // The next one is asked for while this one serves.
-                    drop(self.join(grant, wanted));
+                    drop(self.join(grant, wanted, &mut None));
                     return Ok(access);
                 }
                 None => {}
             }
-            let (of, mut flight) = self.join(grant, wanted);
-            let outcome = match flight.wait_for(Option::is_some).await {
-                Ok(outcome) => outcome.clone(),
-                Err(_) => None,
-            };
-            if of == *wanted {
-                // The task ends with an outcome, unless it was torn down.
-                return outcome.unwrap_or(Err(RefreshError::ProviderUnclear));
+            if let Some(outcome) = self.turn_of(grant, wanted, &mut None).await {
+                return outcome;
             }
         }
         Err(RefreshError::RateLimited { retry_after_s: 1 })
     }
 
-    /// The exchange of a grant that is under way, or a new one.
-    fn join(self: &Arc<Self>, grant: &GrantId, wanted: &Wanted) -> (Wanted, Flight) {
+    /// As [`access`](Self::access), for a token that is bound to a client's key: the client's proof goes with the
+    /// exchange. One that is under way for the same key and scopes brings the token to both.
+    ///
+    /// # Errors
+    /// [`RefreshError`].
+    pub async fn relay(
+        self: &Arc<Self>,
+        grant: &GrantId,
+        wanted: &Wanted,
+        proof: RelayedProof,
+    ) -> Outcome {
+        let mut proof = Some(proof);
+        for _ in 0..TURNS {
+            let now = self.shell.clock.now();
+            let cached = self.shell.enclave.cached_upstream(grant, wanted, &now);
+            if let Some(Cached::Fresh(access)) = cached {
+                return Ok(access);
+            }
+            if let Some(outcome) = self.turn_of(grant, wanted, &mut proof).await {
+                return outcome;
+            }
+        }
+        Err(RefreshError::RateLimited { retry_after_s: 1 })
+    }
+
+    /// Waits for the exchange of a grant that is under way, or for a new one. None if it was for something else.
+    async fn turn_of(
+        self: &Arc<Self>,
+        grant: &GrantId,
+        wanted: &Wanted,
+        proof: &mut Option<RelayedProof>,
+    ) -> Option<Outcome> {
+        let (of, mut flight) = self.join(grant, wanted, proof);
+        let outcome = match flight.wait_for(Option::is_some).await {
+            Ok(outcome) => outcome.clone(),
+            Err(_) => None,
+        };
+        // The task ends with an outcome, unless it was torn down.
+        (of == *wanted).then(|| outcome.unwrap_or(Err(RefreshError::ProviderUnclear)))
+    }
+
+    /// The exchange of a grant that is under way, or a new one, which takes the proof.
+    fn join(
+        self: &Arc<Self>,
+        grant: &GrantId,
+        wanted: &Wanted,
+        proof: &mut Option<RelayedProof>,
+    ) -> (Wanted, Flight) {
         let mut flights = self.flights.lock();
         if let Some((of, flight)) = flights.get(grant) {
             return (of.clone(), flight.clone());
@@ -109,8 +150,9 @@ impl<F: Folder> Refresher<F> {
         flights.insert(grant.clone(), (wanted.clone(), flight.clone()));
         drop(flights);
         let (this, grant, own) = (Arc::clone(self), grant.clone(), wanted.clone());
+        let proof = proof.take();
         self.tasks.spawn(async move {
-            let outcome = this.fly(&grant, &own).await;
+            let outcome = this.fly(&grant, &own, proof).await;
             // First off the list, then the word: who comes now finds the cache.
             this.flights.lock().remove(&grant);
             done.send_replace(Some(outcome));
@@ -138,21 +180,54 @@ impl<F: Folder> Refresher<F> {
         turn(places).await
     }
 
-    async fn fly(&self, grant: &GrantId, wanted: &Wanted) -> Outcome {
-        let now = || self.shell.clock.now();
+    async fn fly(&self, grant: &GrantId, wanted: &Wanted, proof: Option<RelayedProof>) -> Outcome {
         let outcome = match self.place(grant).await {
             Err(error) => Err(error),
-            Ok(_place) => match self.shell.enclave.begin_refresh(grant, wanted, &now()) {
-                Ok(Begin::Cached(access)) => return Ok(access),
-                Ok(Begin::Exchange(exchange, action)) => self.run(*exchange, action).await,
-                Err(error) => Err(error),
-            },
+            Ok(_place) => {
+                let now = self.shell.clock.now();
+                let enclave = &self.shell.enclave;
+                let begun = match proof {
+                    None => enclave.begin_refresh(grant, wanted, &now),
+                    Some(proof) => enclave.begin_relayed(grant, wanted, proof, &now),
+                };
+                let outcome = match begun {
+                    Ok(Begin::Cached(access)) => return Ok(access),
+                    begun => self.go_on(begun).await,
+                };
+                match outcome {
+                    Err(RefreshError::RefusedWithProof) => Err(self.without_proof(grant).await),
+                    outcome => outcome,
+                }
+            }
         };
         match &outcome {
             Ok(_) => events::refreshed(grant),
             Err(error) => events::refresh_failed(grant, error),
         }
         outcome
+    }
+
+    async fn go_on(&self, begun: Result<Begin, RefreshError>) -> Outcome {
+        match begun {
+            Ok(Begin::Cached(access)) => Ok(access),
+            Ok(Begin::Exchange(exchange, action)) => self.run(*exchange, action).await,
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A client's proof and the refresh token were refused together: whether it was the token, an exchange without
+    /// that proof tells. Gives what the client is told.
+    async fn without_proof(&self, grant: &GrantId) -> RefreshError {
+        let doubted = RefreshError::RefusedWithProof;
+        let enclave = &self.shell.enclave;
+        let Some(whole) = enclave.whole_grant(grant) else {
+            return RefreshError::NoSuchGrant;
+        };
+        let begun = enclave.begin_refresh(grant, &whole, &self.shell.clock.now());
+        match self.go_on(begun).await {
+            Err(error @ RefreshError::NeedsConsent { .. }) => error,
+            Ok(_) | Err(_) => doubted,
+        }
     }
 
     async fn run(&self, mut exchange: Exchange, mut action: Action) -> Outcome {

@@ -399,6 +399,7 @@ async fn routes(
     reporter.set_serving::<KeyServiceServer<Keys>>().await;
     let token = Token {
         shell: Arc::clone(shell),
+        refresher: Arc::clone(refresher),
     };
     let grants = Grants {
         shell: Arc::clone(shell),

@@ -7,6 +7,7 @@ mod connect;
 pub(crate) mod life;
 pub(crate) mod limits;
 mod policy;
+mod upstream;
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -22,6 +23,7 @@ use enclave::rate::RateExceeded;
 use enclave::replay::ReplayError;
 use enclave::revoke::RevokeError;
 use enclave::store::StoreError;
+use enclave::upstream_bound::UpstreamChallenge;
 use jose::dpop::DpopError;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
@@ -49,6 +51,8 @@ pub struct Refusal {
     pub field: Option<Box<(&'static str, String)>>,
     /// Both clocks, where they differ by too much.
     pub clocks: Option<Clocks>,
+    /// What a proof for the provider must carry, where one is needed.
+    pub upstream: Option<Box<UpstreamChallenge>>,
 }
 
 /// What a caller's clock said and what ours says, Unix time in seconds.
@@ -70,6 +74,7 @@ impl Refusal {
             retry_after: None,
             field: None,
             clocks: None,
+            upstream: None,
         }
     }
 
@@ -191,6 +196,12 @@ impl Refusal {
         {
             metadata.insert("claimed_time_s".to_owned(), claimed_s.to_string());
             metadata.insert("server_time_s".to_owned(), server_s.to_string());
+        }
+        if let Some(upstream) = &self.upstream {
+            metadata.insert("upstream_htu".to_owned(), upstream.htu.clone());
+            let nonce = upstream.nonce.iter();
+            let named = nonce.map(|nonce| ("upstream_dpop_nonce".to_owned(), nonce.clone()));
+            metadata.extend(named);
         }
         let mut details = ErrorDetails::with_error_info(self.reason, DOMAIN, metadata);
         if let Some(after) = self.retry_after {

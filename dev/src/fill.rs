@@ -349,6 +349,7 @@ impl Filler {
             operations: Vec::new(),
             hosts: Vec::new(),
             terms: None,
+            allow_upstream_bound: false,
         };
         let request = DepositRequest {
             grant,

@@ -50,6 +50,23 @@ pub(crate) enum Event<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         policy: Option<Mark>,
     },
+    /// The provider's own access token leaves, bound to the client's key.
+    UpstreamTokenReleased {
+        grant: &'a GrantId,
+        client: &'a ClientId,
+        resource: &'a str,
+        scope: String,
+        #[serde(flatten)]
+        cnf: Confirmation,
+        token_sha256: String,
+        expires_at_s: u64,
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        actors: Vec<&'a str>,
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        agent: bool,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        policy: Option<Mark>,
+    },
     GatewayCall {
         grant: &'a GrantId,
         client: &'a ClientId,
@@ -279,6 +296,7 @@ impl Event<'_> {
     fn kind(&self) -> &'static str {
         match self {
             Self::TokenIssued { .. } => "token_issued",
+            Self::UpstreamTokenReleased { .. } => "upstream_token_released",
             Self::GatewayCall { .. } => "gateway_call",
             Self::GatewayCompleted { .. } => "gateway_completed",
             Self::ApprovalAsked(_) => "approval_asked",
@@ -319,6 +337,7 @@ impl Event<'_> {
     fn log(&self) -> Log {
         match self {
             Self::TokenIssued { .. }
+            | Self::UpstreamTokenReleased { .. }
             | Self::GatewayCall { .. }
             | Self::GatewayCompleted { .. }
             | Self::ApprovalAsked(_)
@@ -365,6 +384,7 @@ impl Event<'_> {
                 Some(Shown::Key(change))
             }
             Self::TokenIssued { .. }
+            | Self::UpstreamTokenReleased { .. }
             | Self::GatewayCall { .. }
             | Self::GatewayCompleted { .. }
             | Self::ApprovalAsked(_)

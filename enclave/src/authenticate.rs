@@ -106,6 +106,11 @@ impl Authenticated {
     pub fn client(&self) -> &Arc<Client> {
         &self.client
     }
+
+    /// As [`client`](Self::client), to be kept.
+    pub(crate) fn into_client(self) -> Arc<Client> {
+        self.client
+    }
 }
 
 impl Caller {

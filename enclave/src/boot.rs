@@ -27,7 +27,7 @@ use crate::log::{BootId, LogError, Logs, Recovery};
 use crate::nonce::Nonces;
 use crate::rate::RateLimiter;
 use crate::record::{Place, RecordError, Table};
-use crate::refresh::Pace;
+use crate::refresh::{ClientKeys, Pace};
 use crate::registry::Grant;
 use crate::replay::ReplayCache;
 use crate::seal::SealError;
@@ -302,6 +302,7 @@ impl Boot {
         Ok(Enclave {
             nonces: Nonces::new(&*self.rng)?,
             replays: ReplayCache::new(self.config.replay_capacity),
+            relayed: ReplayCache::new(self.config.replay_capacity),
             spent: SpentAssertions::new(self.config.replay_capacity),
             began_s: self.began_s,
             issue_rates: RateLimiter::new(self.config.client_rate),
@@ -323,6 +324,7 @@ impl Boot {
             server_nonces: ServerNonces::default(),
             connects: Connects::default(),
             upstream: Mutex::new(HashMap::new()),
+            client_keys: ClientKeys::default(),
             view: RwLock::new(self.view),
         })
     }

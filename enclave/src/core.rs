@@ -27,7 +27,7 @@ use crate::pending::Durable;
 use crate::policy::Denied;
 use crate::rate::RateLimiter;
 use crate::record::{Cabinet, Place, RecordError};
-use crate::refresh::{Pace, UpstreamAccess, Wanted};
+use crate::refresh::{ClientKeys, Pace, UpstreamAccess, Wanted};
 use crate::replay::ReplayCache;
 use crate::seal::{SealError, SealingKey};
 use crate::secret::{DpopPrivateKey, RefreshToken};
@@ -50,6 +50,8 @@ pub struct Enclave {
     pub(crate) wrap_key: RwLock<Arc<SealingKey>>,
     pub(crate) nonces: Nonces,
     pub(crate) replays: ReplayCache,
+    /// Proofs that went on to providers.
+    pub(crate) relayed: ReplayCache,
     pub(crate) spent: SpentAssertions,
     /// When this boot began, Unix time in seconds.
     pub(crate) began_s: u64,
@@ -66,6 +68,7 @@ pub struct Enclave {
     pub(crate) server_nonces: ServerNonces,
     pub(crate) connects: Connects,
     pub(crate) upstream: Mutex<HashMap<GrantId, HashMap<Wanted, Arc<UpstreamAccess>>>>,
+    pub(crate) client_keys: ClientKeys,
     pub(crate) view: RwLock<View>,
 }
 

@@ -1,5 +1,6 @@
 //! The story of one request for a token:
 //! who asks → with which key → on which grant → may it → does the tenant's policy permit it → mint → write down.
+//! Where the provider's own token is wanted, [`upstream_bound`](crate::upstream_bound) goes on instead of minting.
 
 use std::sync::Arc;
 
@@ -17,12 +18,12 @@ use crate::limits::{Counted, LimitError};
 use crate::mint::{self, Claims, Confirmation};
 use crate::nonce::{NonceError, Role};
 use crate::pending::Pending;
-use crate::policy::{self, Ask, Denied};
+use crate::policy::{self, Allowed, Ask, Denied};
 use crate::proof::ProofError;
 use crate::rate::RateExceeded;
-use crate::registry::{ClientKind, Grant};
+use crate::registry::{Client, ClientKind, Grant};
 use crate::replay::ReplayError;
-use crate::ruling::{Asked, Rule};
+use crate::ruling::{Asked, Mark, Rule};
 use crate::scope::{ScopeError, Scopes};
 use crate::seal::SealError;
 use crate::time::Now;
@@ -170,23 +171,41 @@ impl From<ProofError> for IssueError {
     }
 }
 
+/// A request that is allowed, before anything is made of it.
+pub(crate) struct Authorized {
+    pub(crate) client: Arc<Client>,
+    pub(crate) grant: Arc<Grant>,
+    /// What the token is to be bound to, proved.
+    pub(crate) cnf: Confirmation,
+    pub(crate) allowed: Allowed,
+    /// On whose behalf.
+    pub(crate) act: Option<Box<Act>>,
+    /// Which policy of the tenant's permitted it, for the leaf.
+    pub(crate) policy: Option<Mark>,
+}
+
+/// What was decided on a request.
+pub(crate) enum Decided {
+    /// It may have a token.
+    Authorized(Authorized),
+    /// The tenant's policy does not permit it; the refusal waits for its leaf.
+    Refused(Pending<Issued>),
+}
+
 impl Enclave {
-    /// Decides on a request and mints the token, which waits for its leaf.
-    ///
-    /// # Errors
-    /// [`IssueError`] says which step refused.
-    pub fn issue(
+    /// Decides whether a request may have a token.
+    pub(crate) fn authorized(
         &self,
         request: &IssueRequest<'_>,
         now: &Now,
-    ) -> Result<Pending<Issued>, IssueError> {
+    ) -> Result<Decided, IssueError> {
         // Who asks, and with which key?
         let rules = self.assertion_rules(now);
         let caller = authenticate::caller(&self.view.read(), &request.credentials, &rules)?;
         let cnf = self.confirmation(request, now)?;
         // Spent behind the proof, so that an assertion outlives a stale nonce.
         let caller = caller.enter(&self.spent, now)?;
-        let client = caller.client();
+        let client = caller.into_client();
 
         // On which grant, and may it?
         self.issue_rates.take(&client.id, now)?;
@@ -201,7 +220,7 @@ impl Enclave {
             None => policy::grant_of_resource(&view, origin, &client.id, request.resource)?,
         };
         let ask = Ask {
-            client,
+            client: &client,
             grant: &grant.value,
             resource: request.resource,
             scopes: &scopes,
@@ -210,14 +229,15 @@ impl Enclave {
         let mut allowed = policy::authorize(&view, origin, &ask, now)?;
         self.check_fresh(now)?;
         actor::within(act.as_deref(), grant.value.max_actor_depth())?;
-        let by = Some((&**client, &allowed.target));
+        let by = Some((&*client, &allowed.target));
         self.count(&view, Counted::Tokens, &grant.value, by, now)?;
 
         // Does the tenant's own policy permit it?
+        let grant = Arc::clone(&grant.value);
         let asked = Asked {
-            client: Arc::clone(client),
-            grant: Arc::clone(&grant.value),
-            target: allowed.target,
+            client: Arc::clone(&client),
+            grant: Arc::clone(&grant),
+            target: allowed.target.clone(),
             scopes: allowed.scopes.clone(),
             cnf: cnf.clone(),
             tier: self.config.tier.clone(),
@@ -229,11 +249,42 @@ impl Enclave {
         };
         let policy = match self.rule(&view, asked, &mut allowed.touched, now)? {
             Rule::Passed(policy) => policy,
-            Rule::Refused(refusal) => return Ok(refusal),
+            Rule::Refused(refusal) => return Ok(Decided::Refused(refusal)),
+        };
+        drop(view);
+        Ok(Decided::Authorized(Authorized {
+            client,
+            grant,
+            cnf,
+            allowed,
+            act,
+            policy,
+        }))
+    }
+
+    /// Decides on a request and mints the token, which waits for its leaf.
+    ///
+    /// # Errors
+    /// [`IssueError`] says which step refused.
+    pub fn issue(
+        &self,
+        request: &IssueRequest<'_>,
+        now: &Now,
+    ) -> Result<Pending<Issued>, IssueError> {
+        let Authorized {
+            client,
+            grant,
+            cnf,
+            allowed,
+            act,
+            policy,
+        } = match self.authorized(request, now)? {
+            Decided::Authorized(authorized) => authorized,
+            Decided::Refused(refusal) => return Ok(refusal),
         };
 
         // Mint.
-        let lifetime_s = self.lifetime_s(&grant.value, now);
+        let lifetime_s = self.lifetime_s(&grant, now);
         let claims = Claims {
             iss: self.config.issuer.clone(),
             sub: client.id.clone(),
@@ -244,7 +295,7 @@ impl Enclave {
             client_id: client.id.clone(),
             scope: allowed.scopes.to_string(),
             cnf: cnf.clone(),
-            grant: grant.value.id.clone(),
+            grant: grant.id.clone(),
             tier: self.config.tier.clone(),
             act,
         };
@@ -252,7 +303,7 @@ impl Enclave {
 
         // Write down; the token leaves when its leaf is durable.
         let event = Event::TokenIssued {
-            grant: &grant.value.id,
+            grant: &grant.id,
             client: &client.id,
             resource: &allowed.resource,
             scope: claims.scope.clone(),
@@ -263,7 +314,8 @@ impl Enclave {
             agent: client.kind == ClientKind::Agent,
             policy,
         };
-        let leaf = self.leaf(&view, Some(&grant.value.tenant), &event, now)?;
+        let view = self.view.read();
+        let leaf = self.leaf(&view, Some(&grant.tenant), &event, now)?;
         let issued = Issued {
             access_token,
             expires_in_s: lifetime_s,
@@ -272,7 +324,7 @@ impl Enclave {
             token_type: cnf.token_type(),
             client: client.id.clone(),
         };
-        let (writes, effects) = self.note_use(&view, &grant.value, now)?.unzip();
+        let (writes, effects) = self.note_use(&view, &grant, now)?.unzip();
         let batch = crate::store::Batch {
             writes: writes.into_iter().collect(),
             leaves: vec![leaf],

@@ -38,6 +38,7 @@ pub mod rate;
 pub mod record;
 pub mod refresh;
 pub mod registry;
+pub mod relayed_proof;
 pub mod replay;
 pub mod revoke;
 pub mod rewrap;
@@ -52,6 +53,7 @@ pub mod terms;
 #[cfg(test)]
 mod testing;
 pub mod time;
+pub mod upstream_bound;
 mod upstream_dpop;
 mod view;
 

@@ -12,6 +12,7 @@
 
 mod answer;
 mod assertion;
+mod client_keys;
 mod credential;
 mod journal;
 mod keep_alive;
@@ -39,6 +40,7 @@ use crate::limits::LimitError;
 use crate::pending::{Durable, Pending};
 use crate::record::RecordError;
 use crate::registry::{Provider, Rotation};
+use crate::relayed_proof::RelayedProof;
 use crate::scope::Scopes;
 use crate::secret::{
     CredentialHeader, RawResponse, RefreshToken, UpstreamAccessToken, UpstreamBody,
@@ -47,6 +49,8 @@ use crate::store::StoreError;
 use crate::upstream_dpop::BoundKey;
 
 pub(crate) use answer::{Consented, asks_for_nonce, consented, error_code};
+pub(crate) use client_keys::ClientKeys;
+pub use client_keys::MAX_CLIENT_KEYS_PER_GRANT;
 pub(crate) use orphan::parse as parse_orphan;
 pub(crate) use pace::Pace;
 pub(crate) use request::Author;
@@ -63,6 +67,8 @@ pub struct Wanted {
     pub scopes: Scopes,
     /// What the provider knows the API by [RFC 8707], where it is asked for with that.
     pub resource: Option<String>,
+    /// The thumbprint of the client's key that it is to be bound to, if it is for a client. It is not used here.
+    pub(crate) client_key: Option<String>,
 }
 
 impl Wanted {
@@ -72,6 +78,7 @@ impl Wanted {
         Self {
             scopes,
             resource: None,
+            client_key: None,
         }
     }
 }
@@ -153,15 +160,30 @@ pub enum Event {
     Resumed,
 }
 
+/// What an upstream access token is bound to.
+#[derive(Clone, Debug)]
+pub(crate) enum BoundTo {
+    /// Nothing: whoever has it can use it.
+    Nothing,
+    /// A key of the enclave's.
+    OwnKey(Arc<BoundKey>),
+    /// A client's key, by its thumbprint: of no use here.
+    ClientKey(String),
+}
+
 /// A provider's access token, inside the enclave.
 pub struct UpstreamAccess {
     pub(crate) token: UpstreamAccessToken,
-    /// What it is bound to, if it is no bearer token.
-    pub(crate) bound_to: Option<Arc<BoundKey>>,
+    /// What it is bound to.
+    pub(crate) bound_to: BoundTo,
+    /// The scopes it carries, if the provider names them.
+    pub(crate) scopes: Option<Scopes>,
     /// Until when no other is asked for, on the monotonic clock.
     pub(crate) fresh_until_ms: u64,
     /// Until when it is used, on the monotonic clock.
     pub(crate) usable_until_ms: u64,
+    /// When it ends, on the monotonic clock.
+    pub(crate) ends_ms: u64,
     /// Since when it is held, on the monotonic clock.
     pub(crate) obtained_ms: u64,
     /// What an echo of it looks like; made when it is first used at an API.
@@ -242,6 +264,22 @@ pub enum RefreshError {
     /// A limit of exchanges that the tenant set is reached.
     #[error(transparent)]
     Limit(#[from] LimitError),
+    /// The provider wants another nonce in a client's proof; the refresh token is as it was.
+    #[error("the provider wants another nonce in the proof")]
+    ProofNonce {
+        /// The newest.
+        newest: String,
+    },
+    /// The provider did not take the refresh token with a client's proof. Which of the two it is, an exchange
+    /// without that proof tells.
+    #[error("the provider refused the refresh token with this proof")]
+    RefusedWithProof,
+    /// As many keys of clients have tokens of this grant as may.
+    #[error("too many keys have tokens of this grant")]
+    TooManyKeys {
+        /// When the first of their tokens ends, in seconds.
+        retry_after_s: u64,
+    },
     /// The provider's answer held an access token of no use to us.
     #[error("the provider's access token was refused: {0}")]
     UnusableToken(&'static str),
@@ -274,6 +312,8 @@ pub struct Exchange {
     conflicts: u8,
     /// Whether the provider asked for a nonce already.
     challenged: bool,
+    /// The client's proof that goes with it, instead of one of ours.
+    relayed: Option<RelayedProof>,
     state: State,
 }
 

@@ -404,6 +404,9 @@ pub struct Grant {
     /// What its tenant sets for it beside, if anything.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub terms: Option<Box<GrantTerms>>,
+    /// Whether clients may have the provider's own access tokens, bound to their keys.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub allow_upstream_bound: bool,
 }
 
 /// The host of a tenant's own at a target.

@@ -437,6 +437,7 @@ impl World {
             operations: Vec::new(),
             hosts: Vec::new(),
             terms: None,
+            allow_upstream_bound: false,
         }
     }
 
@@ -590,6 +591,15 @@ impl World {
         &self,
         change: impl FnOnce(&mut Asking),
     ) -> Result<Pending<Issued>, IssueError> {
+        self.asked(change, |request| self.enclave.issue(request, &self.now))
+    }
+
+    /// A request with one change from what is good.
+    pub(crate) fn asked<T>(
+        &self,
+        change: impl FnOnce(&mut Asking),
+        then: impl FnOnce(&IssueRequest<'_>) -> T,
+    ) -> T {
         let mut asking = Asking {
             door: Door::Grpc,
             peer: Some(CLIENT_SPKI),
@@ -627,7 +637,7 @@ impl World {
             scopes: &asking.scopes,
             actors: &asking.actors,
         };
-        self.enclave.issue(&request, &self.now)
+        then(&request)
     }
 }
 

@@ -393,6 +393,7 @@ impl View {
             operations,
             hosts,
             terms: _,
+            allow_upstream_bound: _,
         } = grant;
         tenant.share(&mut self.names);
         app.share(&mut self.names);

@@ -331,6 +331,7 @@ impl Core {
                 operations: Vec::new(),
                 hosts: Vec::new(),
                 terms: None,
+                allow_upstream_bound: false,
             },
             sealed_refresh_token: &sealed,
             rotate: false,

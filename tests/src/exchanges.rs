@@ -380,6 +380,7 @@ impl<F: Folder> Exchanges<F> {
                 operations: Vec::new(),
                 hosts: Vec::new(),
                 terms: None,
+                allow_upstream_bound: false,
             },
             sealed_refresh_token: &sealed,
             rotate: false,
@@ -421,6 +422,9 @@ impl<F: Folder> Exchanges<F> {
                     | RefreshError::NotWitnessed
                     | RefreshError::Revoked
                     | RefreshError::NeedsConsent { .. }
+                    | RefreshError::RefusedWithProof
+                    | RefreshError::ProofNonce { .. }
+                    | RefreshError::TooManyKeys { .. }
                     | RefreshError::UnusableToken(_)
                     | RefreshError::Store(_)
                     | RefreshError::Record(_),

@@ -393,6 +393,20 @@ fn refresh(error: &RefreshError) -> Problem {
         )
         .retry(*retry_after_s),
         RefreshError::Limit(limit) => limited(limit),
+        RefreshError::RefusedWithProof => gateway(
+            "PROVIDER_REFUSED",
+            "the provider refused to refresh with a client's proof",
+        ),
+        // No call has a client's proof for the provider.
+        RefreshError::ProofNonce { .. } => gateway(
+            "UPSTREAM_DPOP_NONCE_REQUIRED",
+            "the provider wants another nonce in a client's proof",
+        ),
+        RefreshError::TooManyKeys { retry_after_s } => gateway(
+            "UPSTREAM_TOO_MANY_KEYS",
+            "as many keys have the provider's tokens of this grant as may",
+        )
+        .retry(*retry_after_s),
         RefreshError::UnusableToken(_) => gateway(
             "PROVIDER_TOKEN_REFUSED",
             "the provider's access token is of no use",

@@ -424,6 +424,7 @@ pub fn grant(message: v1::Grant) -> Result<Grant, AdminError> {
             .map(target_host)
             .collect::<Result<_, _>>()?,
         terms: terms(message.terms)?.or_none(),
+        allow_upstream_bound: message.allow_upstream_bound,
     })
 }
 
@@ -483,6 +484,7 @@ pub fn grant_message(view: GrantView) -> v1::Grant {
         terms: grant.terms.map(|terms| terms_message(*terms)),
         asleep_since_s: view.asleep_since_s.unwrap_or_default(),
         last_used_at_s: view.last_used_s.unwrap_or_default(),
+        allow_upstream_bound: grant.allow_upstream_bound,
     }
 }
 

@@ -106,6 +106,9 @@ impl Rotating {
                 | RefreshError::ProviderUnreachable
                 | RefreshError::ProviderUnclear
                 | RefreshError::ProviderRefused { .. }
+                | RefreshError::RefusedWithProof
+                | RefreshError::ProofNonce { .. }
+                | RefreshError::TooManyKeys { .. }
                 | RefreshError::Quiet { .. }
                 | RefreshError::UnusableToken(_)
                 | RefreshError::Store(_)

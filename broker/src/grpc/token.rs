@@ -13,8 +13,10 @@ use tonic::metadata::{AsciiMetadataValue, MetadataMap};
 use tonic::{Request, Response, Status};
 
 use crate::grpc::audit::receipt_message;
+use crate::refresher::Refresher;
 use crate::shell::Shell;
 use crate::status::Refusal;
+use crate::upstream_bound;
 
 /// The metadata with the proof.
 const DPOP: &str = "dpop";
@@ -28,11 +30,17 @@ const CLIENT_ASSERTION: &str = "client-assertion";
 /// The metadata with a challenge, as over HTTP [RFC 9449 §7.1].
 const WWW_AUTHENTICATE: &str = "www-authenticate";
 
+/// The metadata with what a proof for the provider must carry.
+const UPSTREAM_HTU: &str = "upstream-htu";
+const UPSTREAM_DPOP_NONCE: &str = "upstream-dpop-nonce";
+
 /// The service.
 #[derive(Debug)]
 pub struct Token {
     /// The enclave and what it needs.
     pub shell: Arc<Shell>,
+    /// Exchanges with providers.
+    pub refresher: Arc<Refresher>,
 }
 
 fn values<'a>(metadata: &'a MetadataMap, key: &str) -> Vec<&'a [u8]> {
@@ -68,6 +76,16 @@ impl Token {
         if let Some(nonce) = self.nonce() {
             metadata.insert(DPOP_NONCE, nonce);
         }
+        if let Some(upstream) = &refusal.upstream {
+            let nonce = upstream.nonce.as_deref();
+            for (name, value) in [
+                (UPSTREAM_HTU, Some(upstream.htu.as_str())),
+                (UPSTREAM_DPOP_NONCE, nonce),
+            ] {
+                let value = value.and_then(|value| AsciiMetadataValue::try_from(value).ok());
+                value.map(|value| metadata.insert(name, value));
+            }
+        }
         status
     }
 }
@@ -82,6 +100,21 @@ fn binding(wanted: i32, proofs: Vec<&[u8]>) -> Result<Binding<'_>, Refusal> {
             "a token is bound to one thing: send no dpop metadata with CERTIFICATE",
         )),
         Err(_) => Err(Refusal::argument("binding", "unknown value")),
+    }
+}
+
+/// What to answer with, and the proof for the provider that goes with it. An unknown value is never taken for another.
+fn mode(wanted: i32, upstream_proof: &str) -> Result<v1::TokenMode, Refusal> {
+    match v1::TokenMode::try_from(wanted) {
+        Ok(v1::TokenMode::Unspecified | v1::TokenMode::Minted) if upstream_proof.is_empty() => {
+            Ok(v1::TokenMode::Minted)
+        }
+        Ok(v1::TokenMode::Unspecified | v1::TokenMode::Minted) => Err(Refusal::argument(
+            "upstream_proof",
+            "only with the mode UPSTREAM_BOUND",
+        )),
+        Ok(v1::TokenMode::UpstreamBound) => Ok(v1::TokenMode::UpstreamBound),
+        Err(_) => Err(Refusal::argument("mode", "unknown value")),
     }
 }
 
@@ -108,6 +141,8 @@ impl TokenService for Token {
         let (metadata, _, message) = request.into_parts();
         let binding = binding(message.binding, values(&metadata, DPOP))
             .map_err(|refusal| self.refuse(&refusal))?;
+        let mode =
+            mode(message.mode, &message.upstream_proof).map_err(|refusal| self.refuse(&refusal))?;
         let asked = IssueRequest {
             door: Door::Grpc,
             credentials: credentials(peer, &metadata),
@@ -117,18 +152,20 @@ impl TokenService for Token {
             scopes: &message.scopes,
             actors: &message.actors,
         };
-        let (issued, receipt) = self
-            .shell
-            .issue(&asked)
-            .await
-            .map_err(|refusal| self.refuse(&refusal))?;
+        let issued = if mode == v1::TokenMode::UpstreamBound {
+            let proof = Some(message.upstream_proof.as_bytes()).filter(|proof| !proof.is_empty());
+            upstream_bound::issue(&self.shell, &self.refresher, &asked, proof).await
+        } else {
+            self.shell.issue(&asked).await
+        };
+        let (issued, receipt) = issued.map_err(|refusal| self.refuse(&refusal))?;
         let mut response = Response::new(v1::IssueTokenResponse {
             access_token: issued.access_token,
             token_type: issued.token_type.to_owned(),
             expires_in_s: u32::try_from(issued.expires_in_s).unwrap_or(u32::MAX),
             scopes: issued.scopes.into(),
             resource: issued.resource,
-            mode: v1::TokenMode::Minted.into(),
+            mode: mode.into(),
             receipt: receipt
                 .and_then(|receipt| receipt_message(self.shell.enclave.logs(), &receipt)),
         });

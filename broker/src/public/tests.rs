@@ -276,6 +276,7 @@ impl Door {
                 operations: Vec::new(),
                 hosts: Vec::new(),
                 terms: None,
+                allow_upstream_bound: false,
             },
             sealed_refresh_token: &sealed,
             rotate: false,

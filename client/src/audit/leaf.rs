@@ -95,6 +95,7 @@ macro_rules! kinds {
 kinds! {
     issuance:
         TokenIssued = "token_issued",
+        UpstreamTokenReleased = "upstream_token_released",
         GatewayCall = "gateway_call",
         GatewayCompleted = "gateway_completed",
         Refreshed = "refreshed",

@@ -142,6 +142,9 @@ pub(crate) struct GrantArgs {
     valid_days: Option<u32>,
     #[command(flatten)]
     terms: terms::TermsArgs,
+    /// Let clients have the provider's own tokens, bound to their DPoP keys: what those do, the scopes alone bound
+    #[arg(long)]
+    allow_upstream_bound: bool,
 }
 
 #[derive(Debug, Args)]
@@ -222,6 +225,7 @@ impl GrantArgs {
             scopes,
             valid_days,
             terms,
+            allow_upstream_bound,
         } = self;
         let expires_at_s = valid_days.map_or(0, |days| {
             let life_s = u64::from(days).saturating_mul(24 * 3_600);
@@ -238,6 +242,7 @@ impl GrantArgs {
             operations,
             hosts,
             terms: terms.wire(),
+            allow_upstream_bound,
             ..Default::default()
         }
     }
@@ -349,6 +354,7 @@ fn record(grant: v1::Grant) -> Record {
         terms,
         asleep_since_s,
         last_used_at_s,
+        allow_upstream_bound,
     } = grant;
     let v1::GrantTerms {
         limits: own,
@@ -396,6 +402,7 @@ fn record(grant: v1::Grant) -> Record {
             "target_limits",
             json!(limits::shown_at_targets(&target_limits)),
         ),
+        ("allow_upstream_bound", json!(allow_upstream_bound)),
     ])
 }
 

@@ -15,6 +15,7 @@ use crate::pending::Pending;
 use crate::registry::{Api, App, AuthMethod, Grant, Target};
 use crate::secret::RefreshToken;
 use crate::time::Now;
+use crate::upstream_bound;
 use crate::upstream_dpop::BoundKey;
 use crate::view::View;
 
@@ -147,6 +148,13 @@ impl Enclave {
         }
         if let Some(terms) = &grant.terms {
             check_terms(view, grant, terms)?;
+        }
+        if grant.allow_upstream_bound {
+            let allowed = upstream_bound::may_be_allowed(grant, &app.value, &provider.value);
+            allowed.map_err(|rule| AdminError::Field {
+                field: "grant.allow_upstream_bound",
+                rule,
+            })?;
         }
         Ok(provider.value.profile.dpop)
     }

@@ -248,6 +248,7 @@ impl Enclave {
             wanted: Wanted {
                 scopes: allowed.scopes,
                 resource: upstream_resource.clone(),
+                client_key: None,
             },
             client: claims.client_id,
             target: target.name.clone(),

@@ -4,7 +4,7 @@ use http::header::{HeaderMap, HeaderValue, WWW_AUTHENTICATE};
 
 use super::Admitted;
 use crate::Enclave;
-use crate::refresh::UpstreamAccess;
+use crate::refresh::{BoundTo, UpstreamAccess};
 use crate::seal::SealError;
 use crate::time::Now;
 use crate::upstream_dpop::{ProofFor, ServerKind};
@@ -20,8 +20,11 @@ impl Enclave {
         access: &UpstreamAccess,
         now: &Now,
     ) -> Result<Option<HeaderValue>, SealError> {
-        let Some(key) = &access.bound_to else {
-            return Ok(None);
+        let key = match &access.bound_to {
+            BoundTo::Nothing => return Ok(None),
+            BoundTo::OwnKey(key) => key,
+            // It is for its client alone, who has the key.
+            BoundTo::ClientKey(_) => return Err(SealError::Failed),
         };
         let url = format!("{}{}", admitted.base_url.origin(), admitted.path_and_query);
         let nonce = self
@@ -48,7 +51,7 @@ impl Enclave {
         status: u16,
         headers: &HeaderMap,
     ) -> bool {
-        if access.bound_to.is_none() {
+        if !matches!(access.bound_to, BoundTo::OwnKey(_)) {
             return false;
         }
         let mut nonces = headers.get_all(DPOP_NONCE).iter();

@@ -13,7 +13,7 @@ use crate::freeze::Subject;
 use crate::limits::{Counted, Limit, LimitOf, Limits, MIN_BURST_BYTES, TargetLimits};
 use crate::nonce::Role;
 use crate::operation::OperationName;
-use crate::refresh::{Action, Begin, Cached, Event, UpstreamAccess, UpstreamAnswer};
+use crate::refresh::{Action, Begin, BoundTo, Cached, Event, UpstreamAccess, UpstreamAnswer};
 use crate::registry::{Grant, Rotation};
 use crate::secret::RawResponse;
 use crate::store::Leaf;
@@ -159,6 +159,26 @@ fn a_good_call_is_rebuilt_with_the_bearer_injected_last() {
     assert_eq!(names, ["accept", "accept-encoding"]);
     assert_eq!(forwarded.headers["accept-encoding"], "identity");
     assert!(!format!("{forwarded:?}").contains("canary"));
+}
+
+#[test]
+fn a_clients_own_token_of_the_providers_is_never_forwarded() {
+    let world = World::new(Rotation::Strict);
+    let admitted = call(&world, |_| {}).unwrap();
+    let own = access(&world, &admitted);
+    let of_client = UpstreamAccess {
+        token: UpstreamAccessToken::new(own.token.expose().to_vec()),
+        bound_to: BoundTo::ClientKey("a-client's".to_owned()),
+        scopes: None,
+        fresh_until_ms: own.fresh_until_ms,
+        usable_until_ms: own.usable_until_ms,
+        ends_ms: own.ends_ms,
+        obtained_ms: own.obtained_ms,
+        needles: std::sync::OnceLock::new(),
+    };
+    let forwarded = world.enclave.forward(&admitted, &of_client, &world.now);
+    let failed = GatewayError::Internal(SealError::Failed);
+    assert_eq!(forwarded.map(|_| ()).unwrap_err(), failed);
 }
 
 #[test]

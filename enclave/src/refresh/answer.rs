@@ -8,14 +8,13 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer};
 use zeroize::Zeroizing;
 
-use super::{Adoption, RefreshError, UpstreamAccess, salvage};
+use super::{Adoption, BoundTo, RefreshError, UpstreamAccess, salvage};
 use crate::connect::ConnectError;
 use crate::profile::Profile;
 use crate::scope::Scopes;
 use crate::seal::length_prefixed;
 use crate::secret::{RawResponse, RefreshToken, UpstreamAccessToken};
 use crate::time::Now;
-use crate::upstream_dpop::BoundKey;
 
 /// The longest access or refresh token in bytes.
 const MAX_TOKEN_BYTES: usize = 16 * 1024;
@@ -46,12 +45,12 @@ pub(super) enum Refusal {
 
 /// What a good answer is held against.
 pub(super) struct Terms<'a> {
-    /// The scopes that the grant has.
+    /// The scopes that the grant has; for a client, those that it may have.
     pub(super) granted: &'a Scopes,
     /// Where in its span the renewal lies, 0 to 255.
     pub(super) jitter: u8,
     /// What the access token must be bound to.
-    pub(super) bound_to: Option<Arc<BoundKey>>,
+    pub(super) bound_to: BoundTo,
 }
 
 /// A string member that is wiped.
@@ -135,19 +134,24 @@ fn access(body: &Body, terms: &Terms<'_>, now: &Now) -> Result<Arc<UpstreamAcces
         .ok_or(refused("it is absent or ill-formed"))?;
     // One that should be bound and is not is thrown away [RFC 9449 §5].
     let (kind, other) = match terms.bound_to {
-        None => ("bearer", "its type is not bearer"),
-        Some(_) => ("dpop", "its type is not DPoP"),
+        BoundTo::Nothing => ("bearer", "its type is not bearer"),
+        BoundTo::OwnKey(_) | BoundTo::ClientKey(_) => ("dpop", "its type is not DPoP"),
     };
     let found = body.token_type.as_deref();
     if !found.is_some_and(|found| found.eq_ignore_ascii_case(kind)) {
         return Err(refused(other));
     }
+    let mut scopes = None;
     if let Some(scope) = &body.scope {
-        let scopes = Scopes::parse(scope.split(' ').filter(|token| !token.is_empty()))
+        let named = Scopes::parse(scope.split(' ').filter(|token| !token.is_empty()))
             .map_err(|_| refused("its scope is ill-formed"))?;
-        if !scopes.within(terms.granted) {
-            return Err(refused("its scope is wider than the grant's"));
+        if !named.within(terms.granted) {
+            return Err(refused(match terms.bound_to {
+                BoundTo::ClientKey(_) => "its scope is wider than what was asked for",
+                BoundTo::Nothing | BoundTo::OwnKey(_) => "its scope is wider than the grant's",
+            }));
         }
+        scopes = Some(named);
     }
     let lifetime_s = match &body.expires_in {
         None => DEFAULT_LIFETIME_S,
@@ -165,8 +169,10 @@ fn access(body: &Body, terms: &Terms<'_>, now: &Now) -> Result<Arc<UpstreamAcces
     Ok(Arc::new(UpstreamAccess {
         token: UpstreamAccessToken::new(token.to_vec()),
         bound_to: terms.bound_to.clone(),
+        scopes,
         fresh_until_ms: now.mono_ms.saturating_add(fresh_ms),
         usable_until_ms: now.mono_ms.saturating_add(usable_ms),
+        ends_ms: now.mono_ms.saturating_add(lifetime_ms),
         obtained_ms: now.mono_ms,
         needles: OnceLock::new(),
     }))
@@ -325,6 +331,7 @@ pub(super) fn refusal(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::upstream_dpop::BoundKey;
     use proptest::prelude::*;
 
     const NOW: Now = Now {
@@ -341,7 +348,7 @@ mod tests {
         let terms = Terms {
             granted: &granted,
             jitter: 128,
-            bound_to: None,
+            bound_to: BoundTo::Nothing,
         };
         success(&RawResponse::new(body.as_bytes().to_vec()), &terms, &NOW).map(|adoption| {
             (
@@ -416,7 +423,7 @@ mod tests {
         let terms = Terms {
             granted: &Scopes::default(),
             jitter: 0,
-            bound_to: Some(Arc::new(BoundKey::open(&key, &rng).unwrap())),
+            bound_to: BoundTo::OwnKey(Arc::new(BoundKey::open(&key, &rng).unwrap())),
         };
         let unbound = Err(RefreshError::UnusableToken("its type is not DPoP"));
         for (kind, expected) in [
@@ -431,7 +438,9 @@ mod tests {
             // The new refresh token is kept either way.
             assert_eq!(found.successor.unwrap().expose(), b"r2");
             assert_eq!(
-                found.access.map(|access| access.bound_to.is_some()),
+                found
+                    .access
+                    .map(|access| matches!(access.bound_to, BoundTo::OwnKey(_))),
                 expected
             );
         }
@@ -623,7 +632,7 @@ mod tests {
         #[test]
         fn no_body_panics(body: Vec<u8>, status: u16) {
             let raw = RawResponse::new(body);
-            let terms = Terms { granted: &Scopes::default(), jitter: 0, bound_to: None };
+            let terms = Terms { granted: &Scopes::default(), jitter: 0, bound_to: BoundTo::Nothing };
             let _ = success(&raw, &terms, &NOW);
             let _ = refusal_in_success(&raw, &Profile::default());
             let _ = refusal(status, None, &raw, &Profile::default());

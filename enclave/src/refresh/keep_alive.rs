@@ -78,5 +78,6 @@ fn whole(grant: &Grant, provider: &Provider) -> Wanted {
     Wanted {
         scopes: grant.scopes.clone(),
         resource: resource.map(ToOwned::to_owned),
+        client_key: None,
     }
 }

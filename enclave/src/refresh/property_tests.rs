@@ -1,6 +1,6 @@
 //! Random histories of the state machine, with invariants: never two presentations at
 //! a time, nothing released before it is durable, nothing that was revoked comes back,
-//! nothing lost without a cause.
+//! nothing lost without a cause, and a client's token is bound to its own key.
 #![allow(
     clippy::arithmetic_side_effects,
     reason = "a test that overflows fails"
@@ -38,6 +38,8 @@ enum Fate {
     Failed,
     /// It refuses to act: 429.
     Limited,
+    /// It wants another nonce in the proof, if there is one, before it acts.
+    Challenged,
     /// It can't be reached.
     NotSent,
 }
@@ -47,6 +49,8 @@ enum Fate {
 enum Turn {
     /// Somebody asks.
     Ask,
+    /// A client asks for a token of its own, with its proof.
+    AskFor(u8),
     /// The exchange that is under way does what it wants to do next; a request fares so.
     Step(Fate),
     /// The process dies and comes back.
@@ -69,13 +73,15 @@ fn fates() -> impl Strategy<Value = Fate> {
         1 => Just(Fate::LostBefore),
         1 => Just(Fate::Failed),
         1 => Just(Fate::Limited),
+        1 => Just(Fate::Challenged),
         1 => Just(Fate::NotSent),
     ]
 }
 
 fn turns() -> impl Strategy<Value = Vec<Turn>> {
     let turn = prop_oneof![
-        6 => Just(Turn::Ask),
+        4 => Just(Turn::Ask),
+        4 => (0..3_u8).prop_map(Turn::AskFor),
         16 => fates().prop_map(Turn::Step),
         2 => Just(Turn::Crash),
         1 => any::<bool>().prop_map(Turn::Full),
@@ -135,13 +141,14 @@ struct History {
 }
 
 impl History {
-    fn new(rotation: Rotation) -> Self {
-        Self::with_quiet_ms(rotation, QUIET_MS)
+    fn new(rotation: Rotation, dpop: bool) -> Self {
+        Self::with_quiet_ms(rotation, dpop, QUIET_MS)
     }
 
-    fn with_quiet_ms(rotation: Rotation, quiet_ms: u64) -> Self {
+    fn with_quiet_ms(rotation: Rotation, dpop: bool, quiet_ms: u64) -> Self {
         let profile = Profile {
             quiet_ms,
+            dpop,
             requests_per_s: 1_000,
             requests_burst: 1_000,
             ..Profile::default()
@@ -161,7 +168,8 @@ impl History {
 
     fn turn(&mut self, turn: Turn) -> Result<(), TestCaseError> {
         match turn {
-            Turn::Ask => self.ask()?,
+            Turn::Ask => self.ask(None)?,
+            Turn::AskFor(key) => self.ask(Some(format!("key-{key}")))?,
             Turn::Step(fate) => self.step(fate)?,
             Turn::Crash => self.crash()?,
             Turn::Full(full) => self.world.store.full.store(full, Ordering::Relaxed),
@@ -212,19 +220,29 @@ impl History {
         Ok(())
     }
 
-    fn ask(&mut self) -> Result<(), TestCaseError> {
+    /// The enclave asks for itself, or a client with its proof.
+    fn ask(&mut self, client_key: Option<String>) -> Result<(), TestCaseError> {
         if self.flight.is_some() {
             return Ok(());
         }
         let world = &self.world;
-        let begun = world
-            .enclave
-            .begin_refresh(&grant(), &scopes(world), &world.now);
+        let wanted = Wanted {
+            client_key: client_key.clone(),
+            ..scopes(world)
+        };
+        let (enclave, now) = (&world.enclave, &world.now);
+        let begun = match &client_key {
+            None => enclave.begin_refresh(&grant(), &wanted, now),
+            Some(key) => {
+                let proof = RelayedProof::unchecked(&format!("proof-by-{key}"), key);
+                enclave.begin_relayed(&grant(), &wanted, proof, now)
+            }
+        };
         match begun {
             // Whoever has it asks for the freezes once more.
             Ok(Begin::Cached(access)) => {
                 prop_assert!(!self.revoked, "a token of a revoked grant was kept");
-                self.released(&access)
+                self.released(&access, client_key.as_deref())
             }
             Ok(Begin::Exchange(exchange, action)) => {
                 prop_assert!(!self.revoked && !self.frozen);
@@ -243,8 +261,17 @@ impl History {
         }
     }
 
-    /// A token that is given out belongs to what is on the disk.
-    fn released(&self, access: &UpstreamAccess) -> Result<(), TestCaseError> {
+    /// A token that is given out belongs to what is on the disk, and is bound to the key of whoever asked.
+    fn released(
+        &self,
+        access: &UpstreamAccess,
+        client_key: Option<&str>,
+    ) -> Result<(), TestCaseError> {
+        let bound_to = match &access.bound_to {
+            BoundTo::ClientKey(key) => Some(key.as_str()),
+            BoundTo::OwnKey(_) | BoundTo::Nothing => None,
+        };
+        prop_assert_eq!(bound_to, client_key, "bound to another's key");
         if self.rotation != Rotation::Never {
             let released = number(access.token.expose());
             let (_, token) = durable(&self.world);
@@ -259,7 +286,7 @@ impl History {
         };
         let event = match action {
             Action::Commit(pending) => commit(&self.world, pending),
-            Action::Send(request) => Event::Answered(self.send(&request, fate)?),
+            Action::Send(request) => Event::Answered(self.send(&exchange, &request, fate)?),
             Action::Pause(ms) => {
                 self.world.now.mono_ms += ms;
                 Event::Resumed
@@ -275,7 +302,7 @@ impl History {
                 "released behind an acknowledged stop"
             );
             if let Ok(access) = found {
-                self.released(access)?;
+                self.released(access, exchange.wanted.client_key.as_deref())?;
             }
         }
         self.flight = Some((exchange, action));
@@ -284,6 +311,7 @@ impl History {
 
     fn send(
         &mut self,
+        exchange: &Exchange,
         request: &UpstreamRequest,
         fate: Fate,
     ) -> Result<UpstreamAnswer, TestCaseError> {
@@ -302,15 +330,31 @@ impl History {
             dpop_nonce: None,
             body: RawResponse::new(Vec::new()),
         };
+        if let Some(relayed) = &exchange.relayed {
+            prop_assert_eq!(
+                request.dpop.as_deref(),
+                Some(relayed.proof()),
+                "another proof than the client's"
+            );
+        }
+        let challenge = UpstreamAnswer::Response {
+            status: 400,
+            retry_after_s: None,
+            dpop_nonce: Some("n".to_owned()),
+            body: RawResponse::new(br#"{"error":"use_dpop_nonce"}"#.to_vec()),
+        };
         let before = self.provider.issued;
         let answer = match fate {
+            Fate::Challenged if request.dpop.is_some() => return Ok(challenge),
             Fate::Failed => return Ok(response((503, String::new()))),
             Fate::Limited => return Ok(limited),
             Fate::LostBefore | Fate::NotSent => {
                 self.at_work_until_ms = now_ms + QUIET_MS;
                 return Ok(UpstreamAnswer::Ambiguous);
             }
-            Fate::Answered | Fate::Cut(_) | Fate::LostAfter => self.provider.present(request),
+            Fate::Answered | Fate::Cut(_) | Fate::LostAfter | Fate::Challenged => {
+                self.provider.present(request)
+            }
         };
         let spent = self.provider.issued > before;
         Ok(match fate {
@@ -332,9 +376,12 @@ impl History {
                 self.at_work_until_ms = now_ms + QUIET_MS;
                 UpstreamAnswer::Ambiguous
             }
-            Fate::Answered | Fate::LostBefore | Fate::Failed | Fate::Limited | Fate::NotSent => {
-                response(answer)
-            }
+            Fate::Answered
+            | Fate::LostBefore
+            | Fate::Failed
+            | Fate::Limited
+            | Fate::Challenged
+            | Fate::NotSent => response(answer),
         })
     }
 
@@ -390,7 +437,7 @@ impl History {
         self.turn(Turn::Thaw)?;
         for _ in 0..4 {
             self.world.now.mono_ms += 120_000;
-            self.ask()?;
+            self.ask(None)?;
             self.run_out()?;
         }
         self.world.now.mono_ms += 120_000;
@@ -422,7 +469,7 @@ fn a_quiet_time_that_is_too_short_is_seen() {
         Turn::Step(Fate::Answered),
     ];
     for (quiet_ms, holds) in [(QUIET_MS, true), (0, false)] {
-        let mut history = History::with_quiet_ms(Rotation::Strict, quiet_ms);
+        let mut history = History::with_quiet_ms(Rotation::Strict, false, quiet_ms);
         let found = turns.iter().try_for_each(|turn| history.turn(*turn));
         assert_eq!(found.is_ok(), holds, "{quiet_ms} {found:?}");
     }
@@ -430,8 +477,12 @@ fn a_quiet_time_that_is_too_short_is_seen() {
 
 proptest! {
     #[test]
-    fn no_history_breaks_an_invariant(rotation in rotations(), turns in turns()) {
-        let mut history = History::new(rotation);
+    fn no_history_breaks_an_invariant(
+        rotation in rotations(),
+        dpop: bool,
+        turns in turns(),
+    ) {
+        let mut history = History::new(rotation, dpop);
         for turn in turns {
             history.turn(turn)?;
         }

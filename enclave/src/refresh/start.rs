@@ -10,8 +10,10 @@ use crate::freeze::Touched;
 use crate::ids::{GrantId, ProviderId};
 use crate::limits::Counted;
 use crate::pending::Pending;
-use crate::record::{Place, Table};
+use crate::record::{Place, RecordError, Table};
 use crate::registry::{App, Grant, Provider, Rotation};
+use crate::relayed_proof::RelayedProof;
+use crate::seal::SealError;
 use crate::secret::{DpopPrivateKey, RefreshToken};
 use crate::store::Batch;
 use crate::time::Now;
@@ -61,6 +63,7 @@ impl Material {
             presented_generation: 0,
             conflicts: 0,
             challenged: false,
+            relayed: None,
             state: State::Done,
         }
     }
@@ -101,6 +104,36 @@ impl Enclave {
         wanted: &Wanted,
         now: &Now,
     ) -> Result<Begin, RefreshError> {
+        self.begin(grant, wanted, None, now)
+    }
+
+    /// As [`begin_refresh`](Self::begin_refresh), for a token that is bound to the key of a client's proof, which goes
+    /// with the exchange.
+    ///
+    /// # Errors
+    /// [`RefreshError`] as there, and [`RefreshError::TooManyKeys`].
+    pub fn begin_relayed(
+        &self,
+        grant: &GrantId,
+        wanted: &Wanted,
+        proof: RelayedProof,
+        now: &Now,
+    ) -> Result<Begin, RefreshError> {
+        self.client_keys.admits(grant, proof.jkt(), now)?;
+        self.begin(grant, wanted, Some(proof), now)
+    }
+
+    fn begin(
+        &self,
+        grant: &GrantId,
+        wanted: &Wanted,
+        relayed: Option<RelayedProof>,
+        now: &Now,
+    ) -> Result<Begin, RefreshError> {
+        if wanted.client_key.as_deref() != relayed.as_ref().map(RelayedProof::jkt) {
+            // Another key's proof, or none: our own fault.
+            return Err(RecordError::from(SealError::Failed).into());
+        }
         if let Some(Cached::Fresh(access)) = self.cached_upstream(grant, wanted, now) {
             return Ok(Begin::Cached(access));
         }
@@ -145,6 +178,7 @@ impl Enclave {
             attempt,
             intent_generation: held.generation.saturating_add(1),
             presented_generation: held.value.refresh_generation,
+            relayed,
             state: State::Intending,
             ..material.exchange()
         };

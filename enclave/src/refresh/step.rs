@@ -7,7 +7,7 @@ use super::pace::Taken;
 use super::request::Author;
 use super::start::material;
 use super::{
-    Action, Adoption, Event, Exchange, PAUSE_MS, RefreshError, State, UpstreamAccess,
+    Action, Adoption, BoundTo, Event, Exchange, PAUSE_MS, RefreshError, State, UpstreamAccess,
     UpstreamAnswer, Wanted,
 };
 use crate::Enclave;
@@ -116,9 +116,11 @@ impl Enclave {
         let (_, token, kept) = self.open_custody(&view, exchange)?;
         let provider = &material.provider;
         let key = kept.map(|kept| BoundKey::open(&kept, &*self.rng));
-        let proof = match key.transpose().map_err(RecordError::from)? {
-            None => None,
-            Some(key) => {
+        let key = key.transpose().map_err(RecordError::from)?;
+        let proof = match (&exchange.relayed, key) {
+            (Some(relayed), _) => Some(relayed.proof().to_owned()),
+            (None, None) => None,
+            (None, Some(key)) => {
                 let endpoint = &provider.token_endpoint;
                 let nonce = self
                     .server_nonces
@@ -214,7 +216,16 @@ impl Enclave {
         // proof, after another look at the freezes.
         let asks_for_nonce =
             profile.dpop && dpop_nonce.is_some() && answer::asks_for_nonce(status, &body);
-        if asks_for_nonce && !exchange.challenged {
+        if asks_for_nonce && exchange.relayed.is_some() {
+            // Only its client can make another proof.
+            let endpoint = &exchange.provider.token_endpoint;
+            let kind = ServerKind::Authorization;
+            if let Some(newest) = self.server_nonces.newest(kind, endpoint) {
+                let before = exchange.before;
+                let error = RefreshError::ProofNonce { newest };
+                return self.settle(&self.view.read(), exchange, before, error, now);
+            }
+        } else if asks_for_nonce && !exchange.challenged {
             exchange.challenged = true;
             return self.send(exchange, now);
         }
@@ -229,6 +240,12 @@ impl Enclave {
         now: &Now,
     ) -> Result<Action, RefreshError> {
         match refusal {
+            // It may be the proof that is not taken: no client's proof ends a grant.
+            Refusal::InvalidGrant if exchange.relayed.is_some() => {
+                self.forget_upstream(&exchange.grant);
+                let (before, error) = (exchange.before, RefreshError::RefusedWithProof);
+                self.settle(&self.view.read(), exchange, before, error, now)
+            }
             Refusal::InvalidGrant => {
                 let cause = if exchange.attempt > 1 {
                     Cause::LostInExchange
@@ -241,7 +258,7 @@ impl Enclave {
                 if let RefreshError::RateLimited { retry_after_s } = &error {
                     let whom = exchange.whom();
                     self.pace.be_patient(&whom, *retry_after_s, now);
-                } else {
+                } else if exchange.relayed.is_none() || concerns_app(&error) {
                     self.pace.refused(&exchange.grant, &error, now);
                 }
                 let before = exchange.before;
@@ -265,9 +282,20 @@ impl Enclave {
         let (known, kept) =
             custody.map_or((None, None), |(head, _, kept)| (head.subject_sha256, kept));
         let key = kept.map(|kept| BoundKey::open(&kept, &*self.rng));
+        let key = key.transpose().map_err(RecordError::from)?;
+        let bound_to = match (&exchange.relayed, key) {
+            (Some(relayed), _) => BoundTo::ClientKey(relayed.jkt().to_owned()),
+            (None, Some(key)) => BoundTo::OwnKey(Arc::new(key)),
+            (None, None) => BoundTo::Nothing,
+        };
+        let granted = match bound_to {
+            // What leaves can do no more than its client may.
+            BoundTo::ClientKey(_) => &exchange.wanted.scopes,
+            BoundTo::OwnKey(_) | BoundTo::Nothing => &exchange.granted,
+        };
         let terms = Terms {
-            granted: &exchange.granted,
-            bound_to: key.transpose().map_err(RecordError::from)?.map(Arc::new),
+            granted,
+            bound_to,
             jitter: u8::from_be_bytes(jitter),
         };
         let Some(adoption) = answer::success(body, &terms, now) else {
@@ -355,6 +383,10 @@ impl Enclave {
         if view.is_revoked(&exchange.grant) {
             return finish(Err(RefreshError::Revoked));
         }
+        if let BoundTo::ClientKey(jkt) = &access.bound_to {
+            self.client_keys
+                .has_token(&exchange.grant, jkt, access.ends_ms, now);
+        }
         self.keep_upstream(&exchange.grant, &exchange.wanted, &access, now);
         finish(Ok(access))
     }
@@ -413,7 +445,7 @@ impl Enclave {
         let (mut batch, effect) = self.write_custody(view, exchange, None, phase, now)?;
         let mut effects = vec![effect];
         self.clear_journal(view, exchange, &mut batch, &mut effects);
-        if let RefreshError::ProviderRefused { code } = &result {
+        if let Some(code) = refused_code(&result) {
             let event = audit::Event::RefreshRefused {
                 grant: &exchange.grant,
                 error: code,
@@ -450,14 +482,45 @@ impl Enclave {
         let mut cache = self.upstream.lock();
         let of_grant = cache.entry(grant.clone()).or_default();
         of_grant.retain(|_, access| now.mono_ms < access.usable_until_ms);
+        if wanted.client_key.is_some() {
+            // One a key; the keys are counted.
+            of_grant.retain(|kept, _| kept.client_key != wanted.client_key);
+            of_grant.insert(wanted.clone(), Arc::clone(access));
+            return;
+        }
         // Each has a token of its own; a few are enough.
-        if of_grant.len() < crate::MAX_UPSTREAM_TOKENS_PER_GRANT || of_grant.contains_key(wanted) {
+        let own = of_grant.keys().filter(|kept| kept.client_key.is_none());
+        if own.count() < crate::MAX_UPSTREAM_TOKENS_PER_GRANT || of_grant.contains_key(wanted) {
             of_grant.insert(wanted.clone(), Arc::clone(access));
         }
     }
 
     pub(crate) fn forget_upstream(&self, grant: &GrantId) {
         self.upstream.lock().remove(grant);
+    }
+}
+
+/// Whether a refusal is about the app or what it asks for, whatever proof goes with it.
+fn concerns_app(error: &RefreshError) -> bool {
+    let codes = [
+        "invalid_client",
+        "unauthorized_client",
+        "unsupported_grant_type",
+        "invalid_scope",
+        "invalid_target",
+    ];
+    matches!(error, RefreshError::ProviderRefused { code } if codes.contains(code))
+}
+
+/// The provider's word for a refusal that leaves the refresh token as it was, for the leaf.
+fn refused_code(error: &RefreshError) -> Option<&'static str> {
+    if *error == RefreshError::RefusedWithProof {
+        return Some("invalid_grant");
+    }
+    if let RefreshError::ProviderRefused { code } = error {
+        Some(code)
+    } else {
+        None
     }
 }
 

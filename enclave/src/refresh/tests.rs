@@ -52,16 +52,21 @@ impl Provider {
             self.revoked = self.rotation == Rotation::Strict;
             return (400, r#"{"error":"invalid_grant"}"#.to_owned());
         }
+        let kind = if request.dpop.is_some() {
+            "DPoP"
+        } else {
+            "Bearer"
+        };
         if self.rotation == Rotation::Never {
             return (
                 200,
-                r#"{"access_token":"at","token_type":"Bearer"}"#.to_owned(),
+                format!(r#"{{"access_token":"at","token_type":"{kind}"}}"#),
             );
         }
         self.issued += 1;
         self.current = format!("refresh-{}-canary", self.issued);
         let body = format!(
-            r#"{{"access_token":"at-{}","token_type":"Bearer","expires_in":60,"refresh_token":"{}"}}"#,
+            r#"{{"access_token":"at-{}","token_type":"{kind}","expires_in":60,"refresh_token":"{}"}}"#,
             self.issued, self.current
         );
         (200, body)

@@ -36,6 +36,7 @@ fn grant((number, of, clients): (u8, u8, u8)) -> Held<Grant> {
         operations: Vec::new(),
         hosts: Vec::new(),
         terms: None,
+        allow_upstream_bound: false,
     };
     Held::new(u64::from(number), grant)
 }

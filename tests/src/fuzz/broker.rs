@@ -380,6 +380,7 @@ fn message_seeds() -> Vec<Vec<u8>> {
             approval_operations: vec!["api/a-1".to_owned()],
             ..v1::GrantTerms::default()
         }),
+        allow_upstream_bound: true,
         ..Default::default()
     };
     let subject = v1::FreezeSubject {
@@ -391,6 +392,8 @@ fn message_seeds() -> Vec<Vec<u8>> {
         scopes: vec!["contacts.read".to_owned()],
         binding: v1::TokenBinding::Certificate.into(),
         actors: vec!["assistant".to_owned(), "jane".to_owned()],
+        mode: v1::TokenMode::UpstreamBound.into(),
+        upstream_proof: "a.b.c".to_owned(),
     };
     vec![
         message(0, tenant.encode_to_vec()),

@@ -175,7 +175,7 @@ const MAY_BE_TOLD: &[(&str, &str)] = &[
     ),
     (
         "IssueTokenResponse.access_token",
-        "a token that the enclave minted, bound to the caller's key",
+        "a token that the enclave minted, or the provider's own where the grant lets it out; bound to the caller's key",
     ),
     (
         "IssueTokenResponse.resource",
@@ -299,7 +299,7 @@ const HARMLESS: &[(&str, &str)] = &[
     ("Grant.refresh_generation", "a count"),
     (
         "IssueTokenResponse.access_token",
-        "a token that the enclave minted, bound to the caller's key",
+        "a token that the enclave minted, or the provider's own where the grant lets it out; bound to the caller's key",
     ),
     ("IssueTokenResponse.token_type", "the word DPoP"),
     (

@@ -497,7 +497,7 @@ fn a_token_is_bound_where_a_key_was_shown_and_nowhere_else() {
             World::new(Rotation::Strict)
         };
         let found = run(&world, |_| response((200, body.to_owned())));
-        let found = found.map(|access| access.bound_to.is_some());
+        let found = found.map(|access| matches!(access.bound_to, BoundTo::OwnKey(_)));
         assert_eq!(found, expected, "{bound} {body}");
         assert_eq!(custody_on_disk(&world).2, "refresh-2-canary");
     }
@@ -798,9 +798,11 @@ fn what_happens_between_the_adoption_and_its_release_holds_the_token_back() {
 fn access(usable_until_ms: u64) -> Arc<UpstreamAccess> {
     Arc::new(UpstreamAccess {
         token: UpstreamAccessToken::new(b"at".to_vec()),
-        bound_to: None,
+        bound_to: BoundTo::Nothing,
+        scopes: None,
         fresh_until_ms: usable_until_ms - 10,
         usable_until_ms,
+        ends_ms: usable_until_ms,
         obtained_ms: 0,
         needles: std::sync::OnceLock::new(),
     })
