@@ -12,7 +12,8 @@ use crate::audit::receipt::ReceiptError;
 /// The longest token that is accepted, bytes.
 pub const MAX_TOKEN_BYTES: usize = 16 * 1024;
 
-/// A short-lived token, bound to a DPoP key and good at one resource. `Debug` does not show it.
+/// A short-lived token, bound to a DPoP key and good at one resource: the service's own, or the provider's if that was
+/// asked for. `Debug` does not show it.
 pub struct AccessToken {
     token: SecretString,
     expires_in_s: u32,
@@ -39,8 +40,8 @@ pub enum AccessTokenError {
     /// Its receipt is none.
     #[error("the token's receipt can't be read")]
     Receipt(#[from] ReceiptError),
-    /// It was issued in a way that this program does not know.
-    #[error("the token was issued in an unknown mode, number {found}")]
+    /// It was issued in a way that this program does not know, or that was not asked for.
+    #[error("the token was issued in a mode that was not asked for, number {found}")]
     Mode {
         /// The number.
         found: i32,
@@ -48,13 +49,14 @@ pub enum AccessTokenError {
 }
 
 impl AccessToken {
-    /// Takes the token out of an answer to a request for `resource`.
+    /// Takes the token out of an answer to a request for `resource` in the mode `asked`.
     ///
     /// # Errors
     /// [`AccessTokenError`].
     pub fn from_answer(
         answer: IssueTokenResponse,
         resource: &str,
+        asked: TokenMode,
     ) -> Result<Self, AccessTokenError> {
         let IssueTokenResponse {
             access_token,
@@ -77,11 +79,9 @@ impl AccessToken {
         if found != resource {
             return Err(AccessTokenError::Resource { found });
         }
-        match TokenMode::try_from(mode) {
-            Ok(TokenMode::Minted) => {}
-            Ok(TokenMode::Unspecified) | Err(_) => {
-                return Err(AccessTokenError::Mode { found: mode });
-            }
+        // None is issued in the unspecified one.
+        if mode != i32::from(asked) || asked == TokenMode::Unspecified {
+            return Err(AccessTokenError::Mode { found: mode });
         }
         let receipt = receipt.map(Receipt::try_from).transpose()?;
         Ok(Self {
@@ -161,8 +161,12 @@ pub(crate) mod tests {
 
     #[test]
     fn a_token_is_taken_and_not_shown() {
-        let token =
-            AccessToken::from_answer(answer("canary-55aa", 300), "https://api.example").unwrap();
+        let token = AccessToken::from_answer(
+            answer("canary-55aa", 300),
+            "https://api.example",
+            TokenMode::Minted,
+        )
+        .unwrap();
         assert_eq!(token.expose_secret(), "canary-55aa");
         let shown = format!("{token:?} {token:#?}");
         assert!(
@@ -174,7 +178,7 @@ pub(crate) mod tests {
     #[test]
     fn each_answer_that_is_not_what_was_asked_for_is_refused() {
         type Change = fn(&mut IssueTokenResponse);
-        let rows: [(Change, AccessTokenError); 8] = [
+        let rows: [(Change, AccessTokenError); 9] = [
             (|a| a.access_token.clear(), AccessTokenError::Form),
             (
                 |a| a.access_token = "t".repeat(MAX_TOKEN_BYTES + 1),
@@ -193,13 +197,15 @@ pub(crate) mod tests {
                 },
             ),
             (|a| a.mode = 0, AccessTokenError::Mode { found: 0 }),
+            (|a| a.mode = 2, AccessTokenError::Mode { found: 2 }),
             (|a| a.mode = 77, AccessTokenError::Mode { found: 77 }),
         ];
         for (change, error) in rows {
             let mut answer = answer("token", 300);
             change(&mut answer);
             assert_eq!(
-                AccessToken::from_answer(answer, "https://api.example").unwrap_err(),
+                AccessToken::from_answer(answer, "https://api.example", TokenMode::Minted)
+                    .unwrap_err(),
                 error
             );
         }

@@ -73,6 +73,7 @@ pub mod tls;
 mod token_cache;
 pub mod token_client;
 pub mod transport;
+mod upstream_challenge;
 pub mod verification;
 pub mod witness;
 

@@ -101,7 +101,11 @@ mod tests {
     use crate::access_token::tests::answer;
 
     fn held(expires_in_s: u32, asked_at_ms: u64) -> Held {
-        let token = AccessToken::from_answer(answer("t", expires_in_s), "https://api.example");
+        let token = AccessToken::from_answer(
+            answer("t", expires_in_s),
+            "https://api.example",
+            proto::v1::TokenMode::Minted,
+        );
         Held::new(token.unwrap(), asked_at_ms)
     }
 

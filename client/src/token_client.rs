@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jose::dpop::{ProofParams, random_jti};
 use jose::signing_key::SigningKeyError;
 use proto::v1::token_service_client::TokenServiceClient;
-use proto::v1::{IssueTokenRequest, IssueTokenResponse};
+use proto::v1::{IssueTokenRequest, IssueTokenResponse, TokenMode};
 use ring::rand::SystemRandom;
 use tonic::metadata::{Ascii, MetadataMap, MetadataValue};
 use tonic::{Request, Status};
@@ -20,6 +20,7 @@ use crate::rpc_error::{self, RpcError};
 use crate::server_clock::ServerClock;
 use crate::token_cache::{Held, TokenCache};
 use crate::transport::Transport;
+use crate::upstream_challenge::UpstreamChallenge;
 
 /// The method that tokens come from; with the origin it is the `htu` of proofs.
 const ISSUE_TOKEN: &str = "/tokenkeep.v1.TokenService/IssueToken";
@@ -35,6 +36,13 @@ const USE_DPOP_NONCE: &str = "USE_DPOP_NONCE";
 const INVALID_DPOP_PROOF: &str = "INVALID_DPOP_PROOF";
 const SERVER_TIME_S: &str = "server_time_s";
 
+/// The same for the proof that goes on to the provider.
+const INVALID_UPSTREAM_PROOF: &str = "INVALID_UPSTREAM_PROOF";
+
+/// So often a proof for the provider is made for one request: the service says where it is to be used, then it or the
+/// provider asks for another nonce.
+const UPSTREAM_PROOFS: u32 = 4;
+
 /// What a token is wanted for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct TokenRequest {
@@ -44,6 +52,7 @@ pub struct TokenRequest {
     scopes: Vec<String>,
     /// The one who acts now first.
     actors: Vec<String>,
+    upstream_bound: bool,
 }
 
 impl TokenRequest {
@@ -56,7 +65,16 @@ impl TokenRequest {
             resource: resource.into(),
             scopes: Vec::new(),
             actors: Vec::new(),
+            upstream_bound: false,
         }
+    }
+
+    /// The same, but for the provider's own token, bound to the key of the client's signer, if the grant lets such
+    /// tokens out. It is used at the provider's API itself.
+    #[must_use]
+    pub const fn upstream_bound(mut self) -> Self {
+        self.upstream_bound = true;
+        self
     }
 
     /// The same with these scopes only; none asks for all.
@@ -91,6 +109,20 @@ impl TokenRequest {
     #[must_use]
     pub fn scopes(&self) -> &[String] {
         &self.scopes
+    }
+
+    /// Whether the provider's own token is wanted.
+    #[must_use]
+    pub const fn is_upstream_bound(&self) -> bool {
+        self.upstream_bound
+    }
+
+    const fn mode(&self) -> TokenMode {
+        if self.upstream_bound {
+            TokenMode::UpstreamBound
+        } else {
+            TokenMode::Minted
+        }
     }
 }
 
@@ -253,19 +285,32 @@ impl std::fmt::Debug for TokenClient {
 }
 
 impl Issuer {
-    /// Asks; once more if the server wants another nonce, and once more if it tells that its clock is another.
+    /// Asks; once more if the server wants another nonce, and once more if it tells that its clock is another. For a
+    /// provider's token, with a proof for the provider as soon as the server says what that must carry.
     async fn issue(&self, request: &TokenRequest) -> Result<AccessToken, TokenError> {
         let (mut another_nonce, mut another_clock) = (false, false);
+        let (mut upstream, mut upstream_proofs) = (None, 0);
         loop {
-            let refused = match self.attempt(request).await? {
-                Ok(answer) => return Ok(AccessToken::from_answer(answer, &request.resource)?),
+            let refused = match self.attempt(request, upstream.as_ref()).await? {
+                Ok(answer) => {
+                    let (resource, mode) = (&request.resource, request.mode());
+                    return Ok(AccessToken::from_answer(answer, resource, mode)?);
+                }
                 Err(refused) => refused,
             };
             let has_new_nonce = self.learn(refused.metadata());
             let error = RpcError::from(refused);
+            if request.upstream_bound
+                && upstream_proofs < UPSTREAM_PROOFS
+                && let Some(challenge) = UpstreamChallenge::told_by(&error, &self.htu)
+            {
+                upstream = Some(challenge);
+                upstream_proofs = upstream_proofs.saturating_add(1);
+                continue;
+            }
             let again = match error.reason() {
                 Some(USE_DPOP_NONCE) => has_new_nonce && !replace(&mut another_nonce, true),
-                Some(INVALID_DPOP_PROOF) => {
+                Some(INVALID_DPOP_PROOF | INVALID_UPSTREAM_PROOF) => {
                     self.learn_clock(&error) && !replace(&mut another_clock, true)
                 }
                 Some(_) | None => false,
@@ -286,22 +331,34 @@ impl Issuer {
             .is_some_and(|server_s| self.clock.learn(server_s))
     }
 
-    /// One attempt, with a proof of its own.
+    /// One attempt, with proofs of its own.
     async fn attempt(
         &self,
         request: &TokenRequest,
+        upstream: Option<&UpstreamChallenge>,
     ) -> Result<Result<IssueTokenResponse, Status>, TokenError> {
         let TokenRequest {
             grant,
             resource,
             scopes,
             actors,
+            upstream_bound,
         } = request;
+        let upstream_proof = upstream
+            .map(|challenge| self.sign(&challenge.htu, challenge.nonce.as_deref()))
+            .transpose()?;
         let mut message = Request::new(IssueTokenRequest {
             grant: grant.clone(),
             resource: resource.clone(),
             scopes: scopes.clone(),
             actors: actors.clone(),
+            mode: if *upstream_bound {
+                request.mode().into()
+            } else {
+                // The default, as those know it who know no modes.
+                TokenMode::Unspecified.into()
+            },
+            upstream_proof: upstream_proof.unwrap_or_default(),
             ..Default::default()
         });
         message.metadata_mut().insert(DPOP, self.proof()?);
@@ -318,17 +375,22 @@ impl Issuer {
 
     fn proof(&self) -> Result<MetadataValue<Ascii>, TokenError> {
         let nonce = self.nonces.newest(self.transport.origin(), Role::Token);
+        let proof = self.sign(&self.htu, nonce.as_deref())?;
+        proof.parse().map_err(|_| TokenError::Proof)
+    }
+
+    /// A proof for one request without a token.
+    fn sign(&self, htu: &str, nonce: Option<&str>) -> Result<String, TokenError> {
         let jti = random_jti(&SystemRandom::new())?;
         let params = ProofParams {
             htm: "POST",
-            htu: &self.htu,
+            htu,
             iat_s: self.clock.unix_time_s(),
             jti: &jti,
-            nonce: nonce.as_deref(),
+            nonce,
             access_token: None,
         };
-        let proof = self.signer.proof(&params)?;
-        proof.parse().map_err(|_| TokenError::Proof)
+        Ok(self.signer.proof(&params)?)
     }
 
     /// Keeps the nonce that came with an answer or refusal; says whether there was one, exactly one.

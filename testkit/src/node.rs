@@ -220,6 +220,8 @@ pub struct OidcEndpoints {
     pub consent_url: String,
     /// Registers a client.
     pub client_url: String,
+    /// Lets token requests wait.
+    pub hold_url: String,
     /// Counts what happened.
     pub ledger_url: String,
     /// The registered clients' ids.
@@ -231,6 +233,8 @@ pub struct OidcEndpoints {
 /// What oidc-provider counted.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct OidcLedger {
+    /// Token requests that had to wait.
+    pub held: u64,
     /// Refreshes that gave tokens.
     pub refresh_ok: u64,
     /// Token requests that were refused.
@@ -344,6 +348,19 @@ impl OidcProvider {
     /// The metadata is refused, or the provider does not answer.
     pub async fn register(&self, client: &Value) -> Result<(), NodeError> {
         let answer = fetch::post_json(&self.endpoints.client_url, client).await?;
+        if answer.status.is_success() {
+            Ok(())
+        } else {
+            Err(NodeError::Refused(answer.status.as_u16()))
+        }
+    }
+
+    /// Lets token requests wait before the provider looks at them, or go on.
+    ///
+    /// # Errors
+    /// The provider does not answer.
+    pub async fn hold(&self, held: bool) -> Result<(), NodeError> {
+        let answer = fetch::post_json(&self.endpoints.hold_url, &json!({ "held": held })).await?;
         if answer.status.is_success() {
             Ok(())
         } else {

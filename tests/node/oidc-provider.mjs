@@ -24,6 +24,7 @@
 //   POST /_test/consent {client_id, scope, user?, resource?} -> {refresh_token, grant_id}
 //   POST /_test/client  client metadata: registers the client, anew if it is there
 //   POST /_test/revoke  {grant_id}
+//   POST /_test/hold    {held}: whether token requests wait, before the provider looks at them, until they may go on
 //   GET  /_test/ledger  how often each thing happened
 //   GET  /api/contacts  needs a valid access token with scope contacts.read; POST, contacts.write
 // A token that is bound to a key needs a proof with the API's newest nonce [RFC 9449 §9], which changes with every third
@@ -159,6 +160,7 @@ const provider = new Provider(issuer, {
 });
 
 const ledger = {
+  held: 0,
   refresh_ok: 0,
   refresh_refused: 0,
   refresh_tokens_consumed: 0,
@@ -187,6 +189,15 @@ provider.on('grant.revoked', () => {
 });
 provider.on('server_error', (ctx, error) => {
   process.stderr.write(`server_error: ${error.stack}\n`);
+});
+
+let gate;
+provider.use(async (ctx, next) => {
+  if (ctx.path === '/token' && gate !== undefined) {
+    ledger.held += 1;
+    await gate.opened;
+  }
+  await next();
 });
 
 // Every presentation of every refresh token, by digest: a test sees double use even where the
@@ -258,6 +269,19 @@ async function revoke(ctx) {
     provider.AccessToken.revokeByGrantId(grantId),
   ]);
   await (await provider.Grant.find(grantId))?.destroy();
+  ctx.status = 204;
+}
+
+async function hold(ctx) {
+  const { held } = await json(ctx);
+  gate?.open();
+  gate = undefined;
+  if (held === true) {
+    gate = {};
+    gate.opened = new Promise((open) => {
+      gate.open = open;
+    });
+  }
   ctx.status = 204;
 }
 
@@ -369,6 +393,7 @@ const routes = new Map([
   ['POST /_test/consent', consent],
   ['POST /_test/client', register],
   ['POST /_test/revoke', revoke],
+  ['POST /_test/hold', hold],
   ['GET /_test/ledger', async (ctx) => { ctx.body = ledger; }],
   ['GET /api/contacts', contacts],
   ['POST /api/contacts', create],
@@ -410,6 +435,7 @@ process.stdout.write(
     api_url: `${issuer}/api/contacts`,
     consent_url: `${plainOrigin}/_test/consent`,
     client_url: `${plainOrigin}/_test/client`,
+    hold_url: `${plainOrigin}/_test/hold`,
     ledger_url: `${plainOrigin}/_test/ledger`,
     clients: clients.map((client) => client.client_id),
     pid: process.pid,

@@ -142,26 +142,45 @@ pub async fn deposit_for(stack: &Stack, oidc: &OidcProvider, client: &str, resou
 
 /// The tenant's administrator deposits a refresh token.
 pub async fn deposit_token(stack: &Stack, refresh_token: &str, scopes: Vec<String>) {
+    let made = deposit_grant(stack, refresh_token, grant(scopes)).await;
+    made.expect("a deposit");
+}
+
+/// The grant of all of the provider's tests, with these scopes.
+#[must_use]
+pub fn grant(scopes: Vec<String>) -> v1::Grant {
+    v1::Grant {
+        id: GRANT.to_owned(),
+        tenant: names::TENANT.to_owned(),
+        app: APP.to_owned(),
+        clients: vec![names::CLIENT.to_owned()],
+        targets: vec![names::TARGET.to_owned()],
+        scopes,
+        ..v1::Grant::default()
+    }
+}
+
+/// The tenant's administrator deposits a refresh token as a grant of its own making.
+///
+/// # Errors
+/// The refusal.
+pub async fn deposit_grant(
+    stack: &Stack,
+    refresh_token: &str,
+    grant: v1::Grant,
+) -> Result<(), Refused> {
     let admin = stack.admin().await;
     let recipient = admin.deposit_recipient().await.expect("a recipient");
     let token = refresh_token.as_bytes();
-    let sealed = recipient.seal_refresh_token(names::TENANT, APP, GRANT, token);
+    let sealed = recipient.seal_refresh_token(&grant.tenant, &grant.app, &grant.id, token);
     let request = v1::DepositGrantRequest {
-        grant: Some(v1::Grant {
-            id: GRANT.to_owned(),
-            tenant: names::TENANT.to_owned(),
-            app: APP.to_owned(),
-            clients: vec![names::CLIENT.to_owned()],
-            targets: vec![names::TARGET.to_owned()],
-            scopes,
-            ..v1::Grant::default()
-        }),
+        grant: Some(grant),
         sealed_refresh_token: sealed.expect("a sealed token"),
         leave_unrotated: true,
         only_new: false,
     };
-    let made = answer(admin.grants().deposit_grant(request)).await;
-    made.expect("a deposit");
+    let made = admin.grants().deposit_grant(request).await;
+    made.map(drop).map_err(refused)
 }
 
 /// Reads the contacts with a token of these scopes: each set has an upstream token, and so an exchange, of its own.

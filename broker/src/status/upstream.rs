@@ -132,6 +132,7 @@ impl From<&RefreshError> for Refusal {
                 "the rate of exchanges is limited",
             )
             .retry(after(retry_after_s)),
+            RefreshError::Limit(limit) => limit.into(),
             RefreshError::UnusableToken(_) => Self::new(
                 Code::FailedPrecondition,
                 "PROVIDER_TOKEN_REFUSED",

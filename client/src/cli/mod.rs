@@ -99,8 +99,10 @@ enum Command {
     Freezes(freeze::FreezesArgs),
     /// Get an access token and print it
     ///
-    /// It is of use only together with the DPoP key, at one resource, for a few minutes.
-    #[command(after_long_help = manual!("  tokenkeep token --grant acme-crm --resource https://api.example --scope contacts.read \\\n      --dpop-key dpop.key\n  tokenkeep --json token --grant acme-crm --resource https://api.example --dpop-key dpop.key\n  tokenkeep token --grant acme-crm --resource https://api.example --actor assistant --actor jane \\\n      --dpop-key dpop.key    # the assistant acts for jane"))]
+    /// It is of use only together with the DPoP key, at one resource, for a few minutes. With --upstream-bound it is
+    /// the provider's own, which the client shows to the provider's API itself, past the gateway; the provider gets a
+    /// proof by the same key with the exchange of the grant's refresh token.
+    #[command(after_long_help = manual!("  tokenkeep token --grant acme-crm --resource https://api.example --scope contacts.read \\\n      --dpop-key dpop.key\n  tokenkeep --json token --grant acme-crm --resource https://api.example --dpop-key dpop.key\n  tokenkeep token --grant acme-crm --resource https://api.example --actor assistant --actor jane \\\n      --dpop-key dpop.key    # the assistant acts for jane\n  tokenkeep token --grant acme-crm --resource https://gateway.example/g/acme-crm/api \\\n      --dpop-key dpop.key --upstream-bound"))]
     Token(token::TokenArgs),
     /// Call an API through the gateway; body to standard output, status to standard error
     ///

@@ -32,6 +32,9 @@ pub(crate) struct TokenArgs {
     /// Write the receipt, which says where the issuance stands in the log, to this new file
     #[arg(long, value_name = "FILE")]
     receipt: Option<PathBuf>,
+    /// The provider's own token, bound to the DPoP key, to be used at its API itself; the grant must allow it
+    #[arg(long)]
+    upstream_bound: bool,
 }
 
 pub(crate) async fn run(
@@ -46,10 +49,15 @@ pub(crate) async fn run(
         actors,
         dpop_key,
         receipt: file,
+        upstream_bound,
     } = args;
     let tokens = TokenClient::new(channel, Arc::new(DpopKey::from_file(&dpop_key)?));
-    let request = TokenRequest::new(grant, resource).with_scopes(scopes);
-    let request = request.on_behalf_of(actors);
+    let mut request = TokenRequest::new(grant, resource)
+        .with_scopes(scopes)
+        .on_behalf_of(actors);
+    if upstream_bound {
+        request = request.upstream_bound();
+    }
     let token = Box::pin(tokens.token(&request)).await?;
     let receipt = token.receipt().map(Receipt::to_json);
     match (&file, &receipt) {
@@ -64,6 +72,7 @@ pub(crate) async fn run(
             "expires_in_s": token.expires_in_s(),
             "scopes": token.scopes(),
             "resource": token.resource(),
+            "mode": if upstream_bound { "upstream_bound" } else { "minted" },
             "receipt": receipt,
         }));
     }

@@ -25,6 +25,10 @@ enum Turn {
     Refuse(Code, &'static str),
     /// Refuses a proof and tells both clocks; from now on this is the server's.
     WantTime(u64),
+    /// Refuses, and says what a proof for the provider must carry.
+    WantUpstream(&'static str, String, Option<&'static str>),
+    /// Gives the provider's own token.
+    IssueUpstream(&'static str),
     /// Issues a token, with a nonce for the next.
     Issue(&'static str, Option<&'static str>),
 }
@@ -34,6 +38,7 @@ struct Seen {
     turns: Mutex<VecDeque<Turn>>,
     calls: AtomicUsize,
     proofs: Mutex<Vec<String>>,
+    upstream_proofs: Mutex<Vec<String>>,
     nonces: Mutex<Vec<Option<String>>>,
     htu: Mutex<String>,
     now_s: AtomicU64,
@@ -73,6 +78,8 @@ impl TokenService for Server {
             })
             .unwrap();
         self.seen.proofs.lock().push(proof);
+        let upstream_proof = request.into_inner().upstream_proof;
+        self.seen.upstream_proofs.lock().push(upstream_proof);
         self.seen.nonces.lock().push(nonce);
         self.gate.acquire().await.unwrap().forget();
         let turn = self.seen.turns.lock().pop_front().unwrap();
@@ -111,6 +118,19 @@ impl TokenService for Server {
                 let details = ErrorDetails::with_error_info(reason, ERROR_DOMAIN, HashMap::new());
                 Err(Status::with_error_details(code, "refused", details))
             }
+            Turn::WantUpstream(reason, htu, nonce) => {
+                let mut told = HashMap::from([("upstream_htu".to_owned(), htu)]);
+                if let Some(nonce) = nonce {
+                    told.insert("upstream_dpop_nonce".to_owned(), nonce.to_owned());
+                }
+                let details = ErrorDetails::with_error_info(reason, ERROR_DOMAIN, told);
+                let code = Code::Unauthenticated;
+                Err(Status::with_error_details(code, "upstream", details))
+            }
+            Turn::IssueUpstream(token) => Ok(Response::new(IssueTokenResponse {
+                mode: TokenMode::UpstreamBound.into(),
+                ..answer(token, 100)
+            })),
             Turn::Issue(token, nonce) => {
                 let mut answer = Response::new(answer(token, 100));
                 if let Some(nonce) = nonce {
@@ -284,6 +304,89 @@ async fn a_clock_is_learned_once_a_request_and_only_if_it_is_another() {
             other => panic!("{other:?}"),
         }
         assert_eq!(bench.seen.calls.load(Ordering::SeqCst), calls);
+    }
+}
+
+const REQUIRED: &str = "UPSTREAM_PROOF_REQUIRED";
+const OTHER_NONCE: &str = "UPSTREAM_DPOP_NONCE_REQUIRED";
+const PROVIDER: &str = "https://op.example/token";
+
+#[tokio::test]
+async fn a_proof_for_the_provider_is_made_as_a_refusal_says() {
+    let turns = vec![
+        Turn::WantUpstream(REQUIRED, PROVIDER.to_owned(), None),
+        Turn::WantUpstream(OTHER_NONCE, PROVIDER.to_owned(), Some("p1")),
+        // What is wrong with the proof of the call itself changes nothing of that.
+        Turn::WantNonce("n1"),
+        Turn::IssueUpstream("t1"),
+    ];
+    let bench = bench(turns, 9).await;
+    let request = request().upstream_bound();
+    let token = bench.tokens.token(&request).await.unwrap();
+    assert_eq!(token.expose_secret(), "t1");
+    let proofs = bench.seen.upstream_proofs.lock().clone();
+    assert_eq!(proofs[0], "");
+    let jkt = bench.tokens.signer().jkt();
+    let nonces = proofs[1..].iter().map(|proof| {
+        let proof = Proof::from_header_values([proof.as_bytes()]).unwrap();
+        let verified = proof.verify(&Expected {
+            htm: "POST",
+            htu: TargetUri::parse(PROVIDER).unwrap(),
+            access_token: None,
+            bound_jkt: Some(jkt),
+            now_s: OWN_TIME_S,
+            iat: IatRule::WITHOUT_NONCE,
+        });
+        let verified = verified.unwrap();
+        assert!(!verified.has_ath());
+        verified.nonce().map(str::to_owned)
+    });
+    let p1 = Some("p1".to_owned());
+    assert_eq!(nonces.collect::<Vec<_>>(), [None, p1.clone(), p1]);
+    assert_ne!(proofs[2], proofs[3], "a proof for each attempt");
+    // It is kept apart from the service's own.
+    assert!(bench.tokens.token(&request).await.is_ok());
+    assert_eq!(bench.seen.calls.load(Ordering::SeqCst), 4);
+}
+
+#[tokio::test]
+async fn a_proof_for_the_provider_is_made_so_often_and_for_whoever_asked_alone() {
+    let again = || Turn::WantUpstream(OTHER_NONCE, PROVIDER.to_owned(), Some("p"));
+    let turns = (0..9).map(|_| again()).collect();
+    let bench = bench(turns, 99).await;
+    let own_htu = bench.seen.htu.lock().clone();
+    for (request, calls) in [
+        (request().upstream_bound(), 1 + UPSTREAM_PROOFS),
+        // Whoever wants no token of the provider's makes no proof for it.
+        (request(), 1),
+    ] {
+        let before = bench.seen.calls.load(Ordering::SeqCst);
+        match bench.tokens.token(&request).await {
+            Err(TokenError::Rpc(error)) => assert_eq!(error.reason(), Some(OTHER_NONCE)),
+            other => panic!("{other:?}"),
+        }
+        let made = bench.seen.calls.load(Ordering::SeqCst) - before;
+        assert_eq!(made, usize::try_from(calls).unwrap());
+    }
+    // Nor is one made for the service itself.
+    let own = Turn::WantUpstream(REQUIRED, own_htu, None);
+    *bench.seen.turns.lock() = VecDeque::from([own]);
+    let request = request().upstream_bound();
+    assert!(bench.tokens.token(&request).await.is_err());
+    assert_eq!(bench.seen.upstream_proofs.lock().last().unwrap(), "");
+}
+
+#[tokio::test]
+async fn a_token_of_a_mode_that_was_not_asked_for_is_not_taken() {
+    let turns = vec![Turn::IssueUpstream("t"), Turn::Issue("t", None)];
+    let bench = bench(turns, 9).await;
+    for (request, found) in [(request(), 2), (request().upstream_bound(), 1)] {
+        match bench.tokens.token(&request).await {
+            Err(TokenError::Answer(error)) => {
+                assert_eq!(error, AccessTokenError::Mode { found });
+            }
+            other => panic!("{other:?}"),
+        }
     }
 }
 

@@ -41,3 +41,4 @@ mod single_flight;
 mod soak_report;
 mod stop;
 mod tdx;
+mod upstream_bound;
