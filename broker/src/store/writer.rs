@@ -562,6 +562,10 @@ pub(super) fn io_error(error: &io::Error) -> StoreError {
 }
 
 #[cfg(test)]
+#[allow(
+    clippy::arithmetic_side_effects,
+    reason = "a test that overflows fails"
+)]
 mod load_tests {
     use super::*;
 
