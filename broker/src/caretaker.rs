@@ -35,7 +35,7 @@ pub async fn tend(shell: Arc<Shell>) {
 }
 
 /// All that is due. What can't be written down is tried again with the next look.
-async fn tend_all(shell: &Shell) {
+async fn tend_all(shell: &Arc<Shell>) {
     loop {
         let tended = match shell.enclave.tend(&shell.clock.now()) {
             Ok(None) => return,

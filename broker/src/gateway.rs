@@ -310,12 +310,9 @@ impl Inner {
     }
 
     async fn write_down(&self, pending: Pending<Admitted>) -> Result<Admitted, CallError> {
-        let committed = self.shell.commit(pending).await;
-        let durable = committed.map_err(CallError::Store)?;
-        self.shell
-            .enclave
-            .release(durable, &self.shell.clock.now())
-            .map_err(|denied: Denied| CallError::Refused(denied.into()))
+        let concluded = self.shell.conclude(pending).await;
+        let (released, _receipt) = concluded.map_err(CallError::Store)?;
+        released.map_err(|denied: Denied| CallError::Refused(denied.into()))
     }
 
     async fn send(

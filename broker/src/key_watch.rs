@@ -97,7 +97,7 @@ impl KeyWatch {
 }
 
 /// Ends what is over, and replaces what is too old.
-async fn turn(shell: &Shell) {
+async fn turn(shell: &Arc<Shell>) {
     loop {
         let retired = shell.enclave.retire_keys(&shell.clock.now());
         if !settled(shell, "retired", retired).await {
@@ -110,7 +110,7 @@ async fn turn(shell: &Shell) {
 
 /// Whether there was something, and it is done.
 async fn settled(
-    shell: &Shell,
+    shell: &Arc<Shell>,
     what: &'static str,
     pending: Result<Option<Pending<Vec<KeyState>>>, AdminError>,
 ) -> bool {
@@ -133,7 +133,7 @@ async fn settled(
 }
 
 /// A new certificate for the listeners, from the enclave CA.
-fn leaf(shell: &Shell) -> Result<CertifiedKey, LeafError> {
+fn leaf(shell: &Arc<Shell>) -> Result<CertifiedKey, LeafError> {
     let enclave = &shell.enclave;
     let hosts = &enclave.config().certificate_hosts();
     let rng = &**enclave.rng();

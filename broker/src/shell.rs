@@ -6,7 +6,7 @@ use enclave::Enclave;
 use enclave::authenticate::Peer;
 use enclave::freeze::Touched;
 use enclave::log::Receipt;
-use enclave::pending::{Durable, Pending};
+use enclave::pending::Pending;
 use enclave::policy::Denied;
 use enclave::store::StoreError;
 use http::Extensions;
@@ -70,7 +70,10 @@ impl Shell {
     ///
     /// # Errors
     /// [`Refusal`] if the store did not take it.
-    pub async fn settle<T: Send + 'static>(&self, pending: Pending<T>) -> Result<T, Refusal> {
+    pub async fn settle<T: Send + 'static>(
+        self: &Arc<Self>,
+        pending: Pending<T>,
+    ) -> Result<T, Refusal> {
         let settled = self.settle_with_receipt(pending).await;
         settled.map(|(value, _receipt)| value)
     }
@@ -80,34 +83,41 @@ impl Shell {
     /// # Errors
     /// [`Refusal`] if the store did not take it.
     pub async fn settle_with_receipt<T: Send + 'static>(
-        &self,
+        self: &Arc<Self>,
         pending: Pending<T>,
     ) -> Result<(T, Option<Receipt>), Refusal> {
         let control = pending.is_control();
-        let durable = self
-            .commit(pending)
-            .await
-            .map_err(|error| Refusal::from(&error))?;
-        let receipt = self.enclave.receipt(&durable);
-        let released = self.enclave.release(durable, &self.clock.now());
+        let concluded = self.conclude(pending).await;
+        let (released, receipt) = concluded.map_err(|error| Refusal::from(&error))?;
         if control {
-            self.changed();
             self.cosigned().await?;
         }
         let value = released.map_err(|denied| Refusal::from(&denied))?;
         Ok((value, receipt))
     }
 
-    /// Makes a batch durable. A caller that hangs up does not stop it half way, so that no leaf's number is lost.
+    /// Makes a batch durable, then shows what it changes and gives its answer out, with the receipt of the answer's
+    /// leaf. A caller that hangs up does not stop it half way: what is durable is in force, and no leaf's number is
+    /// lost.
     ///
     /// # Errors
     /// Any [`StoreError`].
-    pub async fn commit<T: Send + 'static>(
-        &self,
+    pub async fn conclude<T: Send + 'static>(
+        self: &Arc<Self>,
         pending: Pending<T>,
-    ) -> Result<Durable<T>, StoreError> {
-        let store = Arc::clone(&self.store);
-        Outlasting::new(async move { pending.commit(&*store).await }).await
+    ) -> Result<(Result<T, Denied>, Option<Receipt>), StoreError> {
+        let shell = Arc::clone(self);
+        Outlasting::new(async move {
+            let control = pending.is_control();
+            let durable = pending.commit(&*shell.store).await?;
+            let receipt = shell.enclave.receipt(&durable);
+            let released = shell.enclave.release(durable, &shell.clock.now());
+            if control {
+                shell.changed();
+            }
+            Ok((released, receipt))
+        })
+        .await
     }
 
     /// Waits until witnesses have seen all that is durable, if there are any.

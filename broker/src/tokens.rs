@@ -1,5 +1,7 @@
 //! What all doors for tokens share: ask the enclave, make durable, give out.
 
+use std::sync::Arc;
+
 use enclave::authenticate::Credentials;
 use enclave::issue::{IssueRequest, Issued};
 use enclave::log::Receipt;
@@ -16,7 +18,7 @@ impl Shell {
     /// # Errors
     /// [`Refusal`].
     pub async fn issue(
-        &self,
+        self: &Arc<Self>,
         request: &IssueRequest<'_>,
     ) -> Result<(Issued, Option<Receipt>), Refusal> {
         let pending = self
@@ -53,7 +55,11 @@ impl Shell {
     ///
     /// # Errors
     /// [`Refusal`] if the caller may not ask, or the token still holds.
-    pub async fn revoke(&self, credentials: &Credentials<'_>, token: &str) -> Result<(), Refusal> {
+    pub async fn revoke(
+        self: &Arc<Self>,
+        credentials: &Credentials<'_>,
+        token: &str,
+    ) -> Result<(), Refusal> {
         let now = self.clock.now();
         let pending = self
             .enclave
@@ -63,11 +69,8 @@ impl Shell {
         let Some(pending) = pending else {
             return Ok(());
         };
-        match self.commit(pending).await {
-            Ok(durable) => self
-                .enclave
-                .release(durable, &now)
-                .map_err(|denied| Refusal::from(&denied))?,
+        match self.conclude(pending).await {
+            Ok((released, _receipt)) => released.map_err(|denied| Refusal::from(&denied))?,
             // Another request has revoked the same token.
             Err(StoreError::Conflict { .. }) => {}
             Err(error) => return Err(Refusal::from(&error)),

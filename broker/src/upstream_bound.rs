@@ -18,7 +18,7 @@ use crate::status::Refusal;
 /// # Errors
 /// [`Refusal`].
 pub async fn issue(
-    shell: &Shell,
+    shell: &Arc<Shell>,
     refresher: &Arc<Refresher>,
     request: &IssueRequest<'_>,
     upstream_proof: Option<&[u8]>,
@@ -36,7 +36,7 @@ pub async fn issue(
 }
 
 async fn seek(
-    shell: &Shell,
+    shell: &Arc<Shell>,
     refresher: &Arc<Refresher>,
     request: &IssueRequest<'_>,
     upstream_proof: Option<&[u8]>,

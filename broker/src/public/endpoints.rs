@@ -61,7 +61,7 @@ pub(super) async fn mtls_token(State(shell): State<Arc<Shell>>, asked: Asked) ->
     answered(&shell, Door::MtlsTokenEndpoint, asked).await
 }
 
-async fn answered(shell: &Shell, door: Door, asked: Asked) -> Response {
+async fn answered(shell: &Arc<Shell>, door: Door, asked: Asked) -> Response {
     let answer = match issue(shell, door, asked).await {
         Ok(issued) => Json(issued).into_response(),
         Err(error) => error.into_response(),
@@ -76,7 +76,11 @@ async fn answered(shell: &Shell, door: Door, asked: Asked) -> Response {
     answer
 }
 
-async fn issue(shell: &Shell, door: Door, asked: Asked) -> Result<serde_json::Value, OauthError> {
+async fn issue(
+    shell: &Arc<Shell>,
+    door: Door,
+    asked: Asked,
+) -> Result<serde_json::Value, OauthError> {
     let (form, headers, peer) = form(asked)?;
     let has_certificate = peer.certificate_sha256.is_some();
     let credentials = credentials(&form, &headers, peer)?;
@@ -187,7 +191,7 @@ pub(super) async fn revoke(State(shell): State<Arc<Shell>>, asked: Asked) -> Res
 }
 
 async fn end(
-    shell: &Shell,
+    shell: &Arc<Shell>,
     form: &Form,
     headers: &HeaderMap,
     peer: Peer,

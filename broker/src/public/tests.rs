@@ -846,3 +846,26 @@ async fn the_metadata_names_what_there_is() {
     let kid = keys.token().kid();
     assert_eq!(jwks.json()["keys"][0]["kid"], kid);
 }
+
+#[tokio::test]
+async fn what_is_durable_is_in_force_although_whoever_asked_has_hung_up() {
+    let door = Door::open().await;
+    let (shell, e, by) = (&door.shell, &door.shell.enclave, door.admin());
+    let late = || Vendor {
+        id: id("late"),
+        display_name: "Late".into(),
+    };
+    let pending = e.create_vendor(by, late(), &shell.clock.now()).unwrap();
+    let mut settling = Box::pin(shell.settle(pending));
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    assert!(settling.as_mut().poll(&mut context).is_pending());
+    drop(settling);
+    let in_force = async {
+        while e.create_vendor(by, late(), &shell.clock.now()).is_ok() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), in_force)
+        .await
+        .unwrap();
+}
