@@ -11,6 +11,7 @@ mod compaction;
 mod embedded;
 mod encoding;
 mod export;
+mod gathering;
 mod index;
 mod medium;
 mod reader;
