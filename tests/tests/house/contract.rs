@@ -302,6 +302,7 @@ const HARMLESS: &[(&str, &str)] = &[
         "a token that the enclave minted, or the provider's own where the grant lets it out; bound to the caller's key",
     ),
     ("IssueTokenResponse.token_type", "the word DPoP"),
+    ("Limits.tokens", "how many may be asked for"),
     (
         "ListAppsResponse.next_page_token",
         "the last id of the page",
