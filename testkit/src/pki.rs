@@ -57,7 +57,9 @@ pub fn client_certificate(common_name: &str) -> Result<ClientCertificate, PkiErr
 /// [`PkiError::Mint`].
 pub fn loopback_certificate() -> Result<(String, SecretString), PkiError> {
     let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
-    let params = CertificateParams::new(vec!["127.0.0.1".to_owned()])?;
+    // Some clients hold no address against a certificate.
+    let names = vec!["127.0.0.1".to_owned(), "localhost".to_owned()];
+    let params = CertificateParams::new(names)?;
     let certificate = params.self_signed(&key)?;
     Ok((certificate.pem(), SecretString::from(key.serialize_pem())))
 }

@@ -309,7 +309,7 @@ async fn reverse_proxy(api: &Nginx, certificate: &str, key: &str) -> Nginx {
             proxy_set_header DPoP "";
             proxy_ssl_protocols TLSv1.3;
             proxy_ssl_verify on;
-            proxy_ssl_name 127.0.0.1;
+            proxy_ssl_name localhost;
             proxy_ssl_trusted_certificate {trusted};
         }}
     }}
