@@ -18,6 +18,7 @@ use crate::grpc::convert::{self, Completion};
 use crate::grpc::rotating::{Deposited, Rotating};
 use crate::refresher::Refresher;
 use crate::shell::Shell;
+use crate::status::Refusal;
 
 /// The service.
 #[derive(Debug)]
@@ -81,23 +82,21 @@ impl GrantService for Grants {
             .enclave
             .deposit(by, deposit, &self.shell.clock.now())
             .map_err(refuse)?;
-        let view = self.shell.settle(pending).await?;
-        events::grant_deposited(&view.grant, &by.name);
-        let deposited = if message.leave_unrotated {
-            Deposited::left(view)
-        } else {
-            let rotating = Rotating {
-                shell: Arc::clone(&self.shell),
-                refresher: Arc::clone(&self.refresher),
-            };
-            // A caller that hangs up does not leave the token as it was.
-            let rotated = self
-                .shell
-                .afterwards
-                .spawn(rotating.run(by.clone(), view))
-                .await;
-            rotated.map_err(|_torn_down| Status::internal("the exchange was torn down"))?
-        };
+        let (by, leave_unrotated) = (by.clone(), message.leave_unrotated);
+        let (shell, refresher) = (Arc::clone(&self.shell), Arc::clone(&self.refresher));
+        // A caller that hangs up does not leave the token as it was.
+        let deposited = self.shell.afterwards.spawn(async move {
+            let view = shell.settle(pending).await?;
+            events::grant_deposited(&view.grant, &by.name);
+            if leave_unrotated {
+                return Ok::<_, Refusal>(Deposited::left(view));
+            }
+            let rotating = Rotating { shell, refresher };
+            Ok(rotating.run(by, view).await)
+        });
+        let deposited = deposited
+            .await
+            .map_err(|_torn_down| Status::internal("the deposit was torn down"))??;
         Ok(Response::new(deposited.into_message()))
     }
 
