@@ -78,9 +78,7 @@ impl Shell {
         self.cosigned().await?;
         if let Some(ended) = self.enclave.drop_ended_revocations(&now) {
             // Nothing depends on it; the next revocation tries again.
-            if let Ok(durable) = ended.commit(&*self.store).await {
-                drop(self.enclave.release(durable, &now));
-            }
+            drop(self.conclude(ended).await);
         }
         Ok(())
     }
