@@ -22,6 +22,9 @@ pub const USABLE_MS: u64 = 600_000;
 /// When a client may look again for a decision, in seconds.
 pub const ASK_AGAIN_S: u64 = 15;
 
+/// The most calls of one client to one tenant that wait or are decided: it leaves room for others.
+const MAX_OF_CLIENT: usize = 32;
+
 /// The most calls of one tenant that wait or are decided.
 const MAX_OF_TENANT: usize = 128;
 
@@ -165,9 +168,16 @@ impl Approvals {
                 }
             };
         }
-        let of_tenant = kept.values();
-        let of_tenant = of_tenant.filter(|kept| kept.approval.tenant == asked.tenant);
-        if kept.len() >= MAX_IN_ALL || of_tenant.count() >= MAX_OF_TENANT {
+        let (mut of_tenant, mut of_client) = (0_usize, 0_usize);
+        for Kept { approval, .. } in kept.values() {
+            let same_tenant = approval.tenant == asked.tenant;
+            let same_client = same_tenant && approval.client == asked.client;
+            of_tenant = of_tenant.saturating_add(usize::from(same_tenant));
+            of_client = of_client.saturating_add(usize::from(same_client));
+        }
+        let full =
+            kept.len() >= MAX_IN_ALL || of_tenant >= MAX_OF_TENANT || of_client >= MAX_OF_CLIENT;
+        if full {
             return Found::Full;
         }
         let id = asked.id.clone();

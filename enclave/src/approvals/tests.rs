@@ -138,7 +138,7 @@ fn what_waits_or_is_decided_comes_to_its_end() {
 }
 
 #[test]
-fn a_tenant_fills_its_own_room_alone() {
+fn a_client_and_a_tenant_fill_their_own_room_alone() {
     let approvals = Approvals::default();
     let ask = |tenant: &str, n: usize| {
         let name = format!("{tenant}-{n}");
@@ -146,6 +146,7 @@ fn a_tenant_fills_its_own_room_alone() {
             call(&name, |call| {
                 call.tenant = id(tenant);
                 call.grant = id(&format!("of-{tenant}"));
+                call.client = id(&format!("client-{}", n / MAX_OF_CLIENT));
                 call.path_and_query = format!("/{n}");
             }),
             &at(0),
@@ -155,6 +156,17 @@ fn a_tenant_fills_its_own_room_alone() {
         assert!(matches!(ask("acme", n), Found::Asked { .. }), "{n}");
     }
     assert_eq!(ask("acme", MAX_OF_TENANT), Found::Full);
+    for n in 0..=MAX_OF_CLIENT {
+        let found = approvals.take(
+            call(&format!("flood-{n}"), |call| {
+                call.tenant = id("flooded");
+                call.path_and_query = format!("/{n}");
+            }),
+            &at(0),
+        );
+        assert_eq!(found == Found::Full, n == MAX_OF_CLIENT, "{n}");
+    }
+    assert!(matches!(ask("flooded", 0), Found::Asked { .. }));
     assert!(matches!(ask("other", 0), Found::Asked { .. }));
     let tenants = MAX_IN_ALL / MAX_OF_TENANT;
     for tenant in 1..tenants {
