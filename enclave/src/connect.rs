@@ -18,6 +18,7 @@ use thiserror::Error;
 use crate::Enclave;
 use crate::admin::{AdminError, Administrator};
 use crate::http_url::HttpUrl;
+use crate::refresh::Author;
 use crate::registry::Grant;
 use crate::seal::SealError;
 use crate::secret::{AuthorizationCode, CodeVerifier, DpopPrivateKey};
@@ -274,6 +275,27 @@ impl Enclave {
             Some(_) => Err(ConnectError::Frozen.into()),
             None => Ok(()),
         }
+    }
+
+    /// Who asks for a grant that is to be, once nothing stands against asking.
+    fn author<'v>(
+        &'v self,
+        view: &'v View,
+        grant: &Grant,
+        now: &'v Now,
+    ) -> Result<Author<'v>, AdminError> {
+        self.check_unfrozen(view, grant)?;
+        self.check_fresh(now)
+            .map_err(|_| ConnectError::NotWitnessed)?;
+        let (app, provider) = registered(view, grant)?;
+        let credential = self.open_credential(view, app);
+        Ok(Author {
+            provider,
+            app,
+            credential: credential.map_err(|_| SealError::Failed)?,
+            rng: &*self.rng,
+            now,
+        })
     }
 
     /// 256 random bits as text.

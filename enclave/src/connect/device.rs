@@ -5,13 +5,12 @@ use ::url::Url;
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
-use super::{ConnectError, registered};
+use super::ConnectError;
 use crate::Enclave;
 use crate::admin::{AdminError, Administrator, GrantView};
 use crate::pending::Pending;
-use crate::refresh::{Author, Consented, UpstreamAnswer, UpstreamRequest};
+use crate::refresh::{Consented, UpstreamAnswer, UpstreamRequest};
 use crate::registry::Grant;
-use crate::seal::SealError;
 use crate::secret::{DeviceCode, DpopPrivateKey, RawResponse};
 use crate::time::Now;
 use crate::upstream_dpop::BoundKey;
@@ -205,24 +204,14 @@ impl Enclave {
         let view = self.view.read();
         let dpop = self.check_grant(&view, &grant, now)?;
         self.check_place(&view, &grant)?;
-        self.check_unfrozen(&view, &grant)?;
-        self.check_fresh(now)
-            .map_err(|_| ConnectError::NotWitnessed)?;
-        let (app, provider) = registered(&view, &grant)?;
+        let author = self.author(&view, &grant, now)?;
+        let provider = author.provider;
         let consent = provider.consent.as_ref();
         let endpoint = consent.and_then(|consent| consent.device_authorization_endpoint.as_ref());
         let endpoint = endpoint.ok_or(AdminError::Field {
             field: "grant.app",
             rule: "its provider has no device authorization endpoint: connect with a browser instead",
         })?;
-        let credential = self.open_credential(&view, app);
-        let author = Author {
-            provider,
-            app,
-            credential: credential.map_err(|_| SealError::Failed)?,
-            rng: &*self.rng,
-            now,
-        };
         let offline = consent.map(|consent| consent.offline_scopes.as_slice());
         let scope = super::url::asked_scopes(&grant, offline.unwrap_or_default());
         let resources = super::url::asked_resources(&grant, provider);
@@ -258,18 +247,8 @@ impl Enclave {
             return Err(ConnectError::Late.into());
         }
         let view = self.view.read();
-        self.check_unfrozen(&view, &device.grant)?;
-        self.check_fresh(now)
-            .map_err(|_| ConnectError::NotWitnessed)?;
-        let (app, provider) = registered(&view, &device.grant)?;
-        let credential = self.open_credential(&view, app);
-        let author = Author {
-            provider,
-            app,
-            credential: credential.map_err(|_| SealError::Failed)?,
-            rng: &*self.rng,
-            now,
-        };
+        let author = self.author(&view, &device.grant, now)?;
+        let provider = author.provider;
         let proof = self.token_proof(provider, device.dpop_key.as_ref(), now)?;
         let resource = super::url::first_resource(&device.grant, provider);
         Ok(author.device_token(code, resource, proof)?)

@@ -4,9 +4,8 @@ use super::{ConnectError, UnderWay, registered};
 use crate::Enclave;
 use crate::admin::{AdminError, Administrator, GrantView, Kept, Source};
 use crate::pending::Pending;
-use crate::refresh::{Author, Consented, UpstreamAnswer, UpstreamRequest};
+use crate::refresh::{Consented, UpstreamAnswer, UpstreamRequest};
 use crate::registry::{Grant, Provider};
-use crate::seal::SealError;
 use crate::secret::{AuthorizationCode, CodeVerifier, DpopPrivateKey};
 use crate::time::Now;
 use crate::upstream_dpop::{BoundKey, ProofFor, ServerKind};
@@ -84,18 +83,8 @@ impl Enclave {
         now: &Now,
     ) -> Result<UpstreamRequest, AdminError> {
         let view = self.view.read();
-        self.check_unfrozen(&view, &exchange.grant)?;
-        self.check_fresh(now)
-            .map_err(|_| ConnectError::NotWitnessed)?;
-        let (app, provider) = registered(&view, &exchange.grant)?;
-        let credential = self.open_credential(&view, app);
-        let author = Author {
-            provider,
-            app,
-            credential: credential.map_err(|_| SealError::Failed)?,
-            rng: &*self.rng,
-            now,
-        };
+        let author = self.author(&view, &exchange.grant, now)?;
+        let provider = author.provider;
         let proof = self.token_proof(provider, exchange.dpop_key.as_ref(), now)?;
         let resource = super::url::first_resource(&exchange.grant, provider);
         let CodeExchange {
