@@ -10,6 +10,7 @@ mod canonical;
 mod deposit;
 pub mod eventlog;
 mod evidence;
+pub mod evidence_bundle;
 mod exporter;
 mod fields;
 pub mod keyholder;
@@ -38,6 +39,10 @@ pub use deposit::{
 };
 pub use evidence::{
     Endorsements, Evidence, MAX_SAVED_EVIDENCE_BYTES, Platform, SavedEvidenceError,
+};
+pub use evidence_bundle::{
+    BundlePart, EvidenceBundle, EvidenceBundleError, EvidenceStatement, PartDigest,
+    evidence_statement_message,
 };
 pub use exporter::{
     EXPORTER_BYTES, EXPORTER_CONTEXT, EXPORTER_LABEL, exporter_message, verify_exporter,

@@ -19,6 +19,7 @@ use std::path::Path;
 
 use crate::collateral::SupplyFault;
 use crate::evidence::EvidenceError;
+use crate::evidence_bundle::BundleError;
 use crate::gateway::CallError;
 use crate::hygiene::{Hardened, Locked};
 use crate::listener::Name;
@@ -271,6 +272,11 @@ pub fn key_rotated(key: &str, by: &str) {
 /// The platform gave no evidence, or too many wait for it.
 pub fn evidence_failed(error: &EvidenceError) {
     warn!(event = "evidence_failed", %error);
+}
+
+/// An evidence bundle could not be made.
+pub fn bundle_failed(error: &BundleError) {
+    warn!(event = "bundle_failed", %error);
 }
 
 /// A token left. At `debug` only: its leaf says it to those whom it concerns, and a line for each token is a write for

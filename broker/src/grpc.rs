@@ -4,6 +4,7 @@ mod administrator;
 pub mod attestation;
 pub mod audit;
 mod awaiting;
+mod bundling;
 mod connecting;
 pub mod convert;
 mod device;

@@ -29,6 +29,7 @@ use crate::configure::{ConfigureError, configure, known_witnesses};
 use crate::consents::Consents;
 use crate::events;
 use crate::evidence::EvidenceDesk;
+use crate::evidence_bundle::Bundler;
 use crate::files::{FileError, read_bounded};
 use crate::gateway::Gateway;
 use crate::gateway::proved::Proved;
@@ -395,7 +396,12 @@ async fn routes(
         .set_serving::<RegistryServiceServer<Registry>>()
         .await;
     reporter.set_serving::<AuditServiceServer<Audit>>().await;
-    let audit = Audit::new(Arc::clone(shell), stop);
+    let bundler = Bundler {
+        shell: Arc::clone(shell),
+        desk: attestation.desk.clone(),
+        manifest: Arc::clone(&attestation.manifest),
+    };
+    let audit = Audit::new(bundler, stop);
     reporter.set_serving::<KeyServiceServer<Keys>>().await;
     let token = Token {
         shell: Arc::clone(shell),

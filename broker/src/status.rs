@@ -7,6 +7,7 @@ mod client;
 mod connect;
 pub(crate) mod life;
 pub(crate) mod limits;
+mod evidence_bundle;
 mod policy;
 mod upstream;
 
@@ -471,6 +472,7 @@ impl From<&AdminError> for Refusal {
             )
             .retry(Duration::from_secs(1)),
             AdminError::Policy(error) => error.into(),
+            AdminError::InventoryTooLarge => Self::inventory_too_large(error.to_string()),
             AdminError::Connect(error) => error.into(),
             AdminError::Internal(_) => Self::internal(),
         }

@@ -48,7 +48,7 @@ pub async fn bound_manifest(
     opened(&given.manifest, &given.signature, bound, kind)
 }
 
-fn opened(
+pub(crate) fn opened(
     toml: &[u8],
     signature: &[u8],
     (bound, signer): (&[u8; 32], &[u8; 32]),

@@ -32,6 +32,7 @@
 //! | [`connection_proof`] | proof that a connection ends inside the enclave |
 //! | [`consent`] | the loopback side of a consent |
 //! | [`deposit`], [`import`] | secrets sealed to the enclave; files of grants to bring in |
+//! | [`evidence_bundle`] | signed bundles of evidence: asked for, and verified offline |
 //! | [`dpop_key`] | keys that tokens are bound to |
 //! | [`token_client`], [`access_token`] | tokens, kept until 80 % of their life |
 //! | [`gateway`], [`resource_url`] | calls through the gateway |
@@ -54,6 +55,7 @@ pub mod connection_proof;
 pub mod consent;
 pub mod deposit;
 pub mod dpop_key;
+pub mod evidence_bundle;
 pub mod gateway;
 pub mod import;
 pub mod keyholder;

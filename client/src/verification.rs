@@ -315,7 +315,7 @@ fn certificate_binding(
 }
 
 /// The signer of the manifest that the enclave runs under is the one bound at launch.
-fn signer_binding(bundle: &KeyBundle, host_data: &[u8; 32]) -> Binding {
+pub(crate) fn signer_binding(bundle: &KeyBundle, host_data: &[u8; 32]) -> Binding {
     let found = &bundle.manifest_signer;
     let holds = found == host_data;
     binding(

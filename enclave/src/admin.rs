@@ -6,6 +6,7 @@ mod deposit;
 mod erase;
 mod freezes;
 mod grants;
+mod inventory;
 mod keep;
 mod leaves;
 mod list;
@@ -32,6 +33,7 @@ pub use apps::NewApp;
 pub use deposit::DepositRequest;
 pub use erase::{Erasure, ErasurePhase};
 pub use freezes::FreezeRequest;
+pub use inventory::{Inventory, MAX_INVENTORY_GRANTS};
 pub(crate) use keep::{Kept, Source};
 pub use leaves::{LeafReader, ReadLeaf};
 pub use list::{GrantView, Page, PageRequest};
@@ -176,6 +178,9 @@ pub enum AdminError {
     /// The grant's token is being exchanged at this moment.
     #[error("the grant is in use: try again")]
     Busy,
+    /// The tenant has more grants than one inventory lists.
+    #[error("the tenant has more than {MAX_INVENTORY_GRANTS} grants: list them page by page")]
+    InventoryTooLarge,
     /// Nothing came of a consent.
     #[error(transparent)]
     Connect(#[from] ConnectError),

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use attestation::EXPORTER_BYTES;
+use attestation::{EXPORTER_BYTES, EvidenceStatement};
 use parking_lot::{Mutex, RwLock};
 
 use crate::approvals::Approvals;
@@ -17,7 +17,7 @@ use crate::custody::{self, Custody, Head};
 use crate::freeze::Touched;
 use crate::freshness::Freshness;
 use crate::ids::{ClientId, GrantId, TenantId};
-use crate::keys::instance::NoRandomness;
+use crate::keys::instance::{NoRandomness, SignStatementError, SignedStatement};
 use crate::keys::keyring::Keyring;
 use crate::keys::{Bundle, Speaking};
 use crate::limits::Meters;
@@ -117,6 +117,24 @@ impl Enclave {
             .keys
             .instance()
             .prove_connection(digest, exporter, &*self.rng)
+    }
+
+    /// Signs the statement of an evidence bundle, under a key bundle of this boot.
+    ///
+    /// # Errors
+    /// [`SignStatementError`].
+    pub fn sign_statement(
+        &self,
+        statement: &EvidenceStatement,
+    ) -> Result<SignedStatement, SignStatementError> {
+        let speaking = self.speaking();
+        if !speaking.is_own(&statement.key_bundle_sha256) {
+            return Err(SignStatementError::OtherBundle);
+        }
+        speaking
+            .keys
+            .instance()
+            .sign_statement(statement, &*self.rng)
     }
 
     /// The source of random bytes.

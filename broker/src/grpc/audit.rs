@@ -13,7 +13,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tonic::{Request, Response, Status};
 
 use crate::audit::{Followed, Leaves, LogSummary, MAX_TAILS, PlacedLeaf, Scan};
+use crate::events;
+use crate::evidence_bundle::{BundleError, Bundler};
 use crate::grpc::administrator::{caller, refuse};
+use crate::grpc::bundling::{self, BundleStream};
 use crate::grpc::convert;
 use crate::listener::ShutdownSignal;
 use crate::log::LogReadError;
@@ -26,6 +29,9 @@ const PAGE_LOGS: (usize, usize) = (100, 1_000);
 /// Proofs that are made at a time; other requests wait for their turn.
 const MAX_PROOFS_AT_A_TIME: usize = 16;
 
+/// Evidence bundles that are made at a time: each may have some 10 MB in memory.
+const MAX_BUNDLES_AT_A_TIME: usize = 2;
+
 /// Messages of a stream that may wait for a slow reader.
 const QUEUE_MESSAGES: usize = 2;
 
@@ -37,17 +43,21 @@ pub struct Audit {
     stop: ShutdownSignal,
     turns: Semaphore,
     tails: Arc<Semaphore>,
+    bundler: Bundler,
+    bundles: Arc<Semaphore>,
 }
 
 impl Audit {
     /// The service, whose streams end at `stop`.
     #[must_use]
-    pub fn new(shell: Arc<Shell>, stop: ShutdownSignal) -> Self {
+    pub fn new(bundler: Bundler, stop: ShutdownSignal) -> Self {
         Self {
-            shell,
+            shell: Arc::clone(&bundler.shell),
             stop,
             turns: Semaphore::new(MAX_PROOFS_AT_A_TIME),
             tails: Arc::new(Semaphore::new(MAX_TAILS)),
+            bundler,
+            bundles: Arc::new(Semaphore::new(MAX_BUNDLES_AT_A_TIME)),
         }
     }
 
@@ -256,6 +266,31 @@ impl AuditService for Audit {
             receiver.recv().await.map(|message| (message, receiver))
         });
         Ok(Response::new(Box::pin(stream)))
+    }
+
+    type MakeEvidenceBundleStream = BundleStream;
+
+    async fn make_evidence_bundle(
+        &self,
+        request: Request<v1::MakeEvidenceBundleRequest>,
+    ) -> Result<Response<Self::MakeEvidenceBundleStream>, Status> {
+        let by = caller(&self.shell, &request)?;
+        let v1::MakeEvidenceBundleRequest { tenant, nonce } = request.get_ref();
+        let tenant = convert::tenant_id("tenant", tenant).map_err(refuse)?;
+        let nonce = <[u8; 32]>::try_from(nonce.as_slice())
+            .map_err(|_| Refusal::argument("nonce", "must have 32 bytes"))?;
+        let turn = Arc::clone(&self.bundles).try_acquire_owned();
+        let turn = turn.map_err(|_| Refusal::too_many_bundles())?;
+        let made = self.bundler.make(by, &tenant, nonce).await;
+        let made = made.map_err(|error| {
+            let refusal = Refusal::from(&error);
+            match error {
+                BundleError::Admin(_) => events::admin_refused(&refusal),
+                error => events::bundle_failed(&error),
+            }
+            refusal
+        })?;
+        Ok(Response::new(bundling::stream(made, turn)))
     }
 }
 

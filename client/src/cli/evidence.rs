@@ -1,5 +1,6 @@
-//! `evidence`: saved evidence, judged without a network.
+//! `evidence`: saved evidence, judged without a network; bundles of it, for auditors.
 
+mod bundle;
 mod certificates;
 
 use std::path::{Path, PathBuf};
@@ -67,7 +68,7 @@ Exit codes:
   3  never: nothing is verified
   4  never: no server is asked";
 
-/// Saved evidence: show, verify, compare
+/// Evidence: show, verify, compare what was saved; make and check bundles for auditors
 #[derive(Debug, Subcommand)]
 pub(crate) enum EvidenceCommand {
     /// Print what evidence claims, without verifying it
@@ -79,6 +80,16 @@ pub(crate) enum EvidenceCommand {
     /// Print the fields in which two pieces of evidence differ, without verifying them
     #[command(after_long_help = DIFF_MANUAL)]
     Diff(DiffArgs),
+    /// Have the service make one signed file about a tenant, for auditors
+    ///
+    /// Fresh evidence with the key bundle, the manifest, checkpoints of the logs with their cosignatures, the tenant's
+    /// policy, an inventory of its grants and freezes (no token), and the SBOM of the build. The enclave signs all of
+    /// it with a key that the evidence binds. Needs a role of the tenant.
+    #[command(after_long_help = bundle::MANUAL)]
+    Bundle(bundle::BundleArgs),
+    /// Verify such a file without a network and print verdict, contents and every check
+    #[command(after_long_help = bundle::CHECK_MANUAL)]
+    Check(bundle::CheckArgs),
 }
 
 #[derive(Debug, Args)]
@@ -104,12 +115,17 @@ pub(crate) struct DiffArgs {
     other: PathBuf,
 }
 
-pub(crate) fn run(
+pub(crate) async fn run(
     command: &EvidenceCommand,
     global: &Global,
     output: Output,
 ) -> Result<Exit, Failure> {
     match command {
+        EvidenceCommand::Bundle(args) => {
+            let channel = global.channel().await?;
+            bundle::make(args, &channel, output).await
+        }
+        EvidenceCommand::Check(args) => bundle::check(args, global, output),
         EvidenceCommand::Show(place) => show(&place.path, output),
         EvidenceCommand::Verify(args) => verify(args, global, output),
         EvidenceCommand::Diff(args) => diff(args, output),

@@ -61,7 +61,7 @@ enum Command {
     /// --allow-emulated an emulated enclave is rejected.
     #[command(after_long_help = verify::MANUAL)]
     Verify(verify::VerifyArgs),
-    /// Saved evidence: show, verify, compare
+    /// Evidence: show, verify, compare what was saved; make and check bundles for auditors
     #[command(subcommand)]
     Evidence(evidence::EvidenceCommand),
     /// AMD's revocation lists and Intel's statements: fetch, show, check
@@ -179,7 +179,9 @@ impl Cli {
                 let manifest = global.bound_manifest(&inspection).await?;
                 return verify::run(&inspection, &manifest, server, output);
             }
-            Command::Evidence(command) => return evidence::run(&command, &global, output),
+            Command::Evidence(command) => {
+                return Box::pin(evidence::run(&command, &global, output)).await;
+            }
             Command::Collateral(command) => {
                 return collateral::run(&command, &global, output).await;
             }

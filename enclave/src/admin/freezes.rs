@@ -222,7 +222,7 @@ fn generation(view: &View, name: &FreezeName) -> u64 {
     view.freezes.get(name).map_or(0, |held| held.generation)
 }
 
-fn subject_text(subject: &Subject) -> String {
+pub(super) fn subject_text(subject: &Subject) -> String {
     let (kind, id) = match subject {
         Subject::Tenant(id) => ("tenant", id.as_str()),
         Subject::Vendor(id) => ("vendor", id.as_str()),

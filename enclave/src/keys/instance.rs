@@ -1,6 +1,9 @@
-//! The instance key: made at each boot, kept nowhere, and used for one thing, to prove connections.
+//! The instance key: made at each boot, kept nowhere, and used to prove connections and to sign evidence bundles.
 
-use attestation::{EXPORTER_BYTES, exporter_message};
+use attestation::{
+    EXPORTER_BYTES, EvidenceBundleError, EvidenceStatement, evidence_statement_message,
+    exporter_message,
+};
 use jose::PublicKey;
 use ring::rand::SecureRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING as ES256, EcdsaKeyPair, KeyPair as _};
@@ -11,8 +14,31 @@ use thiserror::Error;
 #[error("no random bytes for the instance key")]
 pub struct NoRandomness;
 
-/// A P-256 key pair that signs exporter values and nothing else: there is no method that signs bytes of a
-/// caller's choice.
+/// Why a statement was not signed.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum SignStatementError {
+    /// It names a key bundle that is not this boot's.
+    #[error("the statement is of another key bundle")]
+    OtherBundle,
+    /// It would not be read again.
+    #[error(transparent)]
+    Statement(#[from] EvidenceBundleError),
+    /// There were no random bytes.
+    #[error(transparent)]
+    NoRandomness(#[from] NoRandomness),
+}
+
+/// A statement that this enclave vouches for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SignedStatement {
+    /// Its text, as it was signed.
+    pub text: String,
+    /// ES256, `r || s`, 64 bytes.
+    pub signature: Vec<u8>,
+}
+
+/// A P-256 key pair that signs exporter values and statements of evidence bundles, each in a domain of its own, and
+/// nothing else: there is no method that signs bytes of a caller's choice.
 pub struct InstanceKey {
     pair: EcdsaKeyPair,
     public: PublicKey,
@@ -51,6 +77,24 @@ impl InstanceKey {
         let message = exporter_message(bundle_digest, exporter);
         let signature = self.pair.sign(rng, &message).map_err(|_| NoRandomness)?;
         Ok(signature.as_ref().to_vec())
+    }
+
+    /// Signs the statement of an evidence bundle under the key bundle that it names, which must name this key.
+    ///
+    /// # Errors
+    /// [`SignStatementError::Statement`], [`SignStatementError::NoRandomness`].
+    pub(crate) fn sign_statement(
+        &self,
+        statement: &EvidenceStatement,
+        rng: &dyn SecureRandom,
+    ) -> Result<SignedStatement, SignStatementError> {
+        let text = statement.to_json()?;
+        let message = evidence_statement_message(&statement.key_bundle_sha256, text.as_bytes());
+        let signature = self.pair.sign(rng, &message).map_err(|_| NoRandomness)?;
+        Ok(SignedStatement {
+            text,
+            signature: signature.as_ref().to_vec(),
+        })
     }
 }
 

@@ -16,6 +16,7 @@ mod attestation;
 mod audit;
 mod broker;
 mod enclave;
+mod evidence_bundle;
 mod jose;
 mod keyholder;
 mod mutate;
@@ -44,13 +45,14 @@ impl std::fmt::Debug for Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 44] = [
+pub const TARGETS: [Target; 45] = [
     attestation::BUNDLE,
     attestation::CERTIFICATE_TABLE,
     attestation::COLLATERAL,
     attestation::DEPOSIT,
     attestation::EVENT_LOG,
     attestation::EVIDENCE,
+    evidence_bundle::BUNDLE,
     attestation::MANIFEST,
     attestation::NONCE_PATH,
     attestation::PCS,

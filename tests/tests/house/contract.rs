@@ -95,6 +95,16 @@ const MAY_BE_TOLD: &[(&str, &str)] = &[
         "Intel's public statements about the platform",
     ),
     ("Evidence.report", "the platform's report, public"),
+    (
+        "EvidencePart.data",
+        "public documents; the tenant's policy and inventory, which hold no token",
+    ),
+    ("EvidencePart.name", "a word of ours"),
+    (
+        "EvidenceStatement.signature",
+        "a signature by the instance key",
+    ),
+    ("EvidenceStatement.text", "digests, a nonce, ids"),
     ("Freeze.by", "the administrator's name in the manifest"),
     ("Freeze.reason", "what the administrator gave as reason"),
     ("Freeze.tenant", "an id"),
