@@ -20,6 +20,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let files = [
         "tokenkeep/v1/attestation.proto",
         "tokenkeep/v1/audit.proto",
+        "tokenkeep/v1/event.proto",
         "tokenkeep/v1/grant.proto",
         "tokenkeep/v1/key.proto",
         "tokenkeep/v1/limits.proto",

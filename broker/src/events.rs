@@ -279,6 +279,11 @@ pub fn bundle_failed(error: &BundleError) {
     warn!(event = "bundle_failed", %error);
 }
 
+/// What tenants are to hear of could not be written down; it is tried again when there is more.
+pub fn watchman_failed() {
+    warn!(event = "watchman_failed");
+}
+
 /// A token left. At `debug` only: its leaf says it to those whom it concerns, and a line for each token is a write for
 /// each.
 pub fn token_issued(issued: &Issued) {

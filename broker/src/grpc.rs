@@ -9,6 +9,7 @@ mod connecting;
 pub mod convert;
 mod device;
 pub mod door;
+pub mod event;
 pub mod grant;
 pub mod key;
 pub mod registry;

@@ -9,6 +9,7 @@ pub mod clock;
 pub mod collateral;
 pub mod configure;
 pub mod consents;
+pub mod event_feed;
 pub mod events;
 pub mod evidence;
 pub mod evidence_bundle;
@@ -39,6 +40,7 @@ pub mod tokens;
 pub mod toml_fields;
 pub mod upstream;
 pub mod upstream_bound;
+pub mod watchman;
 pub mod witness;
 
 pub use run::{Config, RunError, Sockets, run};

@@ -10,6 +10,7 @@ use attestation::{Attester, AttesterError, Roots, RootsError};
 use enclave::log::LogError;
 use proto::v1::attestation_service_server::AttestationServiceServer;
 use proto::v1::audit_service_server::AuditServiceServer;
+use proto::v1::event_service_server::EventServiceServer;
 use proto::v1::grant_service_server::GrantServiceServer;
 use proto::v1::key_service_server::KeyServiceServer;
 use proto::v1::registry_service_server::RegistryServiceServer;
@@ -36,6 +37,7 @@ use crate::gateway::proved::Proved;
 use crate::grpc::attestation::Attestation;
 use crate::grpc::audit::Audit;
 use crate::grpc::door::Door;
+use crate::grpc::event::EventsDoor;
 use crate::grpc::grant::Grants;
 use crate::grpc::key::Keys;
 use crate::grpc::registry::Registry;
@@ -53,6 +55,7 @@ use crate::svid::TrustDomains;
 use crate::teller::Teller;
 use crate::tls::{self, TlsError};
 use crate::upstream::{Egress, EgressLimits, Loopback};
+use crate::watchman::Watchman;
 use crate::witness::ask::Superseded;
 use crate::witness::keeper::Keeper;
 
@@ -237,6 +240,7 @@ pub async fn run(
     let (supply, supplier) = supplier(&attester, &host, &shell)?;
     let supplying = tokio::spawn(supplier.keep(stop.clone()));
     let spoken = Arc::clone(&shell);
+    let watchman = Watchman::new(Arc::clone(&shell), supply.clone());
     let desk = EvidenceDesk::start(attester, move || spoken.enclave.bundle(), supply);
     let attestation = Attestation {
         shell: Arc::clone(&shell),
@@ -289,6 +293,7 @@ pub async fn run(
     let tending = tokio::spawn(caretaker::tend(Arc::clone(&shell)));
     let teller = Teller::new(Arc::clone(&shell), Arc::clone(&refresher));
     let telling = tokio::spawn(teller.run());
+    let watching = tokio::spawn(watchman.keep());
     let renewal = tokio::spawn(key_watch.keep());
     let (grpc_limits, public_limits) = (limits.clone(), limits.clone());
     let mut asked = stop.clone();
@@ -335,6 +340,7 @@ pub async fn run(
     keep_alive.abort();
     tending.abort();
     telling.abort();
+    watching.abort();
     supplying.abort();
     let drain = Duration::from_secs(host.limits.drain_s);
     // An exchange that outlasts the drain has its intent in the store.
@@ -401,7 +407,11 @@ async fn routes(
         desk: attestation.desk.clone(),
         manifest: Arc::clone(&attestation.manifest),
     };
-    let audit = Audit::new(bundler, stop);
+    let audit = Audit::new(bundler, stop.clone());
+    reporter
+        .set_serving::<EventServiceServer<EventsDoor>>()
+        .await;
+    let events = EventsDoor::new(Arc::clone(shell), stop);
     reporter.set_serving::<KeyServiceServer<Keys>>().await;
     let token = Token {
         shell: Arc::clone(shell),
@@ -425,6 +435,7 @@ async fn routes(
         .add_service(GrantServiceServer::new(grants).max_decoding_message_size(message_bytes))
         .add_service(RegistryServiceServer::new(registry).max_decoding_message_size(message_bytes))
         .add_service(AuditServiceServer::new(audit).max_decoding_message_size(message_bytes))
+        .add_service(EventServiceServer::new(events).max_decoding_message_size(message_bytes))
         .add_service(KeyServiceServer::new(keys).max_decoding_message_size(message_bytes))
         .prepare()
 }

@@ -7,6 +7,7 @@ mod client;
 mod connect;
 pub(crate) mod life;
 pub(crate) mod limits;
+mod event;
 mod evidence_bundle;
 mod policy;
 mod upstream;

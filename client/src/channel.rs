@@ -6,6 +6,7 @@ use attestation::{Accepted, KeyBundle, Purpose, Verdict};
 use proto::v1;
 use proto::v1::attestation_service_client::AttestationServiceClient;
 use proto::v1::audit_service_client::AuditServiceClient;
+use proto::v1::event_service_client::EventServiceClient;
 use proto::v1::grant_service_client::GrantServiceClient;
 use proto::v1::key_service_client::KeyServiceClient;
 use proto::v1::registry_service_client::RegistryServiceClient;
@@ -267,6 +268,13 @@ impl AttestedChannel {
     #[must_use]
     pub fn audit(&self) -> AuditServiceClient<Transport> {
         AuditServiceClient::with_origin(self.inner.transport.clone(), uri(&self.inner.transport))
+            .max_decoding_message_size(MAX_REPLY_BYTES)
+    }
+
+    /// The generated client of `EventService`. Wait for its calls with [`rpc_error::answer`].
+    #[must_use]
+    pub fn events(&self) -> EventServiceClient<Transport> {
+        EventServiceClient::with_origin(self.inner.transport.clone(), uri(&self.inner.transport))
             .max_decoding_message_size(MAX_REPLY_BYTES)
     }
 

@@ -264,6 +264,17 @@ pub(crate) enum Event<'a> {
     TenantErasureDone {
         tenant: &'a TenantId,
     },
+    /// A client was refused at a grant again and again.
+    DeniedBurst {
+        grant: &'a GrantId,
+        client: &'a ClientId,
+        refusals: u64,
+        since_s: u64,
+    },
+    /// What vouches for the service's evidence ends soon.
+    CollateralExpiring {
+        expires_at_s: u64,
+    },
     Booted(&'a Booted),
 }
 
@@ -330,6 +341,8 @@ impl Event<'_> {
             Self::TenantKeyRotated { .. } => "tenant_key_rotated",
             Self::TenantErased { .. } => "tenant_erased",
             Self::TenantErasureDone { .. } => "tenant_erasure_done",
+            Self::DeniedBurst { .. } => "denied_burst",
+            Self::CollateralExpiring { .. } => "collateral_expiring",
             Self::Booted(_) => "booted",
         }
     }
@@ -371,6 +384,8 @@ impl Event<'_> {
             | Self::TenantKeyRotated { .. }
             | Self::TenantErased { .. }
             | Self::TenantErasureDone { .. }
+            | Self::DeniedBurst { .. }
+            | Self::CollateralExpiring { .. }
             | Self::Booted(_) => Log::Control,
         }
     }
@@ -380,6 +395,9 @@ impl Event<'_> {
         match self {
             Self::Booted(booted) => Some(Shown::Booted(booted)),
             Self::Alive { issuance } => issuance.map(|issuance| Shown::Alive { issuance }),
+            Self::CollateralExpiring { expires_at_s } => Some(Shown::Expiring {
+                expires_at_s: *expires_at_s,
+            }),
             Self::KeyRotated { change, by: _ } | Self::KeyRetired { change } => {
                 Some(Shown::Key(change))
             }
@@ -414,6 +432,7 @@ impl Event<'_> {
             | Self::TenantKeyRotated { .. }
             | Self::TenantErased { .. }
             | Self::TenantErasureDone { .. }
+            | Self::DeniedBurst { .. }
             | Self::ClientChanged { .. } => None,
         }
     }
@@ -425,6 +444,7 @@ impl Event<'_> {
 enum Shown<'a> {
     Booted(&'a Booted),
     Alive { issuance: &'a Anchor },
+    Expiring { expires_at_s: u64 },
     Key(&'a KeyChange),
 }
 

@@ -17,6 +17,7 @@ use crate::audit::{self, Scribe};
 use crate::authenticate::SpentAssertions;
 use crate::config::Config;
 use crate::connect::Connects;
+use crate::denials::Denials;
 use crate::freshness::Freshness;
 use crate::keys::Speaking;
 use crate::keys::keyring::{Keyring, KeyringError, StoredKey};
@@ -323,6 +324,7 @@ impl Boot {
             pace: Pace::new(self.began_ms),
             server_nonces: ServerNonces::default(),
             connects: Connects::default(),
+            denials: Denials::default(),
             upstream: Mutex::new(HashMap::new()),
             client_keys: ClientKeys::default(),
             view: RwLock::new(self.view),

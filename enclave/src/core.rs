@@ -14,6 +14,7 @@ use crate::boot::Randomness;
 use crate::config::Config;
 use crate::connect::Connects;
 use crate::custody::{self, Custody, Head};
+use crate::denials::Denials;
 use crate::freeze::Touched;
 use crate::freshness::Freshness;
 use crate::ids::{ClientId, GrantId, TenantId};
@@ -67,6 +68,7 @@ pub struct Enclave {
     pub(crate) pace: Pace,
     pub(crate) server_nonces: ServerNonces,
     pub(crate) connects: Connects,
+    pub(crate) denials: Denials,
     pub(crate) upstream: Mutex<HashMap<GrantId, HashMap<Wanted, Arc<UpstreamAccess>>>>,
     pub(crate) client_keys: ClientKeys,
     pub(crate) view: RwLock<View>,

@@ -216,7 +216,8 @@ impl Enclave {
         let view = self.view.read();
         let origin = &self.config.gateway_origin;
         let grant = match &named {
-            Some(grant) => policy::find_grant(&view, &client.id, grant)?,
+            Some(grant) => policy::find_grant(&view, &client.id, grant)
+                .inspect_err(|_| self.count_denial(&view, &client.id, grant, now))?,
             None => policy::grant_of_resource(&view, origin, &client.id, request.resource)?,
         };
         let ask = Ask {
@@ -226,7 +227,8 @@ impl Enclave {
             scopes: &scopes,
             bound_to: cnf.thumbprint(),
         };
-        let mut allowed = policy::authorize(&view, origin, &ask, now)?;
+        let mut allowed = policy::authorize(&view, origin, &ask, now)
+            .inspect_err(|_| self.count_denial(&view, &client.id, &grant.value.id, now))?;
         self.check_fresh(now)?;
         actor::within(act.as_deref(), grant.value.max_actor_depth())?;
         let by = Some((&*client, &allowed.target));

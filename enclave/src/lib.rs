@@ -15,6 +15,7 @@ pub mod config;
 pub mod connect;
 mod core;
 pub mod custody;
+pub mod denials;
 pub mod frame;
 pub mod freeze;
 pub mod freshness;

@@ -270,6 +270,7 @@ impl Enclave {
             Verdict::Denied(mark) => (mark, false),
             Verdict::Unusable(mark) => (mark, true),
         };
+        self.count_denial(view, &asked.client.id, &asked.grant.id, now);
         let decision = token_id(&*self.rng)?;
         let (operation, method) = match &asked.ask {
             Ask::Issue { .. } => (None, None),

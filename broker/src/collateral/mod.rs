@@ -155,6 +155,12 @@ impl Supply {
         evidence
     }
 
+    /// When what is there ends, Unix time in seconds; none if there is nothing.
+    #[must_use]
+    pub fn expires_at_s(&self) -> Option<u64> {
+        self.held().map(|held| held.expires_at_s)
+    }
+
     fn held(&self) -> Option<Held> {
         self.0.held.lock().clone()
     }

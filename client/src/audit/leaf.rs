@@ -130,6 +130,8 @@ kinds! {
         TenantKeyRotated = "tenant_key_rotated",
         TenantErased = "tenant_erased",
         TenantErasureDone = "tenant_erasure_done",
+        DeniedBurst = "denied_burst",
+        CollateralExpiring = "collateral_expiring",
         Booted = "booted";
 }
 
@@ -231,6 +233,12 @@ struct KeyMembers {
     overlap_until_s: Option<u64>,
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ExpiringMembers {
+    expires_at_s: u64,
+}
+
 impl KeyMembers {
     fn holds(&self) -> bool {
         let Self {
@@ -325,7 +333,14 @@ fn anchor(kind: Kind, public: Option<Value>) -> Result<Option<Anchor>, LeafError
                 .then_some(None)
                 .ok_or(wrong)
         }
-        (Kind::Booted | Kind::KeyRotated | Kind::KeyRetired, None) | (_, Some(_)) => Err(wrong),
+        (Kind::CollateralExpiring, Some(public)) => {
+            let end = serde_json::from_value::<ExpiringMembers>(public);
+            end.is_ok_and(|end| end.expires_at_s > 0)
+                .then_some(None)
+                .ok_or(wrong)
+        }
+        (Kind::Booted | Kind::KeyRotated | Kind::KeyRetired | Kind::CollateralExpiring, None)
+        | (_, Some(_)) => Err(wrong),
         (_, None) => Ok(None),
     }
 }

@@ -6,6 +6,7 @@ mod bound_manifest;
 mod call;
 mod collateral;
 mod date;
+mod events;
 mod evidence;
 mod exit;
 mod failure;
@@ -136,6 +137,9 @@ enum Command {
     /// The logs: verify, copy, prove, list, follow
     #[command(subcommand)]
     Audit(audit::AuditCommand),
+    /// What a tenant must hear of: follow it
+    #[command(subcommand)]
+    Events(events::EventsCommand),
     /// A witness of logs: make one, serve it, look at it
     #[command(subcommand)]
     Witness(witness::WitnessCommand),
@@ -217,6 +221,9 @@ impl Cli {
             Command::Client(command) => command.run(&global.channel().await?, output).await?,
             Command::Provider(command) => Box::pin(command.run(&global, output)).await?,
             Command::Audit(command) => return Box::pin(audit::run(command, &global, output)).await,
+            Command::Events(command) => {
+                events::run(command, &global.channel().await?, output).await?;
+            }
             Command::Witness(command) => witness::run(command, output).await?,
             Command::Keyholder(command) => keyholder::run(command, &global, output).await?,
             Command::Manifest(command) => return manifest::run(&command, output),

@@ -106,7 +106,8 @@ impl Enclave {
             .clients
             .get(&claims.client_id)
             .ok_or(Denied::NoSuchGrant)?;
-        let grant = policy::find_grant(&view, &claims.client_id, &grant_id)?;
+        let refused = |_: &Denied| self.count_denial(&view, &claims.client_id, &grant_id, now);
+        let grant = policy::find_grant(&view, &claims.client_id, &grant_id).inspect_err(refused)?;
         let ask = Ask {
             client: &client.value,
             grant: &grant.value,
@@ -114,7 +115,7 @@ impl Enclave {
             scopes: &scopes,
             bound_to: claims.cnf.thumbprint(),
         };
-        let mut allowed = policy::authorize(&view, origin, &ask, now)?;
+        let mut allowed = policy::authorize(&view, origin, &ask, now).inspect_err(refused)?;
         self.check_fresh(now)?;
         let provider = view
             .apps

@@ -93,6 +93,26 @@ impl Enclave {
     }
 }
 
+impl Enclave {
+    /// The leaf that says when what vouches for the service's evidence ends.
+    ///
+    /// # Errors
+    /// [`SealError`] if there are no random bytes.
+    pub fn collateral_expiring(
+        &self,
+        expires_at_s: u64,
+        now: &Now,
+    ) -> Result<Pending<()>, SealError> {
+        let event = Event::CollateralExpiring { expires_at_s };
+        let leaf = self.leaf(&self.view.read(), None, &event, now)?;
+        let batch = Batch {
+            writes: Vec::new(),
+            leaves: vec![leaf],
+        };
+        Ok(Pending::new(batch, Vec::new(), Touched::nothing(), ()))
+    }
+}
+
 fn anchor(logs: &Logs) -> Option<Anchor> {
     let (boot, head) = logs.previous()?;
     Some(Anchor::new(boot, head))

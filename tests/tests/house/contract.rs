@@ -96,6 +96,11 @@ const MAY_BE_TOLD: &[(&str, &str)] = &[
     ),
     ("Evidence.report", "the platform's report, public"),
     (
+        "Event.detail",
+        "what happened, for those who act for the tenant: ids, words and digests, no token",
+    ),
+    ("Event.leaf_hash", "the hash of a leaf"),
+    (
         "EvidencePart.data",
         "public documents; the tenant's policy and inventory, which hold no token",
     ),

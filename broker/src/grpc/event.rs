@@ -1,0 +1,314 @@
+//! `EventService`: a tenant's events, as they come.
+
+use std::collections::BTreeSet;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use enclave::admin::{EventKind, EventReader, TenantEvent};
+use futures_util::Stream;
+use parking_lot::Mutex;
+use proto::v1;
+use proto::v1::event_service_server::EventService;
+use tokio::sync::mpsc;
+use tonic::{Request, Response, Status};
+
+use crate::event_feed::{Events, PlacedEvent, WatchPlace, Watches};
+use crate::grpc::administrator::{caller, refuse};
+use crate::grpc::convert;
+use crate::listener::ShutdownSignal;
+use crate::shell::Shell;
+use crate::status::Refusal;
+
+/// Messages of a stream that may wait for a slow reader.
+const QUEUE_MESSAGES: usize = 4;
+
+/// How long a full queue waits for its reader before the stream is cut.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The service.
+#[derive(Debug)]
+pub struct EventsDoor {
+    shell: Arc<Shell>,
+    /// Ends the streams.
+    stop: ShutdownSignal,
+    watches: Arc<Watches>,
+}
+
+impl EventsDoor {
+    /// The service, whose streams end at `stop`.
+    #[must_use]
+    pub fn new(shell: Arc<Shell>, stop: ShutdownSignal) -> Self {
+        Self {
+            shell,
+            stop,
+            watches: Arc::default(),
+        }
+    }
+}
+
+/// The kinds that a message names. An unknown one is never passed over.
+pub(super) fn kinds(numbers: &[i32]) -> Result<BTreeSet<EventKind>, Refusal> {
+    let kind = |number: &i32| match v1::EventKind::try_from(*number) {
+        Ok(v1::EventKind::Freeze) => Ok(EventKind::Freeze),
+        Ok(v1::EventKind::Thaw) => Ok(EventKind::Thaw),
+        Ok(v1::EventKind::Loss) => Ok(EventKind::Loss),
+        Ok(v1::EventKind::NeedsConsent) => Ok(EventKind::NeedsConsent),
+        Ok(v1::EventKind::PolicyChange) => Ok(EventKind::PolicyChange),
+        Ok(v1::EventKind::DeniedBurst) => Ok(EventKind::DeniedBurst),
+        Ok(v1::EventKind::CollateralExpiry) => Ok(EventKind::CollateralExpiry),
+        Ok(v1::EventKind::GrantReviewDue) => Ok(EventKind::GrantReviewDue),
+        Ok(v1::EventKind::GrantConnected) => Ok(EventKind::GrantConnected),
+        Ok(v1::EventKind::GrantEnded) => Ok(EventKind::GrantEnded),
+        Ok(v1::EventKind::ProviderTold) => Ok(EventKind::ProviderTold),
+        Ok(v1::EventKind::Unspecified) | Err(_) => {
+            Err(Refusal::argument("kinds", "each must be a kind of event"))
+        }
+    };
+    numbers.iter().map(kind).collect()
+}
+
+/// The number of a kind in the contract.
+fn kind_message(kind: EventKind) -> v1::EventKind {
+    match kind {
+        EventKind::Freeze => v1::EventKind::Freeze,
+        EventKind::Thaw => v1::EventKind::Thaw,
+        EventKind::Loss => v1::EventKind::Loss,
+        EventKind::NeedsConsent => v1::EventKind::NeedsConsent,
+        EventKind::PolicyChange => v1::EventKind::PolicyChange,
+        EventKind::DeniedBurst => v1::EventKind::DeniedBurst,
+        EventKind::CollateralExpiry => v1::EventKind::CollateralExpiry,
+        EventKind::GrantReviewDue => v1::EventKind::GrantReviewDue,
+        EventKind::GrantConnected => v1::EventKind::GrantConnected,
+        EventKind::GrantEnded => v1::EventKind::GrantEnded,
+        EventKind::ProviderTold => v1::EventKind::ProviderTold,
+    }
+}
+
+fn event_message(placed: PlacedEvent) -> v1::Event {
+    let PlacedEvent {
+        position,
+        leaf_hash,
+        event:
+            TenantEvent {
+                kind,
+                at_s,
+                number,
+                detail,
+            },
+    } = placed;
+    v1::Event {
+        position,
+        kind: kind_message(kind).into(),
+        at_s,
+        number,
+        detail,
+        leaf_hash: leaf_hash.as_bytes().to_vec(),
+    }
+}
+
+fn message(found: Events) -> v1::WatchResponse {
+    v1::WatchResponse {
+        events: found.events.into_iter().map(event_message).collect(),
+        next: found.next,
+    }
+}
+
+#[tonic::async_trait]
+impl EventService for EventsDoor {
+    type WatchStream = Pin<Box<dyn Stream<Item = Result<v1::WatchResponse, Status>> + Send>>;
+
+    async fn watch(
+        &self,
+        request: Request<v1::WatchRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        let by = caller(&self.shell, &request)?;
+        let v1::WatchRequest {
+            tenant,
+            from,
+            kinds: numbers,
+            until_now,
+        } = request.get_ref();
+        let tenant = convert::tenant_id("tenant", tenant).map_err(refuse)?;
+        let kinds = kinds(numbers)?;
+        let reader = self.shell.enclave.event_reader(by, &tenant, kinds);
+        let reader = reader.map_err(refuse)?;
+        let place = self.watches.enter(&tenant);
+        let place = place.ok_or_else(Refusal::too_many_watches)?;
+        let end = self.shell.events_end().await;
+        let end = end.map_err(|error| Refusal::from(&error))?;
+        let watch = Watch {
+            shell: Arc::clone(&self.shell),
+            reader,
+            next: from.unwrap_or(end),
+            until: until_now.then_some(end),
+            _place: place,
+        };
+        let (sender, receiver) = mpsc::channel(QUEUE_MESSAGES);
+        let last = Last::default();
+        tokio::spawn(watch.run(
+            Out {
+                sender,
+                last: last.clone(),
+            },
+            self.stop.clone(),
+        ));
+        Ok(Response::new(Box::pin(stream(receiver, last))))
+    }
+}
+
+type Item = Result<v1::WatchResponse, Status>;
+
+/// The refusal that a stream ends with, told behind what still waits in its queue.
+type Last = Arc<Mutex<Option<Refusal>>>;
+
+/// Where a stream's messages go.
+#[derive(Debug)]
+struct Out {
+    sender: mpsc::Sender<v1::WatchResponse>,
+    last: Last,
+}
+
+impl Out {
+    /// Whether the message found its way in time.
+    async fn send(&self, message: v1::WatchResponse) -> bool {
+        match tokio::time::timeout(PATIENCE, self.sender.send(message)).await {
+            Ok(sent) => sent.is_ok(),
+            Err(_elapsed) => {
+                self.end(Refusal::slow_consumer());
+                false
+            }
+        }
+    }
+
+    fn end(&self, refusal: Refusal) {
+        *self.last.lock() = Some(refusal);
+    }
+}
+
+/// What the caller reads: the queue, and then why it ended, if there is a reason.
+fn stream(
+    receiver: mpsc::Receiver<v1::WatchResponse>,
+    last: Last,
+) -> impl Stream<Item = Item> + Send {
+    futures_util::stream::unfold((receiver, last), |(mut receiver, last)| async move {
+        let item = match receiver.recv().await {
+            Some(message) => Ok(message),
+            None => Err(last.lock().take()?.status()),
+        };
+        Some((item, (receiver, last)))
+    })
+}
+
+/// One stream.
+struct Watch {
+    shell: Arc<Shell>,
+    reader: EventReader,
+    next: u64,
+    /// Where it ends, if it does.
+    until: Option<u64>,
+    _place: WatchPlace,
+}
+
+impl Watch {
+    async fn run(mut self, out: Out, mut stop: ShutdownSignal) {
+        let mut caught_up = false;
+        loop {
+            let is_past = self.until.is_some_and(|until| self.next >= until);
+            let found = if caught_up && !is_past {
+                tokio::select! {
+                    () = stop.begun() => return out.end(Refusal::stopping()),
+                    () = out.sender.closed() => return,
+                    found = self.shell.events_to_come(&self.reader, self.next) => found,
+                }
+            } else {
+                self.shell.events(&self.reader, self.next).await
+            };
+            let found = match found {
+                Ok(found) => found,
+                Err(error) => return out.end(Refusal::from(&error)),
+            };
+            self.next = found.next;
+            let is_end = found.at_end || self.until.is_some_and(|until| found.next >= until);
+            let is_news = !found.events.is_empty() || (is_end && !caught_up);
+            caught_up |= is_end;
+            if is_news {
+                let message = message(found);
+                tokio::select! {
+                    () = stop.begun() => return out.end(Refusal::stopping()),
+                    sent = out.send(message) => if !sent { return },
+                }
+            }
+            if is_end && self.until.is_some() {
+                return;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::StreamExt as _;
+    use tonic::Code;
+    use tonic_types::StatusExt as _;
+
+    use super::*;
+
+    #[test]
+    fn each_kind_has_one_number() {
+        let numbers: Vec<i32> = EventKind::ALL
+            .iter()
+            .map(|kind| kind_message(*kind).into())
+            .collect();
+        let again = kinds(&numbers).unwrap();
+        assert_eq!(again, EventKind::ALL.iter().copied().collect());
+        for number in [0, -1, 12, i32::MAX] {
+            let refused = kinds(&[1, number]).unwrap_err();
+            assert_eq!(
+                (refused.code, refused.reason),
+                (Code::InvalidArgument, "INVALID_REQUEST")
+            );
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reader_that_does_not_read_is_cut_and_told_so_behind_what_waits() {
+        let (sender, receiver) = mpsc::channel(QUEUE_MESSAGES);
+        let last = Last::default();
+        let out = Out {
+            sender,
+            last: last.clone(),
+        };
+        let numbered = |next: u64| v1::WatchResponse {
+            events: Vec::new(),
+            next,
+        };
+        let mut sent = 0;
+        while out.send(numbered(sent)).await {
+            sent += 1;
+        }
+        assert_eq!(sent, u64::try_from(QUEUE_MESSAGES).unwrap());
+        drop(out);
+        let items: Vec<Item> = stream(receiver, last).collect().await;
+        let (end, read) = items.split_last().unwrap();
+        let read: Vec<u64> = read
+            .iter()
+            .map(|item| item.as_ref().unwrap().next)
+            .collect();
+        assert_eq!(read, [0, 1, 2, 3]);
+        let status = end.as_ref().unwrap_err();
+        assert_eq!(status.code(), Code::ResourceExhausted);
+        let info = status.get_details_error_info().unwrap();
+        assert_eq!(info.reason, "SLOW_CONSUMER");
+
+        // One that goes away is no slow one.
+        let (sender, receiver) = mpsc::channel(QUEUE_MESSAGES);
+        let out = Out {
+            sender,
+            last: Last::default(),
+        };
+        drop(receiver);
+        assert!(!out.send(numbered(0)).await);
+        assert!(out.last.lock().is_none());
+    }
+}

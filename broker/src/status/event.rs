@@ -1,0 +1,59 @@
+//! What whoever watches events learns of the end of a stream, or why there is none.
+
+use std::time::Duration;
+
+use tonic::Code;
+
+use super::Refusal;
+
+impl Refusal {
+    /// More streams of events than there may be.
+    #[must_use]
+    pub fn too_many_watches() -> Self {
+        Self::new(
+            Code::ResourceExhausted,
+            "TOO_MANY_WATCHES",
+            "too many watch the tenant's events: end another stream",
+        )
+        .retry(Duration::from_secs(10))
+    }
+
+    /// A stream that ends because the service does.
+    #[must_use]
+    pub fn stopping() -> Self {
+        Self::new(Code::Unavailable, "STOPPING", "the service is stopping")
+    }
+
+    /// A stream whose reader does not read on.
+    #[must_use]
+    pub fn slow_consumer() -> Self {
+        Self::new(
+            Code::ResourceExhausted,
+            "SLOW_CONSUMER",
+            "events waited too long to be read: go on from `next` of the last message",
+        )
+        .retry(Duration::from_secs(1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_end_has_its_code_and_reason() {
+        let rows = [
+            (Refusal::too_many_watches(), "TOO_MANY_WATCHES", 10),
+            (Refusal::slow_consumer(), "SLOW_CONSUMER", 1),
+        ];
+        for (refusal, reason, retry_s) in rows {
+            assert_eq!(
+                (refusal.code, refusal.reason),
+                (Code::ResourceExhausted, reason)
+            );
+            assert_eq!(refusal.retry_after, Some(Duration::from_secs(retry_s)));
+        }
+        let stopping = Refusal::stopping();
+        assert_eq!((stopping.code, stopping.reason), (Code::Unavailable, "STOPPING"));
+    }
+}
