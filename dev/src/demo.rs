@@ -307,7 +307,7 @@ async fn call(
     Ok(())
 }
 
-async fn theft(
+pub(crate) async fn theft(
     stack: &Stack,
     channel: &AttestedChannel,
     signer: &CarelessSigner,

@@ -15,6 +15,7 @@
 //! | [`stack`] | provider, service and registration together |
 //! | [`demo`], [`thief`], [`screen`], `call` | the guided tour |
 //! | [`crash`] | a service that dies between a provider's commit and its own |
+//! | [`incident`] | a vendor that is compromised, stopped and told of |
 //! | [`rollback`] | a disk that is put back, and found out |
 //! | [`fill`] | a state with many grants, to measure with |
 //! | [`up`] | the stack, kept running |
@@ -26,6 +27,7 @@ pub mod crash;
 pub mod demo;
 pub mod emulated;
 pub mod fill;
+pub mod incident;
 pub mod lab;
 pub mod names;
 pub mod ports;

@@ -22,6 +22,7 @@ use dev::serve::{Emulation, Signer, Source};
     after_help = "Examples:
   tokenkeep-dev demo                      a guided tour
   tokenkeep-dev rollback                  a disk that is put back, and found out
+  tokenkeep-dev incident                  a vendor that is compromised, stopped and told of
   tokenkeep-dev crash                     a refresh token that a crash costs, and what is told of it
   tokenkeep-dev up                        everything running, with commands to try
   tokenkeep-dev up --state lab            the same, kept between runs
@@ -50,6 +51,11 @@ enum Command {
     /// Exit code 0 only if each outcome is as it must be.
     #[command(after_help = "Examples:\n  tokenkeep-dev crash\n  tokenkeep-dev crash | cat")]
     Crash(Demo),
+    /// A vendor is compromised: thefts, freeze, what the logs prove, revocation, a file for auditors
+    ///
+    /// Exit code 0 only if each outcome is as it must be. docs/incident.md has the commands of a security team.
+    #[command(after_help = "Examples:\n  tokenkeep-dev incident\n  tokenkeep-dev incident | cat")]
+    Incident(Demo),
     /// Run provider, API and service, furnished with an example, until Ctrl-C
     #[command(after_help = "Examples:
   tokenkeep-dev up
@@ -266,6 +272,10 @@ fn run(command: Command) -> anyhow::Result<bool> {
             Command::Demo(Demo { no_color }) => {
                 let colour = !no_color && io::stdout().is_terminal();
                 dev::demo::demo(colour, &sibling("tokenkeep-dev")).await?;
+            }
+            Command::Incident(Demo { no_color }) => {
+                let colour = !no_color && io::stdout().is_terminal();
+                dev::incident::incident(colour).await?;
             }
             Command::Rollback(Demo { no_color }) => {
                 let colour = !no_color && io::stdout().is_terminal();

@@ -284,9 +284,10 @@ impl AuditService for Audit {
         let made = self.bundler.make(by, &tenant, nonce).await;
         let made = made.map_err(|error| {
             let refusal = Refusal::from(&error);
-            match error {
-                BundleError::Admin(_) => events::admin_refused(&refusal),
-                error => events::bundle_failed(&error),
+            if matches!(error, BundleError::Admin(_)) {
+                events::admin_refused(&refusal);
+            } else {
+                events::bundle_failed(&error);
             }
             refusal
         })?;

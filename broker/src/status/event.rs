@@ -54,6 +54,9 @@ mod tests {
             assert_eq!(refusal.retry_after, Some(Duration::from_secs(retry_s)));
         }
         let stopping = Refusal::stopping();
-        assert_eq!((stopping.code, stopping.reason), (Code::Unavailable, "STOPPING"));
+        assert_eq!(
+            (stopping.code, stopping.reason),
+            (Code::Unavailable, "STOPPING")
+        );
     }
 }

@@ -12,6 +12,7 @@ mod crash;
 mod deposit;
 mod doors;
 mod drain;
+mod events;
 mod evidence_bundle;
 mod gateway_hosts;
 mod gateway_proxy;
