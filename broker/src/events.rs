@@ -10,7 +10,7 @@ use tracing::{debug, error, info, warn};
 
 use attestation::keyholder::Operation;
 use enclave::gateway::Admitted;
-use enclave::ids::GrantId;
+use enclave::ids::{GrantId, TenantId, WebhookId};
 use enclave::issue::Issued;
 use enclave::refresh::RefreshError;
 use enclave::registry::Grant;
@@ -29,6 +29,7 @@ use crate::root::keeper::RotateError;
 use crate::status::Refusal;
 use crate::store::{Compacted, OpenReport, TornTail};
 use crate::upstream::UpstreamError;
+use crate::webhooks::NotTaken;
 use crate::witness::ask::Fault;
 
 /// Core dumps and debuggers are off. Says whether memory is kept out of the
@@ -282,6 +283,17 @@ pub fn bundle_failed(error: &BundleError) {
 /// What tenants are to hear of could not be written down; it is tried again when there is more.
 pub fn watchman_failed() {
     warn!(event = "watchman_failed");
+}
+
+/// An event was not taken by a webhook; it is posted again.
+pub fn webhook_failed(tenant: &TenantId, webhook: &WebhookId, why: &NotTaken) {
+    let why = why.word();
+    info!(event = "webhook_failed", %tenant, %webhook, why);
+}
+
+/// A webhook took nothing for too long, and is given up.
+pub fn webhook_disabled(tenant: &TenantId, webhook: &WebhookId) {
+    warn!(event = "webhook_disabled", %tenant, %webhook);
 }
 
 /// A token left. At `debug` only: its leaf says it to those whom it concerns, and a line for each token is a write for

@@ -15,3 +15,4 @@ pub mod key;
 pub mod registry;
 mod rotating;
 pub mod token;
+pub mod webhook;

@@ -41,6 +41,7 @@ pub mod toml_fields;
 pub mod upstream;
 pub mod upstream_bound;
 pub mod watchman;
+pub mod webhooks;
 pub mod witness;
 
 pub use run::{Config, RunError, Sockets, run};

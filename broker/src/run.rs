@@ -42,6 +42,7 @@ use crate::grpc::grant::Grants;
 use crate::grpc::key::Keys;
 use crate::grpc::registry::Registry;
 use crate::grpc::token::Token;
+use crate::grpc::webhook::Webhooks;
 use crate::host_config::{HostConfig, ManifestFiles};
 use crate::key_watch::{KeyWatch, LeafError};
 use crate::listener::{self, ListenError, Name, Shutdown, ShutdownSignal, shutdown};
@@ -56,6 +57,7 @@ use crate::teller::Teller;
 use crate::tls::{self, TlsError};
 use crate::upstream::{Egress, EgressLimits, Loopback};
 use crate::watchman::Watchman;
+use crate::webhooks::Poster;
 use crate::witness::ask::Superseded;
 use crate::witness::keeper::Keeper;
 
@@ -235,6 +237,7 @@ pub async fn run(
     let refresher = Refresher::new(Arc::clone(&shell), egress.clone());
     refresher.resume().await;
 
+    let poster = Poster::new(Arc::clone(&shell), egress.clone());
     let key_watch = KeyWatch::start(Arc::clone(&shell)).await?;
     let certificate = key_watch.certificate();
     let (supply, supplier) = supplier(&attester, &host, &shell)?;
@@ -255,7 +258,7 @@ pub async fn run(
     let door = Door::new(
         routes(
             &shell,
-            &refresher,
+            (&refresher, &poster),
             attestation,
             host.limits.message_bytes,
             stop.clone(),
@@ -294,6 +297,7 @@ pub async fn run(
     let teller = Teller::new(Arc::clone(&shell), Arc::clone(&refresher));
     let telling = tokio::spawn(teller.run());
     let watching = tokio::spawn(watchman.keep());
+    let posting = tokio::spawn(poster.keep());
     let renewal = tokio::spawn(key_watch.keep());
     let (grpc_limits, public_limits) = (limits.clone(), limits.clone());
     let mut asked = stop.clone();
@@ -341,6 +345,7 @@ pub async fn run(
     tending.abort();
     telling.abort();
     watching.abort();
+    posting.abort();
     supplying.abort();
     let drain = Duration::from_secs(host.limits.drain_s);
     // An exchange that outlasts the drain has its intent in the store.
@@ -387,7 +392,7 @@ fn keeper(manifest: &Manifest, shell: &Arc<Shell>) -> Result<Option<Keeper>, Run
 
 async fn routes(
     shell: &Arc<Shell>,
-    refresher: &Arc<Refresher>,
+    (refresher, poster): (&Arc<Refresher>, &Arc<Poster>),
     attestation: Attestation,
     message_bytes: usize,
     stop: ShutdownSignal,
@@ -411,7 +416,11 @@ async fn routes(
     reporter
         .set_serving::<EventServiceServer<EventsDoor>>()
         .await;
-    let events = EventsDoor::new(Arc::clone(shell), stop);
+    let webhooks = Webhooks {
+        shell: Arc::clone(shell),
+        poster: Arc::clone(poster),
+    };
+    let events = EventsDoor::new(webhooks, stop);
     reporter.set_serving::<KeyServiceServer<Keys>>().await;
     let token = Token {
         shell: Arc::clone(shell),

@@ -5,10 +5,10 @@ pub(crate) mod actor;
 pub(crate) mod approval;
 mod client;
 mod connect;
-pub(crate) mod life;
-pub(crate) mod limits;
 mod event;
 mod evidence_bundle;
+pub(crate) mod life;
+pub(crate) mod limits;
 mod policy;
 mod upstream;
 

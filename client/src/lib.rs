@@ -41,6 +41,7 @@
 //! | [`collateral`] | AMD's revocation lists and Intel's statements: fetched, and kept with a floor |
 //! | [`tls`], [`transport`] | connections |
 //! | [`audit`] | the logs, verified from their tiles; receipts and proofs |
+//! | [`webhook`] | what receivers of events verify postings with |
 //! | [`witness`], [`keyholder`] | a witness of logs, a keeper of shares |
 //! | [`recovery`] | the shares of a recovery set |
 //! | [`nonce_cache`], [`clock`], [`private_file`] | nonces, time, files with private keys |
@@ -77,6 +78,7 @@ pub mod token_client;
 pub mod transport;
 mod upstream_challenge;
 pub mod verification;
+pub mod webhook;
 pub mod witness;
 
 pub use access_token::AccessToken;

@@ -16,6 +16,7 @@ mod profile;
 mod register;
 mod rotate;
 mod terms;
+mod webhooks;
 
 use thiserror::Error;
 
@@ -43,6 +44,7 @@ pub use policy::{PolicyError, PolicySignatureFault, PolicyView, SetPolicy};
 pub use profile::{
     BesideProfile, ProfileFile, ProfileFileError, ProfileOperationError, ProfileSource,
 };
+pub use webhooks::{GIVE_UP_AFTER_S, MAX_WEBHOOKS_OF_A_TENANT, NewWebhook};
 
 /// What an administrator may do.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -12,7 +12,7 @@ use ring::rand::SecureRandom;
 use serde::Serialize;
 
 use crate::gateway::CallEnd;
-use crate::ids::{ClientId, GrantId, TenantId};
+use crate::ids::{ClientId, GrantId, TenantId, WebhookId};
 use crate::keys::KeyChange;
 use crate::limits::Limits;
 use crate::log::{Anchor, Booted};
@@ -271,6 +271,24 @@ pub(crate) enum Event<'a> {
         refusals: u64,
         since_s: u64,
     },
+    /// A tenant's events are posted to a URL from now on.
+    WebhookCreated {
+        webhook: &'a WebhookId,
+        url: &'a str,
+        kinds: Vec<&'static str>,
+        by: &'a str,
+    },
+    WebhookDeleted {
+        webhook: &'a WebhookId,
+        by: &'a str,
+    },
+    /// Nothing was taken for too long.
+    WebhookDisabled {
+        webhook: &'a WebhookId,
+        failing_since_s: u64,
+        /// The position of the first leaf that was not delivered.
+        next: u64,
+    },
     /// What vouches for the service's evidence ends soon.
     CollateralExpiring {
         expires_at_s: u64,
@@ -342,6 +360,9 @@ impl Event<'_> {
             Self::TenantErased { .. } => "tenant_erased",
             Self::TenantErasureDone { .. } => "tenant_erasure_done",
             Self::DeniedBurst { .. } => "denied_burst",
+            Self::WebhookCreated { .. } => "webhook_created",
+            Self::WebhookDeleted { .. } => "webhook_deleted",
+            Self::WebhookDisabled { .. } => "webhook_disabled",
             Self::CollateralExpiring { .. } => "collateral_expiring",
             Self::Booted(_) => "booted",
         }
@@ -385,6 +406,9 @@ impl Event<'_> {
             | Self::TenantErased { .. }
             | Self::TenantErasureDone { .. }
             | Self::DeniedBurst { .. }
+            | Self::WebhookCreated { .. }
+            | Self::WebhookDeleted { .. }
+            | Self::WebhookDisabled { .. }
             | Self::CollateralExpiring { .. }
             | Self::Booted(_) => Log::Control,
         }
@@ -433,6 +457,9 @@ impl Event<'_> {
             | Self::TenantErased { .. }
             | Self::TenantErasureDone { .. }
             | Self::DeniedBurst { .. }
+            | Self::WebhookCreated { .. }
+            | Self::WebhookDeleted { .. }
+            | Self::WebhookDisabled { .. }
             | Self::ClientChanged { .. } => None,
         }
     }

@@ -143,6 +143,10 @@ id! {
     TenantId
 }
 id! {
+    /// A tenant's webhook.
+    WebhookId
+}
+id! {
     /// A vendor.
     VendorId
 }

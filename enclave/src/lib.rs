@@ -57,6 +57,7 @@ pub mod time;
 pub mod upstream_bound;
 mod upstream_dpop;
 mod view;
+pub mod webhook;
 
 pub use core::{Enclave, MAX_UPSTREAM_TOKENS_PER_GRANT};
 pub use keys::Bundle;

@@ -65,6 +65,8 @@ pub enum Table {
     Policies,
     /// When grants were used last, and what was told of them.
     Lives,
+    /// Tenants' webhooks, and how far each was served.
+    Webhooks,
 }
 
 impl Table {
@@ -89,6 +91,7 @@ impl Table {
             Self::Erasures => "erasures",
             Self::Policies => "policies",
             Self::Lives => "lives",
+            Self::Webhooks => "webhooks",
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::admin::Erasure;
 use crate::approvals::ApprovalEffect;
 use crate::custody::{Cause, Custody, Phase};
 use crate::freeze::{Freeze, FreezeName, Subject, Touched};
-use crate::ids::{AppId, ClientId, GrantId, ProviderId, TenantId, VendorId};
+use crate::ids::{AppId, ClientId, GrantId, ProviderId, TenantId, VendorId, WebhookId};
 use crate::life::{LastUses, Life};
 use crate::policy::Denied;
 use crate::record::RecordError;
@@ -25,6 +25,7 @@ use crate::seal::SealingKey;
 use crate::shared::{Share, Shared};
 use crate::spiffe::SpiffeId;
 use crate::terms::GrantTerms;
+use crate::webhook::Webhook;
 
 /// A record in the view, with its generation in the store.
 #[derive(Clone, Debug)]
@@ -92,6 +93,9 @@ pub(crate) enum Effect {
     Policy(Held<TenantPolicy>),
     /// A grant was used, fell asleep, was woken, or its tenant told of its review.
     Life(GrantId, Held<Life>),
+    /// A tenant's webhook, made or served further.
+    Webhook(Held<Webhook>),
+    WebhookGone((TenantId, WebhookId)),
     /// A tenant is erased, or its erasure is further.
     Erasure(Held<Erasure>),
 }
@@ -126,6 +130,7 @@ pub(crate) struct View {
     /// Grants that can fall asleep or are to be reviewed.
     pub(crate) tended: BTreeSet<GrantId>,
     pub(crate) last_uses: LastUses,
+    pub(crate) webhooks: BTreeMap<(TenantId, WebhookId), Held<Webhook>>,
     /// Rises with each freeze and thaw of this boot.
     pub(crate) freeze_epoch: u64,
     /// What many grants have in common.
@@ -168,6 +173,14 @@ impl View {
             Effect::Grant(held) if self.erasures.contains_key(&held.value.tenant) => {}
             Effect::Custody(_, held) if self.erasures.contains_key(&held.value.tenant) => {}
             Effect::Life(_, held) if self.erasures.contains_key(&held.value.tenant) => {}
+            Effect::Webhook(held) if self.erasures.contains_key(&held.value.tenant) => {}
+            Effect::Webhook(held) => {
+                let name = (held.value.tenant.clone(), held.value.id.clone());
+                self.webhooks.insert(name, held);
+            }
+            Effect::WebhookGone(name) => {
+                self.webhooks.remove(&name);
+            }
             Effect::Policy(held) if self.erasures.contains_key(&held.value.tenant) => {}
             Effect::Policy(mut held) => {
                 if let Rules::Compiled(compiled) = &mut Arc::make_mut(&mut held.value).rules {
@@ -362,6 +375,7 @@ impl View {
         self.tenant_keys.remove(tenant);
         self.tenants.remove(tenant);
         self.policies.remove(tenant);
+        self.webhooks.retain(|(of, _), _| of != tenant);
         let grants = self.grants.values();
         let grants = grants.filter(|held| held.value.tenant == *tenant);
         let grants: BTreeSet<GrantId> = grants.map(|held| held.value.id.clone()).collect();

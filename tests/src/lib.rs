@@ -21,6 +21,7 @@ pub mod nginx;
 pub mod oidc;
 pub mod oracle;
 pub mod process;
+pub mod receiver;
 pub mod stack;
 pub mod stuck;
 pub mod targets;

@@ -16,6 +16,7 @@ use tonic::{Request, Response, Status};
 use crate::event_feed::{Events, PlacedEvent, WatchPlace, Watches};
 use crate::grpc::administrator::{caller, refuse};
 use crate::grpc::convert;
+use crate::grpc::webhook::Webhooks;
 use crate::listener::ShutdownSignal;
 use crate::shell::Shell;
 use crate::status::Refusal;
@@ -33,16 +34,18 @@ pub struct EventsDoor {
     /// Ends the streams.
     stop: ShutdownSignal,
     watches: Arc<Watches>,
+    webhooks: Webhooks,
 }
 
 impl EventsDoor {
     /// The service, whose streams end at `stop`.
     #[must_use]
-    pub fn new(shell: Arc<Shell>, stop: ShutdownSignal) -> Self {
+    pub fn new(webhooks: Webhooks, stop: ShutdownSignal) -> Self {
         Self {
-            shell,
+            shell: Arc::clone(&webhooks.shell),
             stop,
             watches: Arc::default(),
+            webhooks,
         }
     }
 }
@@ -61,6 +64,7 @@ pub(super) fn kinds(numbers: &[i32]) -> Result<BTreeSet<EventKind>, Refusal> {
         Ok(v1::EventKind::GrantConnected) => Ok(EventKind::GrantConnected),
         Ok(v1::EventKind::GrantEnded) => Ok(EventKind::GrantEnded),
         Ok(v1::EventKind::ProviderTold) => Ok(EventKind::ProviderTold),
+        Ok(v1::EventKind::Webhook) => Ok(EventKind::Webhook),
         Ok(v1::EventKind::Unspecified) | Err(_) => {
             Err(Refusal::argument("kinds", "each must be a kind of event"))
         }
@@ -69,7 +73,7 @@ pub(super) fn kinds(numbers: &[i32]) -> Result<BTreeSet<EventKind>, Refusal> {
 }
 
 /// The number of a kind in the contract.
-fn kind_message(kind: EventKind) -> v1::EventKind {
+pub(super) fn kind_message(kind: EventKind) -> v1::EventKind {
     match kind {
         EventKind::Freeze => v1::EventKind::Freeze,
         EventKind::Thaw => v1::EventKind::Thaw,
@@ -82,6 +86,7 @@ fn kind_message(kind: EventKind) -> v1::EventKind {
         EventKind::GrantConnected => v1::EventKind::GrantConnected,
         EventKind::GrantEnded => v1::EventKind::GrantEnded,
         EventKind::ProviderTold => v1::EventKind::ProviderTold,
+        EventKind::Webhook => v1::EventKind::Webhook,
     }
 }
 
@@ -154,6 +159,41 @@ impl EventService for EventsDoor {
             self.stop.clone(),
         ));
         Ok(Response::new(Box::pin(stream(receiver, last))))
+    }
+
+    async fn create_webhook(
+        &self,
+        request: Request<v1::CreateWebhookRequest>,
+    ) -> Result<Response<v1::CreateWebhookResponse>, Status> {
+        Ok(Response::new(self.webhooks.create(&request).await?))
+    }
+
+    async fn list_webhooks(
+        &self,
+        request: Request<v1::ListWebhooksRequest>,
+    ) -> Result<Response<v1::ListWebhooksResponse>, Status> {
+        Ok(Response::new(self.webhooks.list(&request)?))
+    }
+
+    async fn get_webhook(
+        &self,
+        request: Request<v1::GetWebhookRequest>,
+    ) -> Result<Response<v1::GetWebhookResponse>, Status> {
+        Ok(Response::new(self.webhooks.get(&request)?))
+    }
+
+    async fn delete_webhook(
+        &self,
+        request: Request<v1::DeleteWebhookRequest>,
+    ) -> Result<Response<v1::DeleteWebhookResponse>, Status> {
+        Ok(Response::new(self.webhooks.delete(&request).await?))
+    }
+
+    async fn test_webhook(
+        &self,
+        request: Request<v1::TestWebhookRequest>,
+    ) -> Result<Response<v1::TestWebhookResponse>, Status> {
+        Ok(Response::new(self.webhooks.test(&request).await?))
     }
 }
 
@@ -262,7 +302,7 @@ mod tests {
             .collect();
         let again = kinds(&numbers).unwrap();
         assert_eq!(again, EventKind::ALL.iter().copied().collect());
-        for number in [0, -1, 12, i32::MAX] {
+        for number in [0, -1, 13, i32::MAX] {
             let refused = kinds(&[1, number]).unwrap_err();
             assert_eq!(
                 (refused.code, refused.reason),

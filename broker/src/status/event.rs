@@ -18,6 +18,12 @@ impl Refusal {
         .retry(Duration::from_secs(10))
     }
 
+    /// A test that a webhook did not take.
+    pub(crate) fn webhook_not_taken(why: &str) -> Self {
+        let message = format!("the webhook did not take the test: {why}");
+        Self::new(Code::FailedPrecondition, "WEBHOOK_NOT_TAKEN", message)
+    }
+
     /// A stream that ends because the service does.
     #[must_use]
     pub fn stopping() -> Self {
@@ -53,6 +59,11 @@ mod tests {
             );
             assert_eq!(refusal.retry_after, Some(Duration::from_secs(retry_s)));
         }
+        let not_taken = Refusal::webhook_not_taken("status 500");
+        assert_eq!(
+            (not_taken.code, not_taken.reason),
+            (Code::FailedPrecondition, "WEBHOOK_NOT_TAKEN")
+        );
         let stopping = Refusal::stopping();
         assert_eq!(
             (stopping.code, stopping.reason),

@@ -1,5 +1,7 @@
 //! Sends requests out.
 
+mod post;
+
 use bytes::Bytes;
 use enclave::keys::ClientCertificate;
 use enclave::secret::{CredentialHeader, RawResponse, UpstreamBody};

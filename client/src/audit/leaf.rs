@@ -132,6 +132,9 @@ kinds! {
         TenantErasureDone = "tenant_erasure_done",
         DeniedBurst = "denied_burst",
         CollateralExpiring = "collateral_expiring",
+        WebhookCreated = "webhook_created",
+        WebhookDeleted = "webhook_deleted",
+        WebhookDisabled = "webhook_disabled",
         Booted = "booted";
 }
 

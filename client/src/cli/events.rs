@@ -55,6 +55,8 @@ pub(crate) enum Kind {
     GrantEnded,
     /// What the provider made of a revocation
     ProviderTold,
+    /// A webhook was made, deleted or given up
+    Webhook,
 }
 
 #[derive(Debug, Args)]
@@ -91,6 +93,7 @@ impl Kind {
             Self::GrantConnected => v1::EventKind::GrantConnected,
             Self::GrantEnded => v1::EventKind::GrantEnded,
             Self::ProviderTold => v1::EventKind::ProviderTold,
+            Self::Webhook => v1::EventKind::Webhook,
         }
     }
 }

@@ -30,6 +30,7 @@ mod session;
 mod token;
 mod trust;
 mod verify;
+mod webhook;
 mod witness;
 
 use clap::{Parser, Subcommand};
@@ -140,6 +141,9 @@ enum Command {
     /// What a tenant must hear of: follow it
     #[command(subcommand)]
     Events(events::EventsCommand),
+    /// Webhooks: where a tenant's events are posted to; verify what was posted
+    #[command(subcommand)]
+    Webhook(webhook::WebhookCommand),
     /// A witness of logs: make one, serve it, look at it
     #[command(subcommand)]
     Witness(witness::WitnessCommand),
@@ -223,6 +227,9 @@ impl Cli {
             Command::Audit(command) => return Box::pin(audit::run(command, &global, output)).await,
             Command::Events(command) => {
                 events::run(command, &global.channel().await?, output).await?;
+            }
+            Command::Webhook(command) => {
+                return Box::pin(webhook::run(command, &global, output)).await;
             }
             Command::Witness(command) => witness::run(command, output).await?,
             Command::Keyholder(command) => keyholder::run(command, &global, output).await?,

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use base64ct::{Base64UrlUnpadded, Encoding};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::{AdminError, Administrator, forbid_unless};
 use crate::Enclave;
@@ -18,7 +18,8 @@ use crate::view::View;
 macro_rules! kinds {
     ($($(#[$doc:meta])* $kind:ident = $word:literal,)+) => {
         /// What a tenant hears of.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
         pub enum EventKind { $($(#[$doc])* $kind,)+ }
 
         impl EventKind {
@@ -63,6 +64,27 @@ kinds! {
     GrantEnded = "grant_ended",
     /// What the provider made of a revocation.
     ProviderTold = "provider_told",
+    /// A webhook was made, deleted or given up.
+    Webhook = "webhook",
+}
+
+/// A word that is of no kind of event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no kind of event")]
+pub struct UnknownKind;
+
+impl TryFrom<String> for EventKind {
+    type Error = UnknownKind;
+
+    fn try_from(word: String) -> Result<Self, UnknownKind> {
+        Self::of_word(&word).ok_or(UnknownKind)
+    }
+}
+
+impl From<EventKind> for String {
+    fn from(kind: EventKind) -> Self {
+        kind.word().to_owned()
+    }
 }
 
 /// Whose events are read, and which.
@@ -121,9 +143,18 @@ impl Enclave {
         kinds: BTreeSet<EventKind>,
     ) -> Result<EventReader, AdminError> {
         forbid_unless(by.sees_tenant(tenant))?;
-        let key = self.view.read().realm_key(tenant);
-        let key = key.map_err(|_| AdminError::NotFound("tenant"))?;
-        Ok(EventReader {
+        let reader = self.reader_of(tenant, kinds);
+        reader.ok_or(AdminError::NotFound("tenant"))
+    }
+
+    /// Reads the events of a tenant; none if it has no key.
+    pub(super) fn reader_of(
+        &self,
+        tenant: &TenantId,
+        kinds: BTreeSet<EventKind>,
+    ) -> Option<EventReader> {
+        let key = self.view.read().realm_key(tenant).ok()?;
+        Some(EventReader {
             tenant: tenant.clone(),
             tag: tag(tenant, &key),
             key,
@@ -182,6 +213,7 @@ impl Enclave {
             | EventKind::GrantReviewDue
             | EventKind::GrantConnected
             | EventKind::GrantEnded
+            | EventKind::Webhook
             | EventKind::ProviderTold => false,
         }
     }
@@ -211,6 +243,7 @@ fn kind_of(leaf: &str, cause: Option<&str>) -> Option<EventKind> {
         "deposited" | "connected" => EventKind::GrantConnected,
         "grant_revoked" | "grant_deleted" => EventKind::GrantEnded,
         "provider_told" => EventKind::ProviderTold,
+        "webhook_created" | "webhook_deleted" | "webhook_disabled" => EventKind::Webhook,
         _ => return None,
     })
 }

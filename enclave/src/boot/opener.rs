@@ -20,6 +20,7 @@ use crate::ruling::TenantPolicy;
 use crate::seal::{SealError, SealingKey};
 use crate::store::{Key, Record};
 use crate::view::{Effect, Held, HeldSealed, TenantKey};
+use crate::webhook::Webhook;
 
 /// Opens the records of a store, in any order. What it finds is for a [`Boot`](super::Boot) to take in.
 pub struct Opener {
@@ -172,6 +173,7 @@ impl Opener {
             | Table::Orphans
             | Table::Policies
             | Table::Lives
+            | Table::Webhooks
             | Table::Revocations => {
                 return Err(RecordError::Schema);
             }
@@ -228,6 +230,13 @@ impl Opener {
             Table::Policies => {
                 let policy = TenantPolicy::from_record(tenant.clone(), &body)?;
                 Effect::Policy(Held::new(generation, policy))
+            }
+            Table::Webhooks => {
+                let webhook: Webhook = json(&body)?;
+                if webhook.tenant != *tenant || webhook.id.as_str() != place.name {
+                    return Err(RecordError::Schema);
+                }
+                Effect::Webhook(Held::new(generation, webhook))
             }
             Table::Journal => {
                 let sealed = HeldSealed {

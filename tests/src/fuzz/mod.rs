@@ -24,6 +24,7 @@ mod oauth;
 mod policy;
 mod profiles;
 mod tlog;
+mod webhook;
 
 pub use mutate::Mutator;
 
@@ -45,7 +46,7 @@ impl std::fmt::Debug for Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 45] = [
+pub const TARGETS: [Target; 46] = [
     attestation::BUNDLE,
     attestation::CERTIFICATE_TABLE,
     attestation::COLLATERAL,
@@ -72,6 +73,7 @@ pub const TARGETS: [Target; 45] = [
     oauth::IMPORT,
     keyholder::KEYHOLDER,
     keyholder::RECOVERY,
+    webhook::WEBHOOK,
     oauth::DEVICE,
     enclave::ENVELOPE,
     enclave::FRAME,

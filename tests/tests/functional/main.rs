@@ -44,3 +44,4 @@ mod soak_report;
 mod stop;
 mod tdx;
 mod upstream_bound;
+mod webhooks;

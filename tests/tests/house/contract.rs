@@ -100,6 +100,14 @@ const MAY_BE_TOLD: &[(&str, &str)] = &[
         "what happened, for those who act for the tenant: ids, words and digests, no token",
     ),
     ("Event.leaf_hash", "the hash of a leaf"),
+    ("TestWebhookResponse.event_id", "an id of ours"),
+    ("Webhook.by", "the administrator's name in the manifest"),
+    ("Webhook.id", "an id that the tenant chose"),
+    ("Webhook.tenant", "an id"),
+    (
+        "Webhook.url",
+        "a URL as the tenant's owner gave it, without query or user information",
+    ),
     (
         "EvidencePart.data",
         "public documents; the tenant's policy and inventory, which hold no token",
