@@ -1,7 +1,7 @@
 //! Refusals of known clients at known grants, counted, so that their tenants hear of bursts: once a minute for each
 //! client and grant.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 use parking_lot::Mutex;
 
@@ -24,14 +24,19 @@ const WINDOW_MS: u64 = 60_000;
 /// Clients and grants that are counted at a time. What is beyond them is not counted until others have been quiet.
 const MAX_COUNTED: usize = 4_096;
 
+/// Of one client, so that no client keeps the others from being counted.
+const MAX_COUNTED_OF_A_CLIENT: usize = 256;
+
+/// Bursts of one client that are told within [`WINDOW_MS`]: whoever is refused at many grants does not fill the log.
+const MAX_TOLD_OF_A_CLIENT: usize = 16;
+
 /// Bursts that are told in one batch.
 const MAX_TOLD: usize = 64;
 
-/// Whose refusals are counted together.
+/// At what refusals are counted together.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 struct Place {
     tenant: TenantId,
-    client: ClientId,
     grant: GrantId,
 }
 
@@ -65,28 +70,68 @@ impl Count {
 }
 
 /// A burst that is to be told.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Burst {
     place: Place,
+    client: ClientId,
     refusals: u64,
     since_s: u64,
 }
 
+/// The counts of one client.
+#[derive(Debug, Default)]
+struct OfClient {
+    counts: HashMap<Place, Count>,
+    /// When its last bursts were told, as many as may be in a minute.
+    told_ms: VecDeque<u64>,
+}
+
+impl OfClient {
+    /// Few in a minute are forgotten. What is a burst waits until it is told.
+    fn forget(&mut self, now: &Now) {
+        self.counts
+            .retain(|_, count| !count.is_over(now) || count.refusals >= BURST);
+        let old = |told_ms: &u64| now.mono_ms.saturating_sub(*told_ms) >= WINDOW_MS;
+        while self.told_ms.front().is_some_and(old) {
+            self.told_ms.pop_front();
+        }
+    }
+}
+
 /// The counts.
 #[derive(Debug, Default)]
-pub(crate) struct Denials(Mutex<HashMap<Place, Count>>);
+pub(crate) struct Denials(Mutex<HashMap<ClientId, OfClient>>);
+
+/// How many places are counted.
+fn counted(all: &HashMap<ClientId, OfClient>) -> usize {
+    let counts = all.values().map(|of| of.counts.len());
+    counts.fold(0, usize::saturating_add)
+}
+
+/// Forgets what need not be kept, and clients of which nothing is.
+fn forget(all: &mut HashMap<ClientId, OfClient>, now: &Now) {
+    all.retain(|_, of| {
+        of.forget(now);
+        !of.counts.is_empty() || !of.told_ms.is_empty()
+    });
+}
 
 impl Denials {
-    fn note(&self, place: Place, now: &Now) {
-        let mut counts = self.0.lock();
-        if !counts.contains_key(&place) && counts.len() >= MAX_COUNTED {
-            counts.retain(|_, count| !count.is_over(now) || count.refusals >= BURST);
-            if counts.len() >= MAX_COUNTED {
+    fn note(&self, client: &ClientId, place: Place, now: &Now) {
+        let mut all = self.0.lock();
+        let known = all.get(client).map(|of| &of.counts);
+        if known.is_none_or(|counts| !counts.contains_key(&place)) {
+            let own = known.map_or(0, HashMap::len);
+            if own >= MAX_COUNTED_OF_A_CLIENT || counted(&all) >= MAX_COUNTED {
+                forget(&mut all, now);
+            }
+            let own = all.get(client).map_or(0, |of| of.counts.len());
+            if own >= MAX_COUNTED_OF_A_CLIENT || counted(&all) >= MAX_COUNTED {
                 return;
             }
         }
-        let count = counts.entry(place).or_insert_with(|| Count::begin(now));
-        // Few in a minute are forgotten. What is a burst waits until it is told.
+        let of = all.entry(client.clone()).or_default();
+        let count = of.counts.entry(place).or_insert_with(|| Count::begin(now));
         if count.is_over(now) && count.refusals < BURST {
             let told_ms = count.told_ms;
             *count = Count::begin(now);
@@ -97,22 +142,26 @@ impl Denials {
 
     /// The bursts to tell now; they are counted anew from here on.
     fn due(&self, now: &Now) -> Vec<Burst> {
-        let mut counts = self.0.lock();
-        counts.retain(|_, count| !count.is_over(now) || count.refusals >= BURST);
+        let mut all = self.0.lock();
+        forget(&mut all, now);
         let mut due: Vec<Burst> = Vec::new();
-        for (place, count) in counts.iter_mut().filter(|(_, count)| count.is_due(now)) {
-            if due.len() == MAX_TOLD {
-                break;
+        for (client, of) in all.iter_mut() {
+            for (place, count) in of.counts.iter_mut().filter(|(_, count)| count.is_due(now)) {
+                if due.len() == MAX_TOLD || of.told_ms.len() == MAX_TOLD_OF_A_CLIENT {
+                    break;
+                }
+                due.push(Burst {
+                    place: place.clone(),
+                    client: client.clone(),
+                    refusals: count.refusals,
+                    since_s: count.since_s,
+                });
+                *count = Count::begin(now);
+                count.told_ms = Some(now.mono_ms);
+                of.told_ms.push_back(now.mono_ms);
             }
-            due.push(Burst {
-                place: place.clone(),
-                refusals: count.refusals,
-                since_s: count.since_s,
-            });
-            *count = Count::begin(now);
-            count.told_ms = Some(now.mono_ms);
         }
-        due.sort_by(|a, b| a.place.cmp(&b.place));
+        due.sort();
         due
     }
 }
@@ -123,10 +172,9 @@ impl Enclave {
         if let Some(held) = view.grants.get(grant) {
             let place = Place {
                 tenant: held.value.tenant.clone(),
-                client: client.clone(),
                 grant: grant.clone(),
             };
-            self.denials.note(place, now);
+            self.denials.note(client, place, now);
         }
     }
 
@@ -143,11 +191,12 @@ impl Enclave {
         let view = self.view.read();
         let mut leaves = Vec::new();
         for burst in &due {
-            let Place {
-                tenant,
+            let Burst {
+                place: Place { tenant, grant },
                 client,
-                grant,
-            } = &burst.place;
+                refusals,
+                since_s,
+            } = burst;
             // It was erased meanwhile.
             if view.realm_key(tenant).is_err() {
                 continue;
@@ -155,8 +204,8 @@ impl Enclave {
             let event = Event::DeniedBurst {
                 grant,
                 client,
-                refusals: burst.refusals,
-                since_s: burst.since_s,
+                refusals: *refusals,
+                since_s: *since_s,
             };
             leaves.push(self.leaf(&view, Some(tenant), &event, now)?);
         }
@@ -177,7 +226,8 @@ impl Enclave {
 #[allow(clippy::arithmetic_side_effects, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
-    use crate::testing::id;
+    use crate::registry::{Client, Rotation};
+    use crate::testing::{World, id};
 
     fn at(mono_ms: u64) -> Now {
         Now {
@@ -187,18 +237,18 @@ mod tests {
         }
     }
 
-    fn place(grant: &str) -> Place {
-        Place {
-            tenant: id("acme"),
-            client: id("sync"),
-            grant: id(grant),
+    fn note_of(denials: &Denials, client: &str, grant: &str, times: u64, mono_ms: u64) {
+        for _ in 0..times {
+            let place = Place {
+                tenant: id("acme"),
+                grant: id(grant),
+            };
+            denials.note(&id(client), place, &at(mono_ms));
         }
     }
 
     fn note(denials: &Denials, grant: &str, times: u64, mono_ms: u64) {
-        for _ in 0..times {
-            denials.note(place(grant), &at(mono_ms));
-        }
+        note_of(denials, "sync", grant, times, mono_ms);
     }
 
     fn due(denials: &Denials, mono_ms: u64) -> Vec<(String, u64, u64)> {
@@ -242,27 +292,75 @@ mod tests {
     }
 
     #[test]
-    fn what_is_counted_is_bounded() {
+    fn no_client_takes_the_places_of_the_others_or_fills_the_log() {
         let denials = Denials::default();
-        for number in 0..MAX_COUNTED {
+        for number in 0..=MAX_COUNTED_OF_A_CLIENT {
             note(&denials, &format!("g{number}"), BURST, 0);
         }
-        note(&denials, "more", BURST, 1);
-        assert_eq!(denials.0.lock().len(), MAX_COUNTED);
-        let mut told = 0;
-        loop {
-            match due(&denials, 2) {
-                bursts if bursts.is_empty() => break,
-                bursts => {
-                    assert!(bursts.len() <= MAX_TOLD);
-                    assert!(bursts.iter().all(|(grant, ..)| grant != "more"));
-                    told += bursts.len();
-                }
+        assert_eq!(counted(&denials.0.lock()), MAX_COUNTED_OF_A_CLIENT);
+        note_of(&denials, "other", "crm", BURST, 0);
+        // Of each client so many a minute; the others wait, and lose nothing.
+        assert_eq!(due(&denials, 1).len(), MAX_TOLD_OF_A_CLIENT + 1);
+        assert_eq!(due(&denials, WINDOW_MS), []);
+        let mut told = MAX_TOLD_OF_A_CLIENT;
+        let mut mono_ms = 1;
+        while told < MAX_COUNTED_OF_A_CLIENT {
+            mono_ms += WINDOW_MS;
+            let bursts = due(&denials, mono_ms);
+            assert_eq!(bursts.len(), MAX_TOLD_OF_A_CLIENT);
+            assert!(bursts.iter().all(|(_, refusals, _)| *refusals == BURST));
+            told += bursts.len();
+        }
+        assert_eq!(due(&denials, mono_ms + WINDOW_MS), []);
+        assert!(denials.0.lock().is_empty(), "nothing is kept");
+    }
+
+    #[test]
+    fn whoever_names_a_foreign_grant_is_counted_there_by_its_id_and_by_its_resource() {
+        let world = World::new(Rotation::Strict);
+        let other = Client {
+            id: id("other"),
+            tls_spki_sha256: Some([9; 32]),
+            ..(*world.enclave.view.read().clients["worker"].value).clone()
+        };
+        let made = world
+            .enclave
+            .create_client(world.admin(), other, &world.now);
+        world.settle(made.unwrap());
+        let of_worker: GrantId = id("contacts");
+        let by_other = |grant: Option<&str>| {
+            let asked = world.ask(|asking| {
+                asking.peer = Some([9; 32]);
+                asking.grant = grant.map(Into::into);
+            });
+            asked.unwrap_err();
+        };
+        for _ in 0..BURST / 2 {
+            by_other(Some("contacts"));
+            by_other(None);
+        }
+        by_other(Some("nowhere"));
+        let due = world.enclave.denials.due(&world.now);
+        let [burst] = &due[..] else {
+            panic!("one burst: {due:?}");
+        };
+        assert_eq!(burst.place.grant, of_worker);
+        assert_eq!((burst.client.as_str(), burst.refusals), ("other", BURST));
+    }
+
+    #[test]
+    fn what_is_counted_is_bounded() {
+        let denials = Denials::default();
+        for client in 0..MAX_COUNTED / MAX_COUNTED_OF_A_CLIENT {
+            for number in 0..MAX_COUNTED_OF_A_CLIENT {
+                note_of(&denials, &format!("c{client}"), &format!("g{number}"), 1, 0);
             }
         }
-        assert_eq!(told, MAX_COUNTED);
+        note_of(&denials, "more", "crm", BURST, 1);
+        assert_eq!(counted(&denials.0.lock()), MAX_COUNTED);
+        assert_eq!(due(&denials, 2), []);
         // Once the others have been quiet, there is room.
-        note(&denials, "more", BURST, 2 * WINDOW_MS);
-        assert_eq!(due(&denials, 2 * WINDOW_MS + 1).len(), 1);
+        note_of(&denials, "more", "crm", BURST, WINDOW_MS);
+        assert_eq!(due(&denials, WINDOW_MS + 1).len(), 1);
     }
 }

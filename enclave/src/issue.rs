@@ -218,7 +218,13 @@ impl Enclave {
         let grant = match &named {
             Some(grant) => policy::find_grant(&view, &client.id, grant)
                 .inspect_err(|_| self.count_denial(&view, &client.id, grant, now))?,
-            None => policy::grant_of_resource(&view, origin, &client.id, request.resource)?,
+            None => policy::grant_of_resource(&view, origin, &client.id, request.resource)
+                .inspect_err(|_| {
+                    let named = policy::grant_in_resource(origin, request.resource);
+                    if let Some(grant) = named {
+                        self.count_denial(&view, &client.id, &grant, now);
+                    }
+                })?,
         };
         let ask = Ask {
             client: &client,

@@ -116,6 +116,19 @@ pub(crate) fn find_grant<'a>(
         .ok_or(Denied::NoSuchGrant)
 }
 
+/// The grant that a resource of the gateway contains, whoever's it is.
+pub(crate) fn grant_in_resource(gateway_origin: &str, resource: &str) -> Option<GrantId> {
+    match behind_gateway(gateway_origin, resource) {
+        Some(path) => GrantId::parse(path.split_once('/')?.0).ok(),
+        None => address::of_host(gateway_origin, resource).map(|(grant, _target)| grant),
+    }
+}
+
+fn behind_gateway<'r>(gateway_origin: &str, resource: &'r str) -> Option<&'r str> {
+    let path = resource.strip_prefix(gateway_origin)?;
+    path.strip_prefix("/g/")
+}
+
 /// The one grant that names the client and the resource. A resource of the
 /// gateway contains its grant.
 pub(crate) fn grant_of_resource<'a>(
@@ -124,16 +137,11 @@ pub(crate) fn grant_of_resource<'a>(
     client: &ClientId,
     resource: &str,
 ) -> Result<&'a Held<Grant>, Denied> {
-    let behind_gateway = resource
-        .strip_prefix(gateway_origin)
-        .and_then(|path| path.strip_prefix("/g/"));
-    if let Some(path) = behind_gateway {
-        let (grant, _target) = path.split_once('/').ok_or(Denied::Resource)?;
-        let grant = GrantId::parse(grant).map_err(|_| Denied::Resource)?;
+    if let Some(grant) = grant_in_resource(gateway_origin, resource) {
         return find_grant(view, client, &grant).map_err(|_| Denied::Resource);
     }
-    if let Some((grant, _target)) = address::of_host(gateway_origin, resource) {
-        return find_grant(view, client, &grant).map_err(|_| Denied::Resource);
+    if behind_gateway(gateway_origin, resource).is_some() {
+        return Err(Denied::Resource);
     }
     let mut naming = view
         .grants_by_client
