@@ -79,7 +79,10 @@ impl Bundler {
         nonce: Nonce,
     ) -> Result<MadeBundle, BundleError> {
         // First, so that who may not see the tenant costs no evidence.
-        let Inventory { json, policy } = self.shell.enclave.inventory(by, tenant)?;
+        let Inventory { json, policy } =
+            self.shell
+                .enclave
+                .inventory(by, tenant, &self.shell.clock.now())?;
         let answer = self.desk.evidence(nonce, Purpose::Server).await?;
         let (manifest, signature) = self.manifest.as_ref().clone();
         let mut parts = vec![

@@ -141,7 +141,20 @@ impl LogKeys {
     /// # Errors
     /// [`NameError::Key`], [`NameError::Host`].
     pub fn from_bundle(bundle: &KeyBundle) -> Result<Self, NameError> {
-        let key = bundle.log_key_spki.strip_prefix(&ED25519_SPKI);
+        Self::of_spki(bundle, &bundle.log_key_spki)
+    }
+
+    /// Those of a key bundle's earlier log keys, which stay of use for checkpoints that were signed before.
+    ///
+    /// # Errors
+    /// [`NameError::Key`], [`NameError::Host`].
+    pub fn earlier_from_bundle(bundle: &KeyBundle) -> Result<Vec<Self>, NameError> {
+        let earlier = bundle.earlier_log_keys.iter();
+        earlier.map(|key| Self::of_spki(bundle, key)).collect()
+    }
+
+    fn of_spki(bundle: &KeyBundle, spki: &[u8]) -> Result<Self, NameError> {
+        let key = spki.strip_prefix(&ED25519_SPKI);
         let key = key.and_then(|key| key.try_into().ok());
         let issuer = bundle.issuer.split_once("://");
         let host = issuer.map_or(bundle.issuer.as_str(), |(_scheme, host)| host);

@@ -275,10 +275,11 @@ impl Run<'_> {
             let name = one.name.strip_prefix(part::CHECKPOINT)?;
             Some((name, one.bytes.as_slice()))
         });
-        let found = match LogKeys::from_bundle(keys) {
-            Ok(keys) => notes
+        let earlier = || LogKeys::earlier_from_bundle(keys);
+        let found = match LogKeys::from_bundle(keys).and_then(|key| Ok((key, earlier()?))) {
+            Ok((key, earlier)) => notes
                 .map(|(name, note)| {
-                    let head = open(&keys, name, note, manifest);
+                    let head = open(&key, &earlier, name, note, manifest);
                     head.map_err(|why| format!("{name}: {why}"))
                 })
                 .collect::<Result<Vec<_>, String>>(),
@@ -294,7 +295,8 @@ impl Run<'_> {
             }
         });
         let is_ok = found.is_ok();
-        let expected = "checkpoints by the log key of the key bundle, the control log's among them";
+        let expected =
+            "checkpoints by the log keys of the key bundle, the control log's among them";
         self.told("bundle_checkpoints", expected, found);
         if is_ok {
             self.cosigned(&heads, manifest);
@@ -370,20 +372,27 @@ impl Run<'_> {
     }
 }
 
-/// A checkpoint under the name of its part.
+/// A checkpoint under the name of its part. One that was cosigned before the log key was replaced is by an earlier one.
 fn open(
     keys: &LogKeys,
+    earlier: &[LogKeys],
     name: &str,
     note: &[u8],
     manifest: Option<&Manifest>,
 ) -> Result<(LogName, LogHead), String> {
     let name: LogName = name.parse().map_err(|error| format!("{error}"))?;
     let origin = keys.origin(&name).map_err(|error| error.to_string())?;
-    let key = keys
-        .verifier_key(&name)
-        .map_err(|error| error.to_string())?;
-    let checkpoint = VerifiedCheckpoint::open(note, &origin, &[key]);
-    let checkpoint = checkpoint.map_err(|error| error.to_string())?;
+    let opened = |keys: &LogKeys| {
+        let key = keys.verifier_key(&name);
+        let key = key.map_err(|error| error.to_string())?;
+        let checkpoint = VerifiedCheckpoint::open(note, &origin, &[key]);
+        checkpoint.map_err(|error| error.to_string())
+    };
+    let by_earlier = |why| {
+        let mut earlier = earlier.iter();
+        earlier.find_map(|keys| opened(keys).ok()).ok_or(why)
+    };
+    let checkpoint = opened(keys).or_else(by_earlier)?;
     let witnesses = manifest.and_then(Manifest::witnesses);
     let mut cosigners: Vec<CosignerKey> = Vec::new();
     for witness in witnesses.iter().flat_map(|table| &table.witnesses) {

@@ -240,6 +240,20 @@ fn a_good_bundle_is_accepted_and_says_what_is_in_it() {
     assert_eq!(found.tier, None);
 }
 
+#[test]
+fn a_checkpoint_by_an_earlier_log_key_of_the_bundle_holds_and_by_another_does_not() {
+    let mut service = Service::new();
+    service.enclave.bundle.log_key_spki = spki(&pair(6));
+    let bundle = service.sign(service.parts(), |_| {});
+    let findings = service.check(&bundle);
+    assert_eq!(failed(&findings), ["bundle_checkpoints"]);
+    service.enclave.bundle.earlier_log_keys = vec![spki(&pair(7)), spki(&service.log)];
+    let bundle = service.sign(service.parts(), |_| {});
+    let findings = service.check(&bundle);
+    assert_eq!(failed(&findings), Vec::<&str>::new());
+    assert_eq!(findings.contents.logs.len(), 2);
+}
+
 /// Each row changes one thing of what was signed, so that it is the checks that find it, not the digests.
 #[test]
 fn each_check_finds_what_it_is_for() {

@@ -6,8 +6,11 @@ use serde::Serialize;
 use super::{AdminError, Administrator, GrantView, PageRequest, PolicyView};
 use crate::Enclave;
 use crate::freeze::Freeze;
-use crate::ids::TenantId;
+use crate::ids::{AppId, ClientId, GrantId, TargetName, TenantId};
 use crate::record::RecordError;
+use crate::registry::{Grant, TargetHost};
+use crate::terms::GrantTerms;
+use crate::time::Now;
 
 /// The name and version of the form.
 const FORMAT: &str = "tokenkeep/inventory/v1";
@@ -28,13 +31,13 @@ pub struct Inventory {
 }
 
 #[derive(Serialize)]
-struct Json {
+struct Json<'a> {
     format: &'static str,
     tenant: String,
     /// None if it was never set.
     policy: Option<PolicyJson>,
     freezes: Vec<FreezeJson>,
-    grants: Vec<GrantJson>,
+    grants: Vec<GrantJson<'a>>,
 }
 
 #[derive(Serialize)]
@@ -58,20 +61,29 @@ struct FreezeJson {
 }
 
 #[derive(Serialize)]
-struct GrantJson {
-    id: String,
-    app: String,
-    clients: Vec<String>,
-    targets: Vec<String>,
+struct GrantJson<'a> {
+    id: &'a GrantId,
+    app: &'a AppId,
+    clients: &'a [ClientId],
+    targets: &'a [TargetName],
+    /// The hosts of its targets that have one for each tenant.
+    hosts: &'a [TargetHost],
+    /// Empty for all that the targets have.
     operations: Vec<String>,
-    scopes: Vec<String>,
-    resources: Vec<String>,
+    scopes: Vec<&'a str>,
+    resources: &'a [String],
+    /// Whether clients may have the provider's own access tokens, bound to their keys.
+    allow_upstream_bound: bool,
+    /// What its tenant set beside: owner, purpose, review, sleep, actors, approvals, limits.
+    terms: Option<&'a GrantTerms>,
     state: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     cause: Option<&'static str>,
     frozen: bool,
     created_at_s: u64,
     expires_at_s: Option<u64>,
+    asleep_since_s: Option<u64>,
+    last_used_s: Option<u64>,
     refresh_generation: u64,
     exposed_before_deposit: bool,
     revocation_pending: bool,
@@ -102,37 +114,67 @@ impl From<&Freeze> for FreezeJson {
     }
 }
 
-impl From<&GrantView> for GrantJson {
-    fn from(view: &GrantView) -> Self {
-        let grant = &view.grant;
-        let state = match view.needs_consent {
-            _ if view.revoked => "revoked",
+impl<'a> GrantJson<'a> {
+    /// Destructured, so that what a grant has beside is decided on.
+    fn new(view: &'a GrantView, now: &Now) -> Self {
+        let GrantView {
+            grant,
+            needs_consent,
+            revoked,
+            revocation_pending,
+            told,
+            frozen,
+            resources,
+            refresh_generation,
+            exposure,
+            asleep_since_s,
+            last_used_s,
+        } = view;
+        let Grant {
+            id,
+            tenant: _,
+            app,
+            clients,
+            targets,
+            scopes,
+            created_at_s,
+            expires_at_s,
+            operations,
+            hosts,
+            terms,
+            allow_upstream_bound,
+        } = grant;
+        let state = match needs_consent {
+            _ if *revoked => "revoked",
+            _ if expires_at_s.is_some_and(|end_s| now.hi_s >= end_s) => "expired",
             Some(_) => "needs_consent",
+            None if asleep_since_s.is_some() => "asleep",
             None => "active",
         };
         Self {
-            id: grant.id.to_string(),
-            app: grant.app.to_string(),
-            clients: texts(&grant.clients),
-            targets: texts(&grant.targets),
-            operations: texts(&grant.operations),
-            scopes: texts(grant.scopes.iter()),
-            resources: view.resources.clone(),
+            id,
+            app,
+            clients,
+            targets,
+            hosts,
+            operations: operations.iter().map(ToString::to_string).collect(),
+            scopes: scopes.iter().collect(),
+            resources,
+            allow_upstream_bound: *allow_upstream_bound,
+            terms: terms.as_deref(),
             state,
-            cause: view.needs_consent.map(|cause| cause.word()),
-            frozen: view.frozen,
-            created_at_s: grant.created_at_s,
-            expires_at_s: grant.expires_at_s,
-            refresh_generation: view.refresh_generation,
-            exposed_before_deposit: view.exposure.is_exposed(),
-            revocation_pending: view.revocation_pending,
-            provider_told: view.told.map(|told| told.word()),
+            cause: needs_consent.map(|cause| cause.word()),
+            frozen: *frozen,
+            created_at_s: *created_at_s,
+            expires_at_s: *expires_at_s,
+            asleep_since_s: *asleep_since_s,
+            last_used_s: *last_used_s,
+            refresh_generation: *refresh_generation,
+            exposed_before_deposit: exposure.is_exposed(),
+            revocation_pending: *revocation_pending,
+            provider_told: told.map(|told| told.word()),
         }
     }
-}
-
-fn texts<T: ToString>(all: impl IntoIterator<Item = T>) -> Vec<String> {
-    all.into_iter().map(|one| one.to_string()).collect()
 }
 
 impl Enclave {
@@ -144,11 +186,12 @@ impl Enclave {
         &self,
         by: &Administrator,
         tenant: &TenantId,
+        now: &Now,
     ) -> Result<Inventory, AdminError> {
         // Who may not see the tenant learns nothing of it: each of these asks.
         let policy = self.policy(by, tenant)?;
         let freezes = self.list_freezes(by, Some(tenant))?;
-        let mut grants: Vec<GrantJson> = Vec::new();
+        let mut grants: Vec<GrantView> = Vec::new();
         let mut after = String::new();
         loop {
             let page = PageRequest {
@@ -156,7 +199,7 @@ impl Enclave {
                 after: &after,
             };
             let page = self.grants(by, tenant, None, page)?;
-            grants.extend(page.entries.iter().map(GrantJson::from));
+            grants.extend(page.entries);
             if grants.len() > MAX_INVENTORY_GRANTS {
                 return Err(AdminError::InventoryTooLarge);
             }
@@ -170,7 +213,10 @@ impl Enclave {
             tenant: tenant.to_string(),
             policy: (policy.sequence > 0).then(|| PolicyJson::from(&policy)),
             freezes: freezes.iter().map(FreezeJson::from).collect(),
-            grants,
+            grants: grants
+                .iter()
+                .map(|view| GrantJson::new(view, now))
+                .collect(),
         };
         let json = serde_json::to_string(&json).map_err(|_| RecordError::Schema)?;
         Ok(Inventory {
@@ -184,6 +230,7 @@ impl Enclave {
 mod tests {
     use super::super::Role;
     use super::*;
+    use crate::custody::Cause;
     use crate::registry::Rotation;
     use crate::testing::{World, id};
     use serde_json::Value;
@@ -202,7 +249,10 @@ mod tests {
         world.ask(|_| {}).unwrap();
         let acme: TenantId = id("acme");
         let auditor = administrator(vec![Role::TenantAuditor(acme.clone())]);
-        let found = world.enclave.inventory(&auditor, &acme).unwrap();
+        let found = world
+            .enclave
+            .inventory(&auditor, &acme, &world.now)
+            .unwrap();
         let json: Value = serde_json::from_str(&found.json).unwrap();
         assert_eq!(json["format"], FORMAT);
         assert_eq!(json["tenant"], "acme");
@@ -222,13 +272,17 @@ mod tests {
             // These keys and no other: whatever is added is looked at here first.
             let names: Vec<&String> = found.as_object().unwrap().keys().collect();
             let expected = [
+                "allow_upstream_bound",
                 "app",
+                "asleep_since_s",
                 "clients",
                 "created_at_s",
                 "expires_at_s",
                 "exposed_before_deposit",
                 "frozen",
+                "hosts",
                 "id",
+                "last_used_s",
                 "operations",
                 "provider_told",
                 "refresh_generation",
@@ -237,11 +291,49 @@ mod tests {
                 "scopes",
                 "state",
                 "targets",
+                "terms",
             ];
             let mut names: Vec<&str> = names.into_iter().map(String::as_str).collect();
             names.sort_unstable();
             assert_eq!(names, expected);
         }
+    }
+
+    #[test]
+    fn a_grant_has_the_first_state_that_keeps_it_from_use() {
+        let world = World::new(Rotation::Strict);
+        let acme: TenantId = id("acme");
+        let auditor = administrator(vec![Role::TenantAuditor(acme.clone())]);
+        let listed = world
+            .enclave
+            .grants(&auditor, &acme, None, PageRequest::default());
+        let view = listed.unwrap().entries.remove(0);
+        let past_s = Some(world.now.hi_s);
+        let with = |change: &dyn Fn(&mut GrantView)| {
+            let mut view = view.clone();
+            change(&mut view);
+            let json = GrantJson::new(&view, &world.now);
+            (json.state, json.cause)
+        };
+        let cause = Cause::RefusedByProvider;
+        assert_eq!(with(&|_| {}), ("active", None));
+        let asleep = with(&|view| view.asleep_since_s = Some(1));
+        assert_eq!(asleep, ("asleep", None));
+        let consent = with(&|view| {
+            view.asleep_since_s = Some(1);
+            view.needs_consent = Some(cause);
+        });
+        assert_eq!(consent, ("needs_consent", Some(cause.word())));
+        let expired = with(&|view| {
+            view.needs_consent = Some(cause);
+            view.grant.expires_at_s = past_s;
+        });
+        assert_eq!(expired, ("expired", Some(cause.word())));
+        let revoked = with(&|view| {
+            view.grant.expires_at_s = past_s;
+            view.revoked = true;
+        });
+        assert_eq!(revoked, ("revoked", None));
     }
 
     #[test]
@@ -255,7 +347,7 @@ mod tests {
             Role::TenantAuditor(id("other")),
         ] {
             let by = administrator(vec![role]);
-            let refused = world.enclave.inventory(&by, &acme);
+            let refused = world.enclave.inventory(&by, &acme, &world.now);
             assert_eq!(refused, Err(AdminError::Forbidden));
         }
     }

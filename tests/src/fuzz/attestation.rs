@@ -373,7 +373,7 @@ fn bundle(input: &[u8]) -> bool {
     true
 }
 
-fn bundle_seeds() -> Vec<Vec<u8>> {
+pub(super) fn bundle_seeds() -> Vec<Vec<u8>> {
     let point: Vec<u8> = (0..65)
         .map(|at| u8::from_str_radix(&POINT[2 * at..2 * at + 2], 16).unwrap())
         .collect();
