@@ -18,6 +18,7 @@ use enclave::store::StoreError;
 use std::path::Path;
 
 use crate::collateral::SupplyFault;
+use crate::event_feed::EventsError;
 use crate::evidence::EvidenceError;
 use crate::evidence_bundle::BundleError;
 use crate::gateway::CallError;
@@ -289,6 +290,11 @@ pub fn watchman_failed() {
 pub fn webhook_failed(tenant: &TenantId, webhook: &WebhookId, why: &NotTaken) {
     let why = why.word();
     info!(event = "webhook_failed", %tenant, %webhook, why);
+}
+
+/// A webhook's events could not be read; it is tried again.
+pub fn webhook_not_read(tenant: &TenantId, webhook: &WebhookId, error: &EventsError) {
+    warn!(event = "webhook_not_read", %tenant, %webhook, %error);
 }
 
 /// A webhook took nothing for too long, and is given up.

@@ -12,6 +12,7 @@ pub mod door;
 pub mod event;
 pub mod grant;
 pub mod key;
+mod outlet;
 pub mod registry;
 mod rotating;
 pub mod token;

@@ -24,6 +24,7 @@ pub mod listener;
 pub mod log;
 pub mod offline;
 mod outlasting;
+pub mod places;
 pub mod public;
 pub mod refresher;
 pub mod root;

@@ -297,7 +297,7 @@ pub async fn run(
     let teller = Teller::new(Arc::clone(&shell), Arc::clone(&refresher));
     let telling = tokio::spawn(teller.run());
     let watching = tokio::spawn(watchman.keep());
-    let posting = tokio::spawn(poster.keep());
+    let posting = tokio::spawn(poster.keep(stop.clone()));
     let renewal = tokio::spawn(key_watch.keep());
     let (grpc_limits, public_limits) = (limits.clone(), limits.clone());
     let mut asked = stop.clone();
@@ -345,12 +345,11 @@ pub async fn run(
     tending.abort();
     telling.abort();
     watching.abort();
-    posting.abort();
     supplying.abort();
     let drain = Duration::from_secs(host.limits.drain_s);
     // An exchange that outlasts the drain has its intent in the store.
     shell.afterwards.close();
-    let written = async { tokio::join!(refresher.drained(), shell.afterwards.wait()) };
+    let written = async { tokio::join!(refresher.drained(), shell.afterwards.wait(), posting) };
     drop(tokio::time::timeout(drain, written).await);
     shell.store.close_for_good();
     shell.enclave.abandon();

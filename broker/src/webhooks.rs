@@ -1,12 +1,13 @@
 //! Posts tenants' events to their webhooks: in their order, at least once, again and again until they are taken or the
 //! webhook is given up. How far each was served is a position in the log, so nothing waits in a queue.
 
-use std::collections::HashMap;
+mod rota;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use enclave::admin::GIVE_UP_AFTER_S;
-use enclave::ids::{TenantId, WebhookId};
+use enclave::ids::TenantId;
 use enclave::pending::Pending;
 use enclave::record::RecordError;
 use enclave::webhook::{AtPosition, Delivery, Webhook};
@@ -14,27 +15,32 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use parking_lot::Mutex;
 use ring::rand::{SecureRandom as _, SystemRandom};
-use tokio::sync::Semaphore;
+use tokio::time::{sleep, timeout};
 use tokio_util::task::TaskTracker;
 use url::Url;
 
+use self::rota::{Ended, Fault, Rota, Turn};
 use crate::event_feed::PlacedEvent;
 use crate::events;
+use crate::listener::ShutdownSignal;
+use crate::places::{Place, Places};
 use crate::shell::Shell;
-use crate::upstream::{Egress, UpstreamError};
+use crate::upstream::{Ambiguous, Egress, UpstreamError};
 
 /// How often is looked for new events. To look costs the reading of a number.
 const ROUND: Duration = Duration::from_millis(500);
 
-/// Webhooks that are posted to at a time.
-const AT_ONCE: usize = 16;
+/// How long after the log could not be read it is tried again.
+const AFTER_A_FAILURE: Duration = Duration::from_secs(10);
 
-/// The wait after a first failure; it doubles with each, up to the longest.
-const WAITS_MS: (u64, u64) = (1_000, 600_000);
+/// A turn that lasts so long ends before its batch does: slow receivers give their turns to others.
+const LONGEST_TURN_MS: u64 = 15_000;
 
-/// How often it is written down how far a webhook was served, while nothing is posted: as far back it looks again after
-/// a restart.
-const NOTE_MS: u64 = 60_000;
+/// How long a posting may take, from the resolving of the name to the answer.
+const POST_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Tests at a time: of one tenant, and in all.
+const TESTS: (usize, usize) = (1, 4);
 
 /// The event's id, which is the same each time that it is posted.
 const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
@@ -42,18 +48,6 @@ const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
 const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
 /// Compact JWS with detached content over the body.
 const SIGNATURE: HeaderName = HeaderName::from_static("tokenkeep-signature");
-
-type Name = (TenantId, WebhookId);
-
-/// Where a webhook stands in this boot.
-#[derive(Clone, Copy, Debug)]
-struct Standing {
-    next: u64,
-    noted_ms: u64,
-    due_ms: u64,
-    failures: u32,
-    under_way: bool,
-}
 
 /// Why an event was not taken.
 #[derive(Clone, Debug, PartialEq)]
@@ -77,6 +71,13 @@ impl NotTaken {
             Self::Made => "it could not be signed".to_owned(),
         }
     }
+
+    fn fault(&self) -> Fault {
+        match self {
+            Self::Status(_) | Self::Upstream(_) => Fault::Receiver,
+            Self::Made => Fault::Own,
+        }
+    }
 }
 
 /// Posts.
@@ -84,22 +85,9 @@ impl NotTaken {
 pub struct Poster {
     shell: Arc<Shell>,
     egress: Egress,
-    standings: Mutex<HashMap<Name, Standing>>,
-    turns: Arc<Semaphore>,
+    rota: Mutex<Rota>,
+    tests: Arc<Places>,
     tasks: TaskTracker,
-}
-
-/// The wait before the next try.
-fn wait_ms(failures: u32, random: u8) -> u64 {
-    let (first, longest) = WAITS_MS;
-    let factor = 1_u64.checked_shl(failures.min(32)).unwrap_or(u64::MAX);
-    let wait = first.saturating_mul(factor).min(longest);
-    // Between three quarters and all of it, so that many don't come at once.
-    let part = wait
-        .saturating_mul(u64::from(random))
-        .checked_div(1_020)
-        .unwrap_or(0);
-    wait.saturating_sub(part)
 }
 
 fn headers(delivery: &Delivery) -> Option<HeaderMap> {
@@ -118,156 +106,132 @@ impl Poster {
         Arc::new(Self {
             shell,
             egress,
-            standings: Mutex::default(),
-            turns: Arc::new(Semaphore::new(AT_ONCE)),
+            rota: Mutex::default(),
+            tests: Places::new(TESTS.0, TESTS.1),
             tasks: TaskTracker::new(),
         })
     }
 
-    /// Posts until it is stopped. What it does not finish is posted after the next start.
-    pub async fn keep(self: Arc<Self>) {
+    /// Posts until the service stops, and writes down how far it came. What it does not finish is posted after the next
+    /// start.
+    pub async fn keep(self: Arc<Self>, mut stop: ShutdownSignal) {
+        let mut wait = ROUND;
         loop {
-            tokio::time::sleep(ROUND).await;
-            let webhooks = self.shell.enclave.served_webhooks();
-            self.forget(&webhooks);
-            for webhook in webhooks {
-                let Some(standing) = self.enter(&webhook) else {
-                    continue;
-                };
-                let Ok(turn) = Arc::clone(&self.turns).try_acquire_owned() else {
-                    self.leave(&webhook, |_| {});
-                    continue;
-                };
-                let poster = Arc::clone(&self);
-                self.tasks.spawn(async move {
-                    poster.serve(&webhook, standing).await;
-                    drop(turn);
-                });
+            tokio::select! {
+                () = stop.begun() => break,
+                () = sleep(wait) => {}
             }
-        }
-    }
-
-    /// Deleted ones, and those that were given up, are forgotten.
-    fn forget(&self, webhooks: &[Webhook]) {
-        let mut standings = self.standings.lock();
-        if standings.len() > webhooks.len() {
-            let there = |name: &Name| {
-                let mut all = webhooks.iter();
-                all.any(|webhook| webhook.tenant == name.0 && webhook.id == name.1)
-            };
-            standings.retain(|name, standing| standing.under_way || there(name));
-        }
-    }
-
-    /// Where a webhook stands, if it is due and nobody serves it.
-    fn enter(&self, webhook: &Webhook) -> Option<Standing> {
-        let now_ms = self.shell.clock.now().mono_ms;
-        let mut standings = self.standings.lock();
-        let name = (webhook.tenant.clone(), webhook.id.clone());
-        let standing = standings.entry(name).or_insert(Standing {
-            next: webhook.next,
-            noted_ms: now_ms,
-            due_ms: 0,
-            failures: 0,
-            under_way: false,
-        });
-        // One that was deleted and made anew begins anew.
-        standing.next = standing.next.max(webhook.next);
-        if standing.under_way || standing.due_ms > now_ms {
-            return None;
-        }
-        standing.under_way = true;
-        Some(*standing)
-    }
-
-    fn leave(&self, webhook: &Webhook, change: impl FnOnce(&mut Standing)) {
-        let name = (webhook.tenant.clone(), webhook.id.clone());
-        if let Some(standing) = self.standings.lock().get_mut(&name) {
-            standing.under_way = false;
-            change(standing);
-        }
-    }
-
-    /// Posts what there is, until there is no more or something is not taken.
-    async fn serve(&self, webhook: &Webhook, standing: Standing) {
-        let mut next = standing.next;
-        let mut posted = false;
-        let failed = loop {
-            let Some(reader) = self.shell.enclave.webhook_reader(webhook) else {
-                break None;
-            };
-            let Ok(found) = self.shell.events(&reader, next).await else {
-                break None;
-            };
-            let mut failed = None;
-            for placed in &found.events {
-                match self.post_event(webhook, placed).await {
-                    Ok(()) => {
-                        posted = true;
-                        next = placed.position.saturating_add(1);
-                    }
-                    Err(why) => {
-                        failed = Some(why);
-                        break;
-                    }
+            wait = match self.shell.events_end().await {
+                Ok(end) => {
+                    self.round(end, &stop);
+                    ROUND
                 }
-            }
-            if failed.is_some() {
-                break failed;
-            }
-            next = found.next;
-            if found.at_end {
-                break None;
+                Err(error) => {
+                    events::log_not_read(&error);
+                    AFTER_A_FAILURE
+                }
+            };
+        }
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    fn round(self: &Arc<Self>, end: u64, stop: &ShutdownSignal) {
+        let webhooks = self.shell.enclave.served_webhooks();
+        let now_ms = self.shell.clock.now().mono_ms;
+        let turns = self.rota.lock().choose(webhooks, end, now_ms);
+        for turn in turns {
+            let (poster, stop) = (Arc::clone(self), stop.clone());
+            self.tasks.spawn(async move {
+                let ended = poster.serve(&turn, stop).await;
+                let mut random = [0];
+                // Without randomness they come at once.
+                SystemRandom::new().fill(&mut random).unwrap_or_default();
+                let [random] = random;
+                let now_ms = poster.shell.clock.now().mono_ms;
+                poster.rota.lock().end(&turn.webhook, ended, now_ms, random);
+            });
+        }
+    }
+
+    /// Posts one batch, until its end or something is not taken.
+    async fn serve(&self, turn: &Turn, mut stop: ShutdownSignal) -> Ended {
+        let webhook = &turn.webhook;
+        let mut ended = Ended {
+            next: turn.next,
+            ..Ended::default()
+        };
+        // Its tenant was erased.
+        let Some(reader) = self.shell.enclave.webhook_reader(webhook) else {
+            return ended;
+        };
+        let found = match self.shell.events(&reader, turn.next).await {
+            Ok(found) => found,
+            Err(error) => {
+                events::webhook_not_read(&webhook.tenant, &webhook.id, &error);
+                ended.fault = Some(Fault::Own);
+                return ended;
             }
         };
-        let now = self.shell.clock.now();
-        let is_late = now.mono_ms.saturating_sub(standing.noted_ms) >= NOTE_MS;
-        let mut noted_ms = standing.noted_ms;
-        if posted || (is_late && next > standing.next) {
-            let served = self.shell.enclave.webhook_served(webhook, next);
-            if self.write(served).await {
-                noted_ms = now.mono_ms;
+        let begun_ms = self.shell.clock.now().mono_ms;
+        let mut is_cut = false;
+        for placed in &found.events {
+            let lasts_ms = self.shell.clock.now().mono_ms.saturating_sub(begun_ms);
+            if lasts_ms >= LONGEST_TURN_MS || !self.shell.enclave.is_served(webhook) {
+                is_cut = true;
+                break;
+            }
+            let posted = tokio::select! {
+                () = stop.begun() => {
+                    is_cut = true;
+                    break;
+                }
+                posted = self.post_event(webhook, placed) => posted,
+            };
+            match posted {
+                Ok(()) => {
+                    ended.taken = true;
+                    ended.next = placed.position.saturating_add(1);
+                }
+                Err(why) => {
+                    events::webhook_failed(&webhook.tenant, &webhook.id, &why);
+                    ended.fault = Some(why.fault());
+                    break;
+                }
             }
         }
-        let Some(why) = failed else {
-            self.leave(webhook, |standing| {
-                (standing.next, standing.noted_ms) = (next, noted_ms);
-                (standing.failures, standing.due_ms) = (0, 0);
-            });
+        let is_whole = ended.fault.is_none() && !is_cut;
+        if is_whole {
+            ended.next = found.next;
+        }
+        let is_over = is_whole && found.at_end && webhook.failing_since_s.is_some();
+        if ended.taken || turn.note || is_over {
+            let served = self.shell.enclave.webhook_served(webhook, ended.next);
+            ended.noted = self.write(served).await;
+        }
+        if ended.fault == Some(Fault::Receiver) {
+            self.fails(turn, ended.taken).await;
+        }
+        ended
+    }
+
+    /// Notes that a webhook takes nothing, and gives it up when that lasts: by the time of day, over restarts, and by
+    /// this boot's own count, so that a clock that is set does not end it.
+    async fn fails(&self, turn: &Turn, taken: bool) {
+        let (webhook, now) = (&turn.webhook, self.shell.clock.now());
+        let since_s = webhook.failing_since_s.filter(|_| !taken);
+        let Some(since_s) = since_s else {
+            let fails = self.shell.enclave.webhook_fails(webhook, now.lo_s);
+            self.write(fails).await;
             return;
         };
-        events::webhook_failed(&webhook.tenant, &webhook.id, &why);
-        self.fails(webhook, posted).await;
-        let mut random = [0];
-        // Without randomness they come at once.
-        SystemRandom::new().fill(&mut random).unwrap_or_default();
-        let [random] = random;
-        self.leave(webhook, |standing| {
-            (standing.next, standing.noted_ms) = (next, noted_ms);
-            if posted {
-                standing.failures = 0;
-            }
-            let wait_ms = wait_ms(standing.failures, random);
-            standing.failures = standing.failures.saturating_add(1);
-            standing.due_ms = now.mono_ms.saturating_add(wait_ms);
-        });
-    }
-
-    /// Notes that a webhook takes nothing, and gives it up when that lasts.
-    async fn fails(&self, webhook: &Webhook, posted: bool) {
-        let now = self.shell.clock.now();
-        let since_s = webhook.failing_since_s.filter(|_| !posted);
-        match since_s {
-            Some(since_s) if now.lo_s.saturating_sub(since_s) >= GIVE_UP_AFTER_S => {
-                let given_up = self.shell.enclave.give_up_webhook(webhook, &now);
-                if self.write(given_up).await {
-                    events::webhook_disabled(&webhook.tenant, &webhook.id);
-                }
-            }
-            Some(_) => {}
-            None => {
-                let fails = self.shell.enclave.webhook_fails(webhook, now.lo_s);
-                self.write(fails).await;
+        let longest_ms = GIVE_UP_AFTER_S.saturating_mul(1_000);
+        let lasts = |since_ms| now.mono_ms.saturating_sub(since_ms) >= longest_ms;
+        let is_long = now.lo_s.saturating_sub(since_s) >= GIVE_UP_AFTER_S;
+        if is_long && turn.failing_since_ms.is_some_and(lasts) {
+            let given_up = self.shell.enclave.give_up_webhook(webhook, &now);
+            if self.write(given_up).await {
+                events::webhook_disabled(&webhook.tenant, &webhook.id);
             }
         }
     }
@@ -282,6 +246,12 @@ impl Poster {
         let delivery = self.shell.enclave.sign_event(webhook, &at, &now);
         let delivery = delivery.map_err(|_| NotTaken::Made)?;
         self.post(delivery).await.map(drop)
+    }
+
+    /// A place for a test of a tenant's; none if there are as many as may be.
+    #[must_use]
+    pub fn test_place(&self, tenant: &TenantId) -> Option<Place> {
+        self.tests.enter(tenant)
     }
 
     /// Posts a test, once.
@@ -299,7 +269,12 @@ impl Poster {
     async fn post(&self, delivery: Delivery) -> Result<StatusCode, NotTaken> {
         let headers = headers(&delivery).ok_or(NotTaken::Made)?;
         let url = Url::parse(delivery.url.as_str()).map_err(|_| NotTaken::Made)?;
-        let posted = self.egress.post(&url, headers, delivery.body).await;
+        let posted = timeout(
+            POST_DEADLINE,
+            self.egress.post(&url, headers, delivery.body),
+        )
+        .await;
+        let posted = posted.unwrap_or(Err(Ambiguous::Deadline.into()));
         let status = posted.map_err(NotTaken::Upstream)?;
         if status.is_success() {
             Ok(status)
@@ -323,20 +298,5 @@ impl Poster {
             // Changed at the same time, or no store: the next round says so again.
             Err(_) => false,
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn waits_double_up_to_the_longest_and_differ() {
-        let waits: Vec<u64> = (0..12).map(|failures| wait_ms(failures, 0)).collect();
-        assert_eq!(waits[..4], [1_000, 2_000, 4_000, 8_000]);
-        assert_eq!(waits[10..], [600_000, 600_000]);
-        assert_eq!(wait_ms(u32::MAX, 0), 600_000);
-        assert_eq!(wait_ms(0, 255), 750);
-        assert!(wait_ms(3, 100) < wait_ms(3, 50));
     }
 }

@@ -51,6 +51,10 @@ pub struct Receiver<'a> {
     pub jwks: &'a [u8],
     /// The tenant whose events these must be; any if none is named.
     pub tenant: Option<&'a str>,
+    /// The webhook that they must be posted to; any if none is named.
+    pub webhook: Option<&'a str>,
+    /// The service's issuer that they must name; any if none is named.
+    pub issuer: Option<&'a str>,
     /// Now, Unix time in seconds.
     pub at_s: u64,
     /// How old a posting may be, seconds.
@@ -107,9 +111,11 @@ pub enum WebhookError {
     /// A header says another thing than the body.
     #[error("the header {0} is not what the body says")]
     Header(&'static str),
-    /// It is of another tenant.
-    #[error("the event is of the tenant {found:?}")]
-    Tenant {
+    /// It is another's than expected: of another tenant, webhook or issuer.
+    #[error("the event's {name} is {found:?}")]
+    Other {
+        /// Of what.
+        name: &'static str,
         /// Whose.
         found: String,
     },
@@ -165,10 +171,16 @@ pub fn verify(posted: &Posted<'_>, receiver: &Receiver<'_>) -> Result<VerifiedEv
     if posted.timestamp.parse() != Ok(sent_at_s) {
         return Err(WebhookError::Header(TIMESTAMP_HEADER));
     }
-    let found = text("tenant")?;
-    if receiver.tenant.is_some_and(|tenant| tenant != found) {
-        let found = found.to_owned();
-        return Err(WebhookError::Tenant { found });
+    for (name, expected) in [
+        ("tenant", receiver.tenant),
+        ("webhook", receiver.webhook),
+        ("issuer", receiver.issuer),
+    ] {
+        let found = text(name)?;
+        if expected.is_some_and(|expected| expected != found) {
+            let found = found.to_owned();
+            return Err(WebhookError::Other { name, found });
+        }
     }
     let at_s = receiver.at_s;
     let is_late = at_s.saturating_sub(sent_at_s) > receiver.max_age_s;
@@ -225,6 +237,8 @@ mod tests {
             Receiver {
                 jwks: &self.jwks,
                 tenant: Some("acme"),
+                webhook: Some("siem"),
+                issuer: Some("https://keep.example"),
                 at_s: AT_S,
                 max_age_s: DEFAULT_MAX_AGE_S,
             }
@@ -241,7 +255,7 @@ mod tests {
 
     fn body() -> Value {
         json!({
-            "id": "siem-9", "kind": "freeze", "tenant": "acme", "webhook": "siem",
+            "id": "acme.siem.9", "kind": "freeze", "tenant": "acme", "webhook": "siem", "issuer": "https://keep.example",
             "sent_at_s": AT_S, "position": 9,
         })
     }
@@ -253,7 +267,7 @@ mod tests {
         let signature = service.sign(EVENT_TYP, "emulated-1", &good);
         let timestamp = AT_S.to_string();
         let posted = Posted {
-            id: "siem-9",
+            id: "acme.siem.9",
             timestamp: &timestamp,
             signature: &signature,
             body: &good,
@@ -355,7 +369,7 @@ mod tests {
             ),
             (
                 Posted {
-                    id: "siem-10",
+                    id: "acme.siem.10",
                     ..posted
                 },
                 service.receiver(),
@@ -375,8 +389,31 @@ mod tests {
                     tenant: Some("other"),
                     ..service.receiver()
                 },
-                WebhookError::Tenant {
+                WebhookError::Other {
+                    name: "tenant",
                     found: "acme".into(),
+                },
+            ),
+            (
+                posted,
+                Receiver {
+                    webhook: Some("other"),
+                    ..service.receiver()
+                },
+                WebhookError::Other {
+                    name: "webhook",
+                    found: "siem".into(),
+                },
+            ),
+            (
+                posted,
+                Receiver {
+                    issuer: Some("https://other.example"),
+                    ..service.receiver()
+                },
+                WebhookError::Other {
+                    name: "issuer",
+                    found: "https://keep.example".into(),
                 },
             ),
             (
@@ -410,14 +447,14 @@ mod tests {
     #[test]
     fn a_body_that_is_no_event_is_refused_though_it_is_signed() {
         let service = Service::new();
-        for name in ["id", "kind", "tenant", "sent_at_s"] {
+        for name in ["id", "kind", "tenant", "webhook", "issuer", "sent_at_s"] {
             let mut other = body();
             other.as_object_mut().unwrap().remove(name);
             let other = other.to_string().into_bytes();
             let signature = service.sign(EVENT_TYP, "emulated-1", &other);
             let timestamp = AT_S.to_string();
             let posted = Posted {
-                id: "siem-9",
+                id: "acme.siem.9",
                 timestamp: &timestamp,
                 signature: &signature,
                 body: &other,

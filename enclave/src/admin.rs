@@ -34,7 +34,7 @@ pub use approvals::Decision;
 pub use apps::NewApp;
 pub use deposit::DepositRequest;
 pub use erase::{Erasure, ErasurePhase};
-pub use events::{EventKind, EventReader, TenantEvent};
+pub use events::{EventError, EventKind, EventReader, TenantEvent};
 pub use freezes::FreezeRequest;
 pub use inventory::{Inventory, MAX_INVENTORY_GRANTS};
 pub(crate) use keep::{Kept, Source};
@@ -93,7 +93,8 @@ impl Administrator {
     }
 
     /// Whether it may see the tenant's data.
-    pub(crate) fn sees_tenant(&self, tenant: &TenantId) -> bool {
+    #[must_use]
+    pub fn sees_tenant(&self, tenant: &TenantId) -> bool {
         self.tenants().any(|seen| seen == tenant)
     }
 

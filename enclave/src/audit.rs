@@ -4,12 +4,15 @@
 //! number, so that a tenant can prove completeness without reading others'
 //! leaves. The tenant is named by a keyed hash; all else is sealed to it.
 
+mod kinds;
 pub(crate) mod sequence;
 
 use base64ct::{Base64UrlUnpadded, Encoding};
 use ring::hmac;
 use ring::rand::SecureRandom;
 use serde::Serialize;
+
+pub(crate) use kinds::LeafKind;
 
 use crate::gateway::CallEnd;
 use crate::ids::{ClientId, GrantId, TenantId, WebhookId};
@@ -274,7 +277,10 @@ pub(crate) enum Event<'a> {
     /// A tenant's events are posted to a URL from now on.
     WebhookCreated {
         webhook: &'a WebhookId,
-        url: &'a str,
+        /// Scheme, host and port: what is behind them may let whoever knows it post there.
+        origin: String,
+        /// Over the whole URL.
+        url_sha256: String,
         kinds: Vec<&'static str>,
         by: &'a str,
     },
@@ -322,49 +328,49 @@ pub(crate) struct DecidedCall<'a> {
 }
 
 impl Event<'_> {
-    fn kind(&self) -> &'static str {
+    fn kind(&self) -> LeafKind {
         match self {
-            Self::TokenIssued { .. } => "token_issued",
-            Self::UpstreamTokenReleased { .. } => "upstream_token_released",
-            Self::GatewayCall { .. } => "gateway_call",
-            Self::GatewayCompleted { .. } => "gateway_completed",
-            Self::ApprovalAsked(_) => "approval_asked",
-            Self::ApprovalUsed(_) => "approval_used",
-            Self::ApprovalApproved(_) => "approval_approved",
-            Self::ApprovalDenied(_) => "approval_denied",
-            Self::PolicyDenied { .. } => "policy_denied",
-            Self::PolicySet { .. } => "policy_set",
-            Self::Refreshed { .. } => "refreshed",
-            Self::RefreshRefused { .. } => "refresh_refused",
-            Self::NeedsConsent { .. } => "needs_consent",
-            Self::Deposited { .. } => "deposited",
-            Self::Connected { .. } => "connected",
-            Self::GrantRevoked { .. } => "grant_revoked",
-            Self::GrantDeleted { .. } => "grant_deleted",
-            Self::GrantChanged { .. } => "grant_changed",
-            Self::GrantSlept { .. } => "grant_slept",
-            Self::GrantWoken { .. } => "grant_woken",
-            Self::GrantReviewDue { .. } => "grant_review_due",
-            Self::TenantLimitsSet { .. } => "tenant_limits_set",
-            Self::ProviderTold { .. } => "provider_told",
-            Self::TokenRevoked { .. } => "token_revoked",
-            Self::Frozen { .. } => "frozen",
-            Self::Thawed { .. } => "thawed",
-            Self::Alive { .. } => "alive",
-            Self::Unused => "unused",
-            Self::Registered { .. } => "registered",
-            Self::ClientChanged { .. } => "client_changed",
-            Self::KeyRotated { .. } => "key_rotated",
-            Self::KeyRetired { .. } => "key_retired",
-            Self::TenantKeyRotated { .. } => "tenant_key_rotated",
-            Self::TenantErased { .. } => "tenant_erased",
-            Self::TenantErasureDone { .. } => "tenant_erasure_done",
-            Self::DeniedBurst { .. } => "denied_burst",
-            Self::WebhookCreated { .. } => "webhook_created",
-            Self::WebhookDeleted { .. } => "webhook_deleted",
-            Self::WebhookDisabled { .. } => "webhook_disabled",
-            Self::CollateralExpiring { .. } => "collateral_expiring",
-            Self::Booted(_) => "booted",
+            Self::TokenIssued { .. } => LeafKind::TokenIssued,
+            Self::UpstreamTokenReleased { .. } => LeafKind::UpstreamTokenReleased,
+            Self::GatewayCall { .. } => LeafKind::GatewayCall,
+            Self::GatewayCompleted { .. } => LeafKind::GatewayCompleted,
+            Self::ApprovalAsked(_) => LeafKind::ApprovalAsked,
+            Self::ApprovalUsed(_) => LeafKind::ApprovalUsed,
+            Self::ApprovalApproved(_) => LeafKind::ApprovalApproved,
+            Self::ApprovalDenied(_) => LeafKind::ApprovalDenied,
+            Self::PolicyDenied { .. } => LeafKind::PolicyDenied,
+            Self::PolicySet { .. } => LeafKind::PolicySet,
+            Self::Refreshed { .. } => LeafKind::Refreshed,
+            Self::RefreshRefused { .. } => LeafKind::RefreshRefused,
+            Self::NeedsConsent { .. } => LeafKind::NeedsConsent,
+            Self::Deposited { .. } => LeafKind::Deposited,
+            Self::Connected { .. } => LeafKind::Connected,
+            Self::GrantRevoked { .. } => LeafKind::GrantRevoked,
+            Self::GrantDeleted { .. } => LeafKind::GrantDeleted,
+            Self::GrantChanged { .. } => LeafKind::GrantChanged,
+            Self::GrantSlept { .. } => LeafKind::GrantSlept,
+            Self::GrantWoken { .. } => LeafKind::GrantWoken,
+            Self::GrantReviewDue { .. } => LeafKind::GrantReviewDue,
+            Self::TenantLimitsSet { .. } => LeafKind::TenantLimitsSet,
+            Self::ProviderTold { .. } => LeafKind::ProviderTold,
+            Self::TokenRevoked { .. } => LeafKind::TokenRevoked,
+            Self::Frozen { .. } => LeafKind::Frozen,
+            Self::Thawed { .. } => LeafKind::Thawed,
+            Self::Alive { .. } => LeafKind::Alive,
+            Self::Unused => LeafKind::Unused,
+            Self::Registered { .. } => LeafKind::Registered,
+            Self::ClientChanged { .. } => LeafKind::ClientChanged,
+            Self::KeyRotated { .. } => LeafKind::KeyRotated,
+            Self::KeyRetired { .. } => LeafKind::KeyRetired,
+            Self::TenantKeyRotated { .. } => LeafKind::TenantKeyRotated,
+            Self::TenantErased { .. } => LeafKind::TenantErased,
+            Self::TenantErasureDone { .. } => LeafKind::TenantErasureDone,
+            Self::DeniedBurst { .. } => LeafKind::DeniedBurst,
+            Self::WebhookCreated { .. } => LeafKind::WebhookCreated,
+            Self::WebhookDeleted { .. } => LeafKind::WebhookDeleted,
+            Self::WebhookDisabled { .. } => LeafKind::WebhookDisabled,
+            Self::CollateralExpiring { .. } => LeafKind::CollateralExpiring,
+            Self::Booted(_) => LeafKind::Booted,
         }
     }
 
@@ -515,7 +521,7 @@ impl Scribe {
         reader: &Reader<'_>,
         event: &Event<'_>,
     ) -> Result<Leaf, SealError> {
-        let kind = event.kind();
+        let kind = event.kind().word();
         let tenant = reader.tenant.map(|id| tag(id, reader.key));
         let place = private_place(&self.boot, kind, reader.seq);
         let event_json = serde_json::to_vec(event).map_err(|_| SealError::Failed)?;

@@ -151,6 +151,14 @@ impl HttpUrl {
         format!("{}://{}", self.0.scheme(), self.0.authority())
     }
 
+    /// The same scheme, host and port, without the path.
+    #[must_use]
+    pub fn without_path(&self) -> Self {
+        let mut url = self.0.clone();
+        url.set_path("/");
+        Self(url)
+    }
+
     /// The path, `/` at least.
     #[must_use]
     pub fn path(&self) -> &str {

@@ -26,6 +26,8 @@ const TEST: &str = "test";
 pub struct Webhook {
     /// Its id, among the tenant's.
     pub id: WebhookId,
+    /// Random: tells it from one that was deleted and had the same id.
+    pub made: String,
     /// Whose events.
     pub tenant: TenantId,
     /// Where they are posted to.
@@ -72,6 +74,15 @@ pub struct AtPosition<'a> {
     pub event: &'a TenantEvent,
 }
 
+impl Webhook {
+    /// The webhook without what of its URL may let whoever knows it post there.
+    #[must_use]
+    pub fn without_path(mut self) -> Self {
+        self.url = self.url.without_path();
+        self
+    }
+}
+
 impl Enclave {
     /// An event as it is posted, signed by the key that signs access tokens, whose public half is in the JWKS.
     ///
@@ -89,7 +100,7 @@ impl Enclave {
             event,
         } = *at;
         let detail: Value = serde_json::from_str(&event.detail).map_err(|_| SealError::Failed)?;
-        let id = format!("{}-{position}", webhook.id);
+        let id = format!("{}.{}.{position}", webhook.tenant, webhook.id);
         let more = json!({
             "kind": event.kind.word(),
             "position": position,
@@ -106,7 +117,8 @@ impl Enclave {
     /// # Errors
     /// [`SealError`] if there are no random bytes.
     pub fn sign_test_event(&self, webhook: &Webhook, now: &Now) -> Result<Delivery, SealError> {
-        let id = format!("{}-{TEST}-{}", webhook.id, token_id(&*self.rng)?);
+        let (tenant, name) = (&webhook.tenant, &webhook.id);
+        let id = format!("{tenant}.{name}.{TEST}.{}", token_id(&*self.rng)?);
         self.sign_delivery(webhook, id, json!({"kind": TEST, "at_s": now.lo_s}), now)
     }
 
@@ -159,6 +171,7 @@ mod tests {
     fn webhook() -> Webhook {
         Webhook {
             id: id("siem"),
+            made: "w1".to_owned(),
             tenant: id("acme"),
             url: HttpUrl::parse("https://siem.example/hook").unwrap(),
             kinds: BTreeSet::from([EventKind::Freeze]),
@@ -199,7 +212,7 @@ mod tests {
             .enclave
             .sign_event(&webhook(), &at, &world.now)
             .unwrap();
-        assert_eq!(delivery.id, "siem-9");
+        assert_eq!(delivery.id, "acme.siem.9");
         let body: Value = serde_json::from_slice(&delivery.body).unwrap();
         assert_eq!(body["sent_at_s"], delivery.timestamp_s);
         assert_eq!(

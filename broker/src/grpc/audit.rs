@@ -3,7 +3,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
-use enclave::admin::ReadLeaf;
+use enclave::admin::{AdminError, ReadLeaf};
 use enclave::log::{LogName, Logs, Receipt};
 use futures_util::Stream;
 use proto::v1;
@@ -20,6 +20,7 @@ use crate::grpc::bundling::{self, BundleStream};
 use crate::grpc::convert;
 use crate::listener::ShutdownSignal;
 use crate::log::LogReadError;
+use crate::places::Places;
 use crate::shell::Shell;
 use crate::status::Refusal;
 
@@ -29,8 +30,8 @@ const PAGE_LOGS: (usize, usize) = (100, 1_000);
 /// Proofs that are made at a time; other requests wait for their turn.
 const MAX_PROOFS_AT_A_TIME: usize = 16;
 
-/// Evidence bundles that are made at a time: each may have some 10 MB in memory.
-const MAX_BUNDLES_AT_A_TIME: usize = 2;
+/// Evidence bundles at a time, made or on their way: of one tenant, and in all. Each may have some 10 MB in memory.
+const BUNDLES: (usize, usize) = (1, 2);
 
 /// Messages of a stream that may wait for a slow reader.
 const QUEUE_MESSAGES: usize = 2;
@@ -44,7 +45,7 @@ pub struct Audit {
     turns: Semaphore,
     tails: Arc<Semaphore>,
     bundler: Bundler,
-    bundles: Arc<Semaphore>,
+    bundles: Arc<Places>,
 }
 
 impl Audit {
@@ -57,7 +58,7 @@ impl Audit {
             turns: Semaphore::new(MAX_PROOFS_AT_A_TIME),
             tails: Arc::new(Semaphore::new(MAX_TAILS)),
             bundler,
-            bundles: Arc::new(Semaphore::new(MAX_BUNDLES_AT_A_TIME)),
+            bundles: Places::new(BUNDLES.0, BUNDLES.1),
         }
     }
 
@@ -279,8 +280,12 @@ impl AuditService for Audit {
         let tenant = convert::tenant_id("tenant", tenant).map_err(refuse)?;
         let nonce = <[u8; 32]>::try_from(nonce.as_slice())
             .map_err(|_| Refusal::argument("nonce", "must have 32 bytes"))?;
-        let turn = Arc::clone(&self.bundles).try_acquire_owned();
-        let turn = turn.map_err(|_| Refusal::too_many_bundles())?;
+        // A place is the tenant's: who may not see it has none of it.
+        if !by.sees_tenant(&tenant) {
+            return Err(refuse(AdminError::Forbidden).into());
+        }
+        let place = self.bundles.enter(&tenant);
+        let place = place.ok_or_else(Refusal::too_many_bundles)?;
         let made = self.bundler.make(by, &tenant, nonce).await;
         let made = made.map_err(|error| {
             let refusal = Refusal::from(&error);
@@ -291,7 +296,8 @@ impl AuditService for Audit {
             }
             refusal
         })?;
-        Ok(Response::new(bundling::stream(made, turn)))
+        let stop = self.stop.clone();
+        Ok(Response::new(bundling::stream(made, place, stop)))
     }
 }
 

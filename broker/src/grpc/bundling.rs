@@ -4,35 +4,50 @@ use std::pin::Pin;
 
 use attestation::BundlePart;
 use enclave::keys::instance::SignedStatement;
-use futures_util::{Stream, StreamExt as _, stream};
+use futures_util::Stream;
 use proto::v1;
 use proto::v1::make_evidence_bundle_response::What;
-use tokio::sync::OwnedSemaphorePermit;
 use tonic::Status;
 
+use super::outlet::outlet;
 use crate::evidence_bundle::MadeBundle;
+use crate::listener::ShutdownSignal;
+use crate::places::Place;
+use crate::status::Refusal;
 
 /// Bytes of a part in one message: well below what a gRPC client takes by default.
 const PIECE_BYTES: usize = 256 * 1024;
+
+/// Messages that may wait for a slow reader.
+const QUEUE_MESSAGES: usize = 2;
 
 /// The answer's messages.
 pub(super) type BundleStream =
     Pin<Box<dyn Stream<Item = Result<v1::MakeEvidenceBundleResponse, Status>> + Send>>;
 
-/// The messages of a bundle. `turn` is given back when the last one was taken, or the caller went away.
-pub(super) fn stream(made: MadeBundle, turn: OwnedSemaphorePermit) -> BundleStream {
+/// The messages of a bundle. `place` is given back when the last one is on its way, or nobody reads.
+pub(super) fn stream(made: MadeBundle, place: Place, mut stop: ShutdownSignal) -> BundleStream {
     let MadeBundle {
         statement: SignedStatement { text, signature },
         parts,
     } = made;
-    let first = What::Statement(v1::EvidenceStatement { text, signature });
-    let pieces = parts.into_iter().flat_map(pieces).map(What::Part);
-    let messages = std::iter::once(first).chain(pieces);
-    let messages = stream::iter(messages).map(move |what| {
-        let _held = &turn;
-        Ok(v1::MakeEvidenceBundleResponse { what: Some(what) })
+    let (out, stream) = outlet(QUEUE_MESSAGES, Refusal::slow_bundle_reader);
+    tokio::spawn(async move {
+        let _held = place;
+        let first = What::Statement(v1::EvidenceStatement { text, signature });
+        let pieces = parts.into_iter().flat_map(pieces).map(What::Part);
+        for what in std::iter::once(first).chain(pieces) {
+            let message = v1::MakeEvidenceBundleResponse { what: Some(what) };
+            let sent = tokio::select! {
+                () = stop.begun() => return out.end(Refusal::stopping()),
+                sent = out.send(message) => sent,
+            };
+            if !sent {
+                return;
+            }
+        }
     });
-    Box::pin(messages)
+    Box::pin(stream)
 }
 
 /// A part in pieces; an empty one is one empty piece.

@@ -3,29 +3,28 @@
 use std::collections::BTreeSet;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use enclave::admin::{EventKind, EventReader, TenantEvent};
 use futures_util::Stream;
-use parking_lot::Mutex;
 use proto::v1;
 use proto::v1::event_service_server::EventService;
-use tokio::sync::mpsc;
 use tonic::{Request, Response, Status};
 
-use crate::event_feed::{Events, PlacedEvent, WatchPlace, Watches};
+use crate::event_feed::{Events, PlacedEvent};
 use crate::grpc::administrator::{caller, refuse};
 use crate::grpc::convert;
+use crate::grpc::outlet::{Outlet, outlet};
 use crate::grpc::webhook::Webhooks;
 use crate::listener::ShutdownSignal;
+use crate::places::{Place, Places};
 use crate::shell::Shell;
 use crate::status::Refusal;
 
 /// Messages of a stream that may wait for a slow reader.
 const QUEUE_MESSAGES: usize = 4;
 
-/// How long a full queue waits for its reader before the stream is cut.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Streams at a time: of one tenant, and in all.
+const WATCHES: (usize, usize) = (8, 256);
 
 /// The service.
 #[derive(Debug)]
@@ -33,7 +32,7 @@ pub struct EventsDoor {
     shell: Arc<Shell>,
     /// Ends the streams.
     stop: ShutdownSignal,
-    watches: Arc<Watches>,
+    watches: Arc<Places>,
     webhooks: Webhooks,
 }
 
@@ -44,7 +43,7 @@ impl EventsDoor {
         Self {
             shell: Arc::clone(&webhooks.shell),
             stop,
-            watches: Arc::default(),
+            watches: Places::new(WATCHES.0, WATCHES.1),
             webhooks,
         }
     }
@@ -65,6 +64,11 @@ pub(super) fn kinds(numbers: &[i32]) -> Result<BTreeSet<EventKind>, Refusal> {
         Ok(v1::EventKind::GrantEnded) => Ok(EventKind::GrantEnded),
         Ok(v1::EventKind::ProviderTold) => Ok(EventKind::ProviderTold),
         Ok(v1::EventKind::Webhook) => Ok(EventKind::Webhook),
+        Ok(v1::EventKind::GrantChange) => Ok(EventKind::GrantChange),
+        Ok(v1::EventKind::GrantSlept) => Ok(EventKind::GrantSlept),
+        Ok(v1::EventKind::GrantWoken) => Ok(EventKind::GrantWoken),
+        Ok(v1::EventKind::LimitsChange) => Ok(EventKind::LimitsChange),
+        Ok(v1::EventKind::KeyChange) => Ok(EventKind::KeyChange),
         Ok(v1::EventKind::Unspecified) | Err(_) => {
             Err(Refusal::argument("kinds", "each must be a kind of event"))
         }
@@ -87,6 +91,11 @@ pub(super) fn kind_message(kind: EventKind) -> v1::EventKind {
         EventKind::GrantEnded => v1::EventKind::GrantEnded,
         EventKind::ProviderTold => v1::EventKind::ProviderTold,
         EventKind::Webhook => v1::EventKind::Webhook,
+        EventKind::GrantChange => v1::EventKind::GrantChange,
+        EventKind::GrantSlept => v1::EventKind::GrantSlept,
+        EventKind::GrantWoken => v1::EventKind::GrantWoken,
+        EventKind::LimitsChange => v1::EventKind::LimitsChange,
+        EventKind::KeyChange => v1::EventKind::KeyChange,
     }
 }
 
@@ -149,16 +158,9 @@ impl EventService for EventsDoor {
             until: until_now.then_some(end),
             _place: place,
         };
-        let (sender, receiver) = mpsc::channel(QUEUE_MESSAGES);
-        let last = Last::default();
-        tokio::spawn(watch.run(
-            Out {
-                sender,
-                last: last.clone(),
-            },
-            self.stop.clone(),
-        ));
-        Ok(Response::new(Box::pin(stream(receiver, last))))
+        let (out, stream) = outlet(QUEUE_MESSAGES, Refusal::slow_consumer);
+        tokio::spawn(watch.run(out, self.stop.clone()));
+        Ok(Response::new(Box::pin(stream)))
     }
 
     async fn create_webhook(
@@ -197,49 +199,6 @@ impl EventService for EventsDoor {
     }
 }
 
-type Item = Result<v1::WatchResponse, Status>;
-
-/// The refusal that a stream ends with, told behind what still waits in its queue.
-type Last = Arc<Mutex<Option<Refusal>>>;
-
-/// Where a stream's messages go.
-#[derive(Debug)]
-struct Out {
-    sender: mpsc::Sender<v1::WatchResponse>,
-    last: Last,
-}
-
-impl Out {
-    /// Whether the message found its way in time.
-    async fn send(&self, message: v1::WatchResponse) -> bool {
-        match tokio::time::timeout(PATIENCE, self.sender.send(message)).await {
-            Ok(sent) => sent.is_ok(),
-            Err(_elapsed) => {
-                self.end(Refusal::slow_consumer());
-                false
-            }
-        }
-    }
-
-    fn end(&self, refusal: Refusal) {
-        *self.last.lock() = Some(refusal);
-    }
-}
-
-/// What the caller reads: the queue, and then why it ended, if there is a reason.
-fn stream(
-    receiver: mpsc::Receiver<v1::WatchResponse>,
-    last: Last,
-) -> impl Stream<Item = Item> + Send {
-    futures_util::stream::unfold((receiver, last), |(mut receiver, last)| async move {
-        let item = match receiver.recv().await {
-            Some(message) => Ok(message),
-            None => Err(last.lock().take()?.status()),
-        };
-        Some((item, (receiver, last)))
-    })
-}
-
 /// One stream.
 struct Watch {
     shell: Arc<Shell>,
@@ -247,18 +206,18 @@ struct Watch {
     next: u64,
     /// Where it ends, if it does.
     until: Option<u64>,
-    _place: WatchPlace,
+    _place: Place,
 }
 
 impl Watch {
-    async fn run(mut self, out: Out, mut stop: ShutdownSignal) {
+    async fn run(mut self, out: Outlet<v1::WatchResponse>, mut stop: ShutdownSignal) {
         let mut caught_up = false;
         loop {
             let is_past = self.until.is_some_and(|until| self.next >= until);
             let found = if caught_up && !is_past {
                 tokio::select! {
                     () = stop.begun() => return out.end(Refusal::stopping()),
-                    () = out.sender.closed() => return,
+                    () = out.closed() => return,
                     found = self.shell.events_to_come(&self.reader, self.next) => found,
                 }
             } else {
@@ -288,9 +247,7 @@ impl Watch {
 
 #[cfg(test)]
 mod tests {
-    use futures_util::StreamExt as _;
     use tonic::Code;
-    use tonic_types::StatusExt as _;
 
     use super::*;
 
@@ -302,53 +259,12 @@ mod tests {
             .collect();
         let again = kinds(&numbers).unwrap();
         assert_eq!(again, EventKind::ALL.iter().copied().collect());
-        for number in [0, -1, 13, i32::MAX] {
+        for number in [0, -1, 18, i32::MAX] {
             let refused = kinds(&[1, number]).unwrap_err();
             assert_eq!(
                 (refused.code, refused.reason),
                 (Code::InvalidArgument, "INVALID_REQUEST")
             );
         }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_reader_that_does_not_read_is_cut_and_told_so_behind_what_waits() {
-        let (sender, receiver) = mpsc::channel(QUEUE_MESSAGES);
-        let last = Last::default();
-        let out = Out {
-            sender,
-            last: last.clone(),
-        };
-        let numbered = |next: u64| v1::WatchResponse {
-            events: Vec::new(),
-            next,
-        };
-        let mut sent = 0;
-        while out.send(numbered(sent)).await {
-            sent += 1;
-        }
-        assert_eq!(sent, u64::try_from(QUEUE_MESSAGES).unwrap());
-        drop(out);
-        let items: Vec<Item> = stream(receiver, last).collect().await;
-        let (end, read) = items.split_last().unwrap();
-        let read: Vec<u64> = read
-            .iter()
-            .map(|item| item.as_ref().unwrap().next)
-            .collect();
-        assert_eq!(read, [0, 1, 2, 3]);
-        let status = end.as_ref().unwrap_err();
-        assert_eq!(status.code(), Code::ResourceExhausted);
-        let info = status.get_details_error_info().unwrap();
-        assert_eq!(info.reason, "SLOW_CONSUMER");
-
-        // One that goes away is no slow one.
-        let (sender, receiver) = mpsc::channel(QUEUE_MESSAGES);
-        let out = Out {
-            sender,
-            last: Last::default(),
-        };
-        drop(receiver);
-        assert!(!out.send(numbered(0)).await);
-        assert!(out.last.lock().is_none());
     }
 }

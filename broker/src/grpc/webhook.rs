@@ -143,6 +143,8 @@ impl Webhooks {
         let (tenant, id) = name(tenant, id)?;
         let webhook = self.shell.enclave.webhook_to_test(by, &tenant, &id);
         let webhook = webhook.map_err(refuse)?;
+        let place = self.poster.test_place(&tenant);
+        let _place = place.ok_or_else(Refusal::too_many_tests)?;
         match self.poster.test(&webhook).await {
             Ok((event_id, status)) => Ok(v1::TestWebhookResponse {
                 event_id,

@@ -2,9 +2,22 @@
 
 use std::time::Duration;
 
+use enclave::admin::{AdminError, EventError};
 use tonic::Code;
 
 use super::Refusal;
+use crate::event_feed::EventsError;
+
+impl From<&EventsError> for Refusal {
+    fn from(error: &EventsError) -> Self {
+        match error {
+            EventsError::Log(error) => error.into(),
+            // As if it had never been there.
+            EventsError::Event(EventError::Erased) => (&AdminError::NotFound("tenant")).into(),
+            EventsError::Event(EventError::Closed) => Self::internal(),
+        }
+    }
+}
 
 impl Refusal {
     /// More streams of events than there may be.
@@ -16,6 +29,17 @@ impl Refusal {
             "too many watch the tenant's events: end another stream",
         )
         .retry(Duration::from_secs(10))
+    }
+
+    /// More tests of webhooks at a time than are posted.
+    #[must_use]
+    pub fn too_many_tests() -> Self {
+        Self::new(
+            Code::ResourceExhausted,
+            "TOO_MANY_TESTS",
+            "other tests of webhooks are being posted: try again",
+        )
+        .retry(Duration::from_secs(5))
     }
 
     /// A test that a webhook did not take.
@@ -44,12 +68,15 @@ impl Refusal {
 
 #[cfg(test)]
 mod tests {
+    use enclave::log::LogError;
+
     use super::*;
 
     #[test]
     fn each_end_has_its_code_and_reason() {
         let rows = [
             (Refusal::too_many_watches(), "TOO_MANY_WATCHES", 10),
+            (Refusal::too_many_tests(), "TOO_MANY_TESTS", 5),
             (Refusal::slow_consumer(), "SLOW_CONSUMER", 1),
         ];
         for (refusal, reason, retry_s) in rows {
@@ -69,5 +96,18 @@ mod tests {
             (stopping.code, stopping.reason),
             (Code::Unavailable, "STOPPING")
         );
+        let rows = [
+            (
+                EventsError::Log(LogError::Beyond { size: 1 }.into()),
+                Code::InvalidArgument,
+                "BEYOND_THE_LOG",
+            ),
+            (EventError::Erased.into(), Code::NotFound, "NOT_FOUND"),
+            (EventError::Closed.into(), Code::Internal, "INTERNAL"),
+        ];
+        for (error, code, reason) in rows {
+            let refusal = Refusal::from(&error);
+            assert_eq!((refusal.code, refusal.reason), (code, reason), "{error}");
+        }
     }
 }

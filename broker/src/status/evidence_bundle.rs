@@ -29,6 +29,17 @@ impl Refusal {
         Self::new(Code::ResourceExhausted, "INVENTORY_TOO_LARGE", rule)
     }
 
+    /// A bundle whose reader does not read on.
+    #[must_use]
+    pub fn slow_bundle_reader() -> Self {
+        Self::new(
+            Code::ResourceExhausted,
+            "SLOW_CONSUMER",
+            "the evidence bundle waited too long to be read: ask for it again",
+        )
+        .retry(Duration::from_secs(5))
+    }
+
     /// More bundles at a time than are made.
     #[must_use]
     pub fn too_many_bundles() -> Self {
@@ -98,5 +109,10 @@ mod tests {
         let busy = Refusal::too_many_bundles();
         assert_eq!(busy.reason, "TOO_MANY_BUNDLES");
         assert_eq!(busy.retry_after, Some(Duration::from_secs(5)));
+        let slow = Refusal::slow_bundle_reader();
+        assert_eq!(
+            (slow.code, slow.reason),
+            (Code::ResourceExhausted, "SLOW_CONSUMER")
+        );
     }
 }

@@ -391,6 +391,10 @@ mod tests {
                 booted().to_string()
             } else if [Kind::KeyRotated, Kind::KeyRetired].contains(kind) {
                 changed(kind.word()).to_string()
+            } else if *kind == Kind::CollateralExpiring {
+                let mut leaf = leaf(kind.word());
+                leaf["public"] = json!({"expires_at_s": 9});
+                leaf.to_string()
             } else {
                 leaf(kind.word()).to_string()
             };

@@ -57,6 +57,16 @@ pub(crate) enum Kind {
     ProviderTold,
     /// A webhook was made, deleted or given up
     Webhook,
+    /// A grant's terms were set anew
+    GrantChange,
+    /// A grant fell asleep for want of use
+    GrantSlept,
+    /// A grant that slept was woken
+    GrantWoken,
+    /// What may be done with all of the tenant's grants was set
+    LimitsChange,
+    /// The tenant was given another key
+    KeyChange,
 }
 
 #[derive(Debug, Args)]
@@ -94,6 +104,11 @@ impl Kind {
             Self::GrantEnded => v1::EventKind::GrantEnded,
             Self::ProviderTold => v1::EventKind::ProviderTold,
             Self::Webhook => v1::EventKind::Webhook,
+            Self::GrantChange => v1::EventKind::GrantChange,
+            Self::GrantSlept => v1::EventKind::GrantSlept,
+            Self::GrantWoken => v1::EventKind::GrantWoken,
+            Self::LimitsChange => v1::EventKind::LimitsChange,
+            Self::KeyChange => v1::EventKind::KeyChange,
         }
     }
 }
@@ -248,7 +263,7 @@ fn tell(event: &v1::Event, output: Output) -> Result<bool, Failure> {
     output.line(&line).map(|()| true)
 }
 
-/// `name=value` of each member but the kind.
+/// `name=value` of each member but the kind. What people wrote makes no line and no escape sequence of its own.
 fn members(event: &Value) -> String {
     let members = event.as_object().into_iter().flatten();
     let texts = members
@@ -257,9 +272,23 @@ fn members(event: &Value) -> String {
             let text = value
                 .as_str()
                 .map_or_else(|| value.to_string(), str::to_owned);
-            format!("{name}={text}")
+            format!("{}={}", printable(name), printable(&text))
         });
     texts.collect::<Vec<_>>().join(" ")
+}
+
+/// A text with its control characters, and what turns the direction of others round, spelled out.
+fn printable(text: &str) -> String {
+    let is_turn = |char| matches!(char, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let mut printable = String::with_capacity(text.len());
+    for char in text.chars() {
+        if char.is_control() || is_turn(char) {
+            printable.extend(char.escape_default());
+        } else {
+            printable.push(char);
+        }
+    }
+    printable
 }
 
 #[cfg(test)]
@@ -275,6 +304,15 @@ mod tests {
         }
         assert_eq!(word(v1::EventKind::DeniedBurst.into()), "denied_burst");
         assert_eq!(word(99), "kind 99");
+    }
+
+    #[test]
+    fn what_people_wrote_makes_no_line_of_its_own() {
+        let event = json!({
+            "event": "frozen", "by": "jane", "reason": "a\n4711  0  thaw\u{1b}[2J\u{202e}ü",
+        });
+        let expected = "by=jane reason=a\\n4711  0  thaw\\u{1b}[2J\\u{202e}ü";
+        assert_eq!(members(&event), expected);
     }
 
     #[test]

@@ -108,6 +108,12 @@ pub(crate) struct VerifyArgs {
     /// The tenant whose events are expected
     #[arg(long)]
     tenant: Option<String>,
+    /// The webhook that they are expected of
+    #[arg(long)]
+    webhook: Option<String>,
+    /// The service's issuer that is expected
+    #[arg(long)]
+    issuer: Option<String>,
     /// How old it may be
     #[arg(long, value_name = "SECONDS", default_value_t = webhook::DEFAULT_MAX_AGE_S)]
     max_age_s: u64,
@@ -234,6 +240,8 @@ fn verify(args: &VerifyArgs, output: Output) -> Result<Exit, Failure> {
         timestamp,
         signature,
         tenant,
+        webhook: expected,
+        issuer,
         max_age_s,
         at,
     } = args;
@@ -250,6 +258,8 @@ fn verify(args: &VerifyArgs, output: Output) -> Result<Exit, Failure> {
     let receiver = Receiver {
         jwks: &jwks,
         tenant: tenant.as_deref(),
+        webhook: expected.as_deref(),
+        issuer: issuer.as_deref(),
         at_s: at.unwrap_or_else(|| SystemClock.unix_time_s()),
         max_age_s: *max_age_s,
     };

@@ -1,17 +1,20 @@
 //! Events: the leaves of the control log that a tenant must hear of, opened for it. They are no record of their own, so
 //! whoever goes on from a leaf's place misses nothing.
 
+use std::cell::OnceCell;
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use base64ct::{Base64UrlUnpadded, Encoding};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
+use super::freezes::subject_text;
 use super::{AdminError, Administrator, forbid_unless};
 use crate::Enclave;
-use crate::audit::{SEAL_LABEL, VERSION, private_place, tag};
+use crate::audit::{LeafKind, SEAL_LABEL, VERSION, private_place, tag};
 use crate::custody::Cause;
-use crate::ids::TenantId;
+use crate::freeze::Subject;
+use crate::ids::{GrantId, TenantId};
 use crate::seal::SealingKey;
 use crate::view::View;
 
@@ -66,6 +69,16 @@ kinds! {
     ProviderTold = "provider_told",
     /// A webhook was made, deleted or given up.
     Webhook = "webhook",
+    /// A grant's terms were set anew.
+    GrantChange = "grant_change",
+    /// A grant fell asleep for want of use.
+    GrantSlept = "grant_slept",
+    /// A grant that slept was woken.
+    GrantWoken = "grant_woken",
+    /// What may be done with all of the tenant's grants was set.
+    LimitsChange = "limits_change",
+    /// The tenant was given another key.
+    KeyChange = "key_change",
 }
 
 /// A word that is of no kind of event.
@@ -87,14 +100,25 @@ impl From<EventKind> for String {
     }
 }
 
-/// Whose events are read, and which.
+/// Whose events are read, and which. The tenant's key is looked up for each reading: it may be replaced meanwhile, or
+/// destroyed.
 #[derive(Clone, Debug)]
 pub struct EventReader {
     tenant: TenantId,
     tag: String,
-    key: Arc<SealingKey>,
     /// Empty for all.
     kinds: BTreeSet<EventKind>,
+}
+
+/// Why leaves were not read as events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EventError {
+    /// The tenant has no key any more.
+    #[error("the tenant was erased")]
+    Erased,
+    /// A leaf does not open that must: to pass over it would be to keep an event from the tenant.
+    #[error("a leaf does not open")]
+    Closed,
 }
 
 /// An event.
@@ -157,71 +181,95 @@ impl Enclave {
         Some(EventReader {
             tenant: tenant.clone(),
             tag: tag(tenant, &key),
-            key,
             kinds,
         })
     }
 
-    /// The event that a leaf of the control log is to a reader; none if it is none, or not the reader's to hear.
-    #[must_use]
-    pub fn read_event(&self, reader: &EventReader, entry: &[u8]) -> Option<TenantEvent> {
-        let seen = serde_json::from_slice::<Seen<'_>>(entry).ok()?;
-        if seen.v != VERSION || !may_be(seen.kind, &reader.kinds) {
-            return None;
+    /// The events that leaves of the control log are to a reader, in their order; none for each that is none, or not
+    /// the reader's to hear.
+    ///
+    /// # Errors
+    /// [`EventError`].
+    pub fn read_events<L: AsRef<[u8]>>(
+        &self,
+        reader: &EventReader,
+        leaves: &[L],
+    ) -> Result<Vec<Option<TenantEvent>>, EventError> {
+        let key = self.view.read().realm_key(&reader.tenant);
+        let key = key.map_err(|_| EventError::Erased)?;
+        let concerned = Concerned {
+            enclave: self,
+            tenant: &reader.tenant,
+            hangs_on: OnceCell::new(),
+        };
+        let leaves = leaves.iter();
+        leaves
+            .map(|leaf| self.read_event(reader, &key, &concerned, leaf.as_ref()))
+            .collect()
+    }
+
+    fn read_event(
+        &self,
+        reader: &EventReader,
+        key: &SealingKey,
+        concerned: &Concerned<'_>,
+        leaf: &[u8],
+    ) -> Result<Option<TenantEvent>, EventError> {
+        let Ok(seen) = serde_json::from_slice::<Seen<'_>>(leaf) else {
+            return Ok(None);
+        };
+        let Some(of) = LeafKind::of_word(seen.kind).filter(|_| seen.v == VERSION) else {
+            return Ok(None);
+        };
+        if !may_be(of, &reader.kinds) {
+            return Ok(None);
         }
         let own = match seen.tenant {
             Some(tag) if tag == reader.tag => true,
-            Some(_) => return None,
+            Some(_) => return Ok(None),
             None => false,
         };
-        let key = if own { &reader.key } else { &self.system_key };
+        let key = if own { key } else { &self.system_key };
         let place = private_place(seen.boot, seen.kind, seen.seq);
-        let sealed = Base64UrlUnpadded::decode_vec(seen.private).ok()?;
-        let opened = key.open(SEAL_LABEL, &place, &sealed).ok()?;
-        let detail = String::from_utf8(opened.to_vec()).ok()?;
-        let said = serde_json::from_str::<Said<'_>>(&detail).ok();
-        let kind = kind_of(seen.kind, said.as_ref().and_then(|said| said.cause))?;
-        if !reader.kinds.is_empty() && !reader.kinds.contains(&kind) {
-            return None;
+        let sealed = Base64UrlUnpadded::decode_vec(seen.private);
+        let sealed = sealed.map_err(|_| EventError::Closed)?;
+        let opened = key.open(SEAL_LABEL, &place, &sealed);
+        let opened = opened.map_err(|_| EventError::Closed)?;
+        let detail = String::from_utf8(opened.to_vec()).map_err(|_| EventError::Closed)?;
+        let said: Said<'_> = serde_json::from_str(&detail).map_err(|_| EventError::Closed)?;
+        let wanted = |kind: &EventKind| reader.kinds.is_empty() || reader.kinds.contains(kind);
+        let Some(kind) = kind_of(of, said.cause).filter(wanted) else {
+            return Ok(None);
+        };
+        if own {
+            let (at_s, number) = (seen.at_s, seen.seq);
+            return Ok(Some(TenantEvent {
+                kind,
+                at_s,
+                number,
+                detail,
+            }));
         }
-        if !own {
-            let subject = said.as_ref().and_then(|said| said.subject);
-            if !self.concerns(&reader.tenant, kind, subject) {
-                return None;
+        let detail = match (kind, said.subject) {
+            (EventKind::CollateralExpiry, _) => detail,
+            // Who froze for all tenants, and why, is not told to each of them.
+            (EventKind::Freeze | EventKind::Thaw, Some(subject)) if concerned.by(subject) => {
+                json!({"event": of.word(), "subject": subject}).to_string()
             }
-        }
-        Some(TenantEvent {
+            (_, _) => return Ok(None),
+        };
+        Ok(Some(TenantEvent {
             kind,
             at_s: seen.at_s,
-            number: if own { seen.seq } else { 0 },
+            number: 0,
             detail,
-        })
-    }
-
-    /// Whether a leaf of the service is a tenant's to hear: a freeze for all tenants, of something that its grants
-    /// hang on, or what concerns everybody.
-    fn concerns(&self, tenant: &TenantId, kind: EventKind, subject: Option<&str>) -> bool {
-        match kind {
-            EventKind::CollateralExpiry => true,
-            EventKind::Freeze | EventKind::Thaw => {
-                subject.is_some_and(|subject| touches(&self.view.read(), tenant, subject))
-            }
-            EventKind::Loss
-            | EventKind::NeedsConsent
-            | EventKind::PolicyChange
-            | EventKind::DeniedBurst
-            | EventKind::GrantReviewDue
-            | EventKind::GrantConnected
-            | EventKind::GrantEnded
-            | EventKind::Webhook
-            | EventKind::ProviderTold => false,
-        }
+        }))
     }
 }
 
 /// Whether a leaf of this kind may be an event that is asked for, before it is opened.
-fn may_be(leaf: &str, kinds: &BTreeSet<EventKind>) -> bool {
-    let either = leaf == "needs_consent";
+fn may_be(leaf: LeafKind, kinds: &BTreeSet<EventKind>) -> bool {
+    let either = leaf == LeafKind::NeedsConsent;
     let wanted = |kind: EventKind| kinds.is_empty() || kinds.contains(&kind);
     match kind_of(leaf, None) {
         Some(kind) => wanted(kind) || (either && wanted(EventKind::Loss)),
@@ -229,64 +277,113 @@ fn may_be(leaf: &str, kinds: &BTreeSet<EventKind>) -> bool {
     }
 }
 
-/// The kind of event that a kind of leaf is.
-fn kind_of(leaf: &str, cause: Option<&str>) -> Option<EventKind> {
+/// The kind of event that a kind of leaf is. Each kind of leaf stands here, so that a new one is decided on.
+fn kind_of(leaf: LeafKind, cause: Option<&str>) -> Option<EventKind> {
     Some(match leaf {
-        "frozen" => EventKind::Freeze,
-        "thawed" => EventKind::Thaw,
-        "needs_consent" if cause == Some(Cause::LostInExchange.word()) => EventKind::Loss,
-        "needs_consent" => EventKind::NeedsConsent,
-        "policy_set" => EventKind::PolicyChange,
-        "denied_burst" => EventKind::DeniedBurst,
-        "collateral_expiring" => EventKind::CollateralExpiry,
-        "grant_review_due" => EventKind::GrantReviewDue,
-        "deposited" | "connected" => EventKind::GrantConnected,
-        "grant_revoked" | "grant_deleted" => EventKind::GrantEnded,
-        "provider_told" => EventKind::ProviderTold,
-        "webhook_created" | "webhook_deleted" | "webhook_disabled" => EventKind::Webhook,
-        _ => return None,
+        LeafKind::Frozen => EventKind::Freeze,
+        LeafKind::Thawed => EventKind::Thaw,
+        LeafKind::NeedsConsent if cause == Some(Cause::LostInExchange.word()) => EventKind::Loss,
+        LeafKind::NeedsConsent => EventKind::NeedsConsent,
+        LeafKind::PolicySet => EventKind::PolicyChange,
+        LeafKind::DeniedBurst => EventKind::DeniedBurst,
+        LeafKind::CollateralExpiring => EventKind::CollateralExpiry,
+        LeafKind::GrantReviewDue => EventKind::GrantReviewDue,
+        LeafKind::Deposited | LeafKind::Connected => EventKind::GrantConnected,
+        LeafKind::GrantRevoked | LeafKind::GrantDeleted => EventKind::GrantEnded,
+        LeafKind::GrantChanged => EventKind::GrantChange,
+        LeafKind::GrantSlept => EventKind::GrantSlept,
+        LeafKind::GrantWoken => EventKind::GrantWoken,
+        LeafKind::TenantLimitsSet => EventKind::LimitsChange,
+        LeafKind::TenantKeyRotated => EventKind::KeyChange,
+        LeafKind::ProviderTold => EventKind::ProviderTold,
+        LeafKind::WebhookCreated | LeafKind::WebhookDeleted | LeafKind::WebhookDisabled => {
+            EventKind::Webhook
+        }
+        // What is used, call by call: for audits.
+        LeafKind::TokenIssued
+        | LeafKind::UpstreamTokenReleased
+        | LeafKind::GatewayCall
+        | LeafKind::GatewayCompleted
+        | LeafKind::ApprovalAsked
+        | LeafKind::ApprovalUsed
+        | LeafKind::ApprovalApproved
+        | LeafKind::ApprovalDenied
+        | LeafKind::PolicyDenied
+        | LeafKind::Refreshed
+        | LeafKind::RefreshRefused
+        | LeafKind::TokenRevoked
+        // The service's own, and what has no reader any more.
+        | LeafKind::Alive
+        | LeafKind::Unused
+        | LeafKind::Registered
+        | LeafKind::ClientChanged
+        | LeafKind::KeyRotated
+        | LeafKind::KeyRetired
+        | LeafKind::TenantErased
+        | LeafKind::TenantErasureDone
+        | LeafKind::Booted => return None,
     })
 }
 
-/// Whether a tenant has a grant that hangs on what was frozen, by its text in leaves. A key is nobody's in particular:
-/// whose tokens are bound to it is not kept.
-fn touches(view: &View, tenant: &TenantId, subject: &str) -> bool {
-    let Some((what, id)) = subject.split_once('/') else {
-        return false;
-    };
-    let mut grants = view
-        .grants
-        .values()
-        .map(|held| &held.value)
-        .filter(|grant| grant.tenant == *tenant);
-    match what {
-        "key" => true,
-        "tenant" => tenant.as_str() == id,
-        "grant" => grants.any(|grant| grant.id.as_str() == id),
-        "app" => grants.any(|grant| grant.app.as_str() == id),
-        "client" => grants.any(|grant| grant.clients.iter().any(|client| client.as_str() == id)),
-        "provider" => grants.any(|grant| {
-            let app = view.apps.get(&grant.app);
-            app.is_some_and(|app| app.value.provider.as_str() == id)
-        }),
-        "vendor" => grants.any(|grant| {
-            let app = view.apps.get(&grant.app);
-            let of_app = app.is_some_and(|app| app.value.vendor.as_str() == id);
-            let of_client = |client| {
-                let client = view.clients.get(client);
-                client.is_some_and(|client| client.value.vendor.as_str() == id)
-            };
-            of_app || grant.clients.iter().any(of_client)
-        }),
-        _ => false,
+/// What a tenant's grants hang on, now; collected when the first freeze for all tenants is read.
+struct Concerned<'a> {
+    enclave: &'a Enclave,
+    tenant: &'a TenantId,
+    hangs_on: OnceCell<BTreeSet<String>>,
+}
+
+impl Concerned<'_> {
+    /// Whether the tenant has a grant that hangs on what was frozen, by its text in leaves. A key is nobody's in
+    /// particular: whose tokens are bound to it is not kept.
+    fn by(&self, subject: &str) -> bool {
+        let Some((what, id)) = subject.split_once('/') else {
+            return false;
+        };
+        match what {
+            "key" => true,
+            "tenant" => self.tenant.as_str() == id,
+            "grant" => GrantId::parse(id).is_ok_and(|id| {
+                let view = self.enclave.view.read();
+                let held = view.grants.get(&id);
+                held.is_some_and(|held| held.value.tenant == *self.tenant)
+            }),
+            _ => {
+                let collect = || hangs_on(&self.enclave.view.read(), self.tenant);
+                self.hangs_on.get_or_init(collect).contains(subject)
+            }
+        }
     }
+}
+
+/// The apps, clients, providers and vendors that a tenant's grants hang on, by their texts in leaves.
+fn hangs_on(view: &View, tenant: &TenantId) -> BTreeSet<String> {
+    let grants = view.grants.values().map(|held| &held.value);
+    let (mut apps, mut clients) = (BTreeSet::new(), BTreeSet::new());
+    for grant in grants.filter(|grant| grant.tenant == *tenant) {
+        apps.insert(&grant.app);
+        clients.extend(&grant.clients);
+    }
+    let mut all = BTreeSet::new();
+    for app in apps {
+        all.insert(Subject::App(app.clone()));
+        if let Some(held) = view.apps.get(app) {
+            all.insert(Subject::Provider(held.value.provider.clone()));
+            all.insert(Subject::Vendor(held.value.vendor.clone()));
+        }
+    }
+    for client in clients {
+        all.insert(Subject::Client(client.clone()));
+        if let Some(held) = view.clients.get(client) {
+            all.insert(Subject::Vendor(held.value.vendor.clone()));
+        }
+    }
+    all.iter().map(subject_text).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::{FreezeRequest, Role};
     use super::*;
-    use crate::freeze::Subject;
     use crate::registry::Rotation;
     use crate::store::Log;
     use crate::testing::{World, id};
@@ -309,18 +406,30 @@ mod tests {
         reader.unwrap()
     }
 
-    /// The events of the control log, by their words and subjects.
-    fn heard(world: &World, reader: &EventReader) -> Vec<(&'static str, String)> {
+    /// The events of the control log.
+    fn events(world: &World, reader: &EventReader) -> Result<Vec<TenantEvent>, EventError> {
         let leaves = world.store.leaves.lock();
         let control = leaves.iter().filter(|leaf| leaf.log == Log::Control);
-        let events = control.filter_map(|leaf| world.enclave.read_event(reader, &leaf.bytes));
-        events
-            .map(|event| {
-                let detail: serde_json::Value = serde_json::from_str(&event.detail).unwrap();
-                let subject = detail["subject"].as_str().unwrap_or_default().to_owned();
-                (event.kind.word(), subject)
-            })
-            .collect()
+        let control: Vec<&[u8]> = control.map(|leaf| leaf.bytes.as_slice()).collect();
+        let events = world.enclave.read_events(reader, &control)?;
+        Ok(events.into_iter().flatten().collect())
+    }
+
+    fn detail(event: &TenantEvent) -> serde_json::Value {
+        serde_json::from_str(&event.detail).unwrap()
+    }
+
+    /// The events of the control log, by their words and subjects.
+    fn heard(world: &World, reader: &EventReader) -> Vec<(&'static str, String)> {
+        let events = events(world, reader).unwrap();
+        let named = events.iter().map(|event| {
+            let subject = detail(event)["subject"]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned();
+            (event.kind.word(), subject)
+        });
+        named.collect()
     }
 
     fn freeze(world: &World, by: &Administrator, tenant: Option<&str>, subject: Subject) {
@@ -370,6 +479,14 @@ mod tests {
             ("freeze", format!("app/{}", grant.app)),
         ];
         assert_eq!(heard(&world, &all), expected);
+        // Its own it hears whole; of what was frozen for all, not by whom and why.
+        let told = events(&world, &all).unwrap();
+        assert_eq!(detail(&told[1])["reason"], "why");
+        assert_eq!(
+            detail(&told[2]),
+            json!({"event": "frozen", "subject": format!("vendor/{vendor}")})
+        );
+        assert_eq!((told[1].number > 0, told[2].number), (true, 0));
         let thawed = world.enclave.thaw(
             &owner(),
             Subject::Client(client),
@@ -404,13 +521,17 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_leaf_of_ours_is_no_event() {
+    fn what_is_no_leaf_of_ours_is_no_event_and_what_is_must_open() {
         let world = World::new(Rotation::Strict);
         let reader = reader(&world, &[]);
+        let read = |leaf: &[u8]| {
+            let read = world.enclave.read_events(&reader, &[leaf]);
+            read.map(|mut events| events.remove(0))
+        };
         let leaves = world.store.leaves.lock();
         let good = leaves
             .iter()
-            .find(|leaf| world.enclave.read_event(&reader, &leaf.bytes).is_some())
+            .find(|leaf| matches!(read(&leaf.bytes), Ok(Some(_))))
             .unwrap();
         let good: serde_json::Value = serde_json::from_slice(&good.bytes).unwrap();
         let with = |name: &str, value: serde_json::Value| {
@@ -418,20 +539,42 @@ mod tests {
             leaf[name] = value;
             leaf.to_string().into_bytes()
         };
-        for leaf in [
-            b"{".to_vec(),
-            with("v", 2.into()),
-            with("tenant", "other".into()),
-            with("tenant", ().into()),
-            with("boot", "00".into()),
-            with("kind", "frozen".into()),
-            with("kind", "refreshed".into()),
-            with("seq", 9.into()),
-            with("private", "A".into()),
+        for (leaf, expected) in [
+            (b"{".to_vec(), Ok(None)),
+            (with("v", 2.into()), Ok(None)),
+            (with("tenant", "other".into()), Ok(None)),
+            (with("kind", "refreshed".into()), Ok(None)),
+            (with("kind", "unheard_of".into()), Ok(None)),
+            (with("tenant", ().into()), Err(EventError::Closed)),
+            (with("boot", "00".into()), Err(EventError::Closed)),
+            (with("kind", "frozen".into()), Err(EventError::Closed)),
+            (with("seq", 9.into()), Err(EventError::Closed)),
+            (with("private", "A".into()), Err(EventError::Closed)),
         ] {
             let text = String::from_utf8_lossy(&leaf);
-            assert_eq!(world.enclave.read_event(&reader, &leaf), None, "{text}");
+            assert_eq!(read(&leaf), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn a_reader_follows_its_tenants_key_and_ends_with_it() {
+        let world = World::new(Rotation::Strict);
+        let all = reader(&world, &[]);
+        let acme: TenantId = id("acme");
+        let subject = || Subject::Tenant(id("acme"));
+        freeze(&world, &owner(), Some("acme"), subject());
+        let rotated = world.enclave.rotate_tenant_key(&owner(), &acme, &world.now);
+        world.settle(rotated.unwrap());
+        let thawed = world
+            .enclave
+            .thaw(&owner(), subject(), Some(acme.clone()), &world.now);
+        world.settle(thawed.unwrap());
+        let words: Vec<&str> = heard(&world, &all).iter().map(|(word, _)| *word).collect();
+        assert_eq!(words, ["grant_connected", "freeze", "key_change", "thaw"]);
+
+        let erased = world.enclave.erase_tenant(&owner(), &acme, &world.now);
+        world.settle(erased.unwrap());
+        assert_eq!(events(&world, &all), Err(EventError::Erased));
     }
 
     #[test]
@@ -441,16 +584,19 @@ mod tests {
         }
         assert_eq!(EventKind::of_word("freezes"), None);
         let lost = Some(Cause::LostInExchange.word());
-        assert_eq!(kind_of("needs_consent", lost), Some(EventKind::Loss));
+        assert_eq!(kind_of(LeafKind::NeedsConsent, lost), Some(EventKind::Loss));
         let refused = Some(Cause::RefusedByProvider.word());
         assert_eq!(
-            kind_of("needs_consent", refused),
+            kind_of(LeafKind::NeedsConsent, refused),
             Some(EventKind::NeedsConsent)
         );
         let only = |kind| BTreeSet::from([kind]);
-        assert!(may_be("needs_consent", &only(EventKind::Loss)));
-        assert!(may_be("needs_consent", &only(EventKind::NeedsConsent)));
-        assert!(!may_be("needs_consent", &only(EventKind::Freeze)));
-        assert!(!may_be("token_issued", &BTreeSet::new()));
+        assert!(may_be(LeafKind::NeedsConsent, &only(EventKind::Loss)));
+        assert!(may_be(
+            LeafKind::NeedsConsent,
+            &only(EventKind::NeedsConsent)
+        ));
+        assert!(!may_be(LeafKind::NeedsConsent, &only(EventKind::Freeze)));
+        assert!(!may_be(LeafKind::TokenIssued, &BTreeSet::new()));
     }
 }

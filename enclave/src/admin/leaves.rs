@@ -11,13 +11,13 @@ use super::{AdminError, Administrator};
 use crate::Enclave;
 use crate::audit::{SEAL_LABEL, VERSION, private_place, tag};
 use crate::ids::TenantId;
-use crate::seal::SealingKey;
 
 /// What an administrator may read of the leaves.
 #[derive(Debug)]
 pub struct LeafReader {
-    /// By the tag that leaves name the tenant with.
-    tenants: HashMap<String, (TenantId, Arc<SealingKey>)>,
+    /// By the tag that leaves name the tenant with. Its key is looked up for each leaf: it may be replaced meanwhile,
+    /// or destroyed.
+    tenants: HashMap<String, TenantId>,
     /// Whether it may read what is of no tenant.
     system: bool,
     /// Whether it sees its tenants' leaves only.
@@ -69,7 +69,7 @@ impl Enclave {
         let own = by.tenants();
         for own in own.filter(|own| tenant.is_none_or(|tenant| tenant == *own)) {
             if let Ok(key) = view.realm_key(own) {
-                reader.tenants.insert(tag(own, &key), (own.clone(), key));
+                reader.tenants.insert(tag(own, &key), own.clone());
             }
         }
         if tenant.is_some() && reader.tenants.is_empty() {
@@ -90,11 +90,17 @@ impl Enclave {
             return unread;
         }
         let (tenant, key) = match seen.tenant {
-            Some(tag) => match reader.tenants.get(tag) {
-                Some((tenant, key)) => (Some(tenant.clone()), &**key),
-                None => return unread,
-            },
-            None if reader.system => (None, &*self.system_key),
+            Some(tag) => {
+                let Some(tenant) = reader.tenants.get(tag) else {
+                    return unread;
+                };
+                // Erased since: it is as closed as anybody else's.
+                let Ok(key) = self.view.read().realm_key(tenant) else {
+                    return unread;
+                };
+                (Some(tenant.clone()), key)
+            }
+            None if reader.system => (None, Arc::clone(&self.system_key)),
             None => return unread,
         };
         let place = private_place(seen.boot, seen.kind, seen.seq);
@@ -179,6 +185,27 @@ mod tests {
             let refused = world.enclave.leaf_reader(by, Some(tenant)).unwrap_err();
             assert_eq!(refused, expected);
         }
+    }
+
+    #[test]
+    fn a_reader_follows_its_tenants_key_and_reads_nothing_without_it() {
+        let world = World::new(Rotation::Strict);
+        let acme: TenantId = id("acme");
+        let owner = administrator(vec![Role::Tenant(acme.clone())]);
+        let reader = world.enclave.leaf_reader(&owner, Some(&acme)).unwrap();
+        let rotated = world.enclave.rotate_tenant_key(&owner, &acme, &world.now);
+        world.settle(rotated.unwrap());
+        world.ask(|_| {}).unwrap();
+        let of = |kind: &str| (Some("acme".to_owned()), Some(kind.to_owned()));
+        let all = [
+            of("deposited"),
+            of("tenant_key_rotated"),
+            of("token_issued"),
+        ];
+        assert_eq!(read(&world, &reader), all);
+        let erased = world.enclave.erase_tenant(&owner, &acme, &world.now);
+        world.settle(erased.unwrap());
+        assert_eq!(read(&world, &reader), []);
     }
 
     #[test]

@@ -3,6 +3,8 @@
 
 use std::collections::BTreeSet;
 
+use ring::digest;
+
 use super::register::known_tenant;
 use super::{AdminError, Administrator, EventKind, EventReader, forbid_unless};
 use crate::Enclave;
@@ -10,6 +12,7 @@ use crate::audit::Event;
 use crate::freeze::Touched;
 use crate::http_url::HttpUrl;
 use crate::ids::{TenantId, WebhookId};
+use crate::mint::token_id;
 use crate::pending::Pending;
 use crate::record::{Place, RecordError, Table};
 use crate::store::{Batch, Write};
@@ -77,6 +80,7 @@ impl Enclave {
         }
         let webhook = Webhook {
             id,
+            made: token_id(&*self.rng)?,
             tenant,
             url,
             kinds,
@@ -88,7 +92,8 @@ impl Enclave {
         };
         let event = Event::WebhookCreated {
             webhook: &webhook.id,
-            url: webhook.url.as_str(),
+            origin: webhook.url.origin(),
+            url_sha256: sha256_hex(webhook.url.as_str()),
             kinds: webhook.kinds.iter().map(|kind| kind.word()).collect(),
             by: &by.name,
         };
@@ -139,7 +144,8 @@ impl Enclave {
         Ok(Pending::new(batch, effects, Touched::nothing(), ()))
     }
 
-    /// The webhooks of a tenant, by id, for those who see the tenant.
+    /// The webhooks of a tenant, by id, for those who see the tenant. Of the URL, who does not guard the tenant sees
+    /// no path: it may be what lets one post there.
     ///
     /// # Errors
     /// [`AdminError`].
@@ -151,7 +157,12 @@ impl Enclave {
         forbid_unless(by.sees_tenant(tenant))?;
         let view = self.view.read();
         known_tenant(&view, tenant)?;
-        Ok(of_tenant(&view, tenant).cloned().collect())
+        let all = of_tenant(&view, tenant).cloned();
+        Ok(if by.guards_tenant(tenant) {
+            all.collect()
+        } else {
+            all.map(Webhook::without_path).collect()
+        })
     }
 
     /// One webhook, for those who see the tenant.
@@ -193,13 +204,21 @@ impl Enclave {
             .collect()
     }
 
+    /// Whether a webhook is still there and served: not deleted, made anew or given up since, its tenant not erased.
+    #[must_use]
+    pub fn is_served(&self, webhook: &Webhook) -> bool {
+        let view = self.view.read();
+        held(&view, webhook).is_some_and(|held| held.value.disabled_at_s.is_none())
+    }
+
     /// Reads the events of a webhook; none if its tenant has no key any more.
     #[must_use]
     pub fn webhook_reader(&self, webhook: &Webhook) -> Option<EventReader> {
         self.reader_of(&webhook.tenant, webhook.kinds.clone())
     }
 
-    /// A webhook's events were taken up to a position: nothing before it is posted again. None if it is gone.
+    /// A webhook's events were taken up to a position, and it takes them: nothing before it is posted again. None if it
+    /// is gone, or that is known.
     ///
     /// # Errors
     /// [`RecordError`] if it can't be sealed.
@@ -238,8 +257,7 @@ impl Enclave {
         now: &Now,
     ) -> Result<Option<Pending<()>>, RecordError> {
         let view = self.view.read();
-        let name = (webhook.tenant.clone(), webhook.id.clone());
-        let Some(held) = view.webhooks.get(&name) else {
+        let Some(held) = held(&view, webhook) else {
             return Ok(None);
         };
         let mut given_up = (*held.value).clone();
@@ -269,8 +287,7 @@ impl Enclave {
         change: impl FnOnce(&mut Webhook),
     ) -> Result<Option<Pending<()>>, RecordError> {
         let view = self.view.read();
-        let name = (webhook.tenant.clone(), webhook.id.clone());
-        let Some(held) = view.webhooks.get(&name) else {
+        let Some(held) = held(&view, webhook) else {
             return Ok(None);
         };
         let mut changed = (*held.value).clone();
@@ -307,6 +324,17 @@ impl Enclave {
 
 fn webhook_place(tenant: &TenantId, id: &WebhookId) -> Place {
     Place::tenant(tenant, Table::Webhooks, id.as_str())
+}
+
+/// The webhook as it is now; none if it is gone, though another may have its id.
+fn held<'v>(view: &'v View, webhook: &Webhook) -> Option<&'v Held<Webhook>> {
+    let name = (webhook.tenant.clone(), webhook.id.clone());
+    let held = view.webhooks.get(&name);
+    held.filter(|held| held.value.made == webhook.made)
+}
+
+fn sha256_hex(text: &str) -> String {
+    hex::encode(digest::digest(&digest::SHA256, text.as_bytes()))
 }
 
 fn of_tenant<'v>(view: &'v View, tenant: &'v TenantId) -> impl Iterator<Item = &'v Webhook> {
@@ -385,6 +413,60 @@ mod tests {
             world.enclave.webhooks(&owner(), &id("acme")),
             Ok(Vec::new())
         );
+    }
+
+    #[test]
+    fn one_that_is_made_anew_has_nothing_of_the_one_before() {
+        let world = World::new(Rotation::Strict);
+        let before = create(&world, "siem");
+        let fails = world.enclave.webhook_fails(&before, 50).unwrap();
+        world.settle(fails.unwrap());
+        let acme = id("acme");
+        let deleted = world
+            .enclave
+            .delete_webhook(&owner(), &acme, &before.id, &world.now);
+        world.settle(deleted.unwrap());
+        assert!(!world.enclave.is_served(&before));
+        let after = create(&world, "siem");
+        assert_ne!(before.made, after.made);
+        // Who still serves the one before changes nothing of this one.
+        let enclave = &world.enclave;
+        assert!(enclave.webhook_served(&before, 9).unwrap().is_none());
+        assert!(enclave.webhook_fails(&before, 60).unwrap().is_none());
+        let given_up = enclave.give_up_webhook(&before, &world.now).unwrap();
+        assert!(given_up.is_none());
+        assert!(!enclave.is_served(&before) && enclave.is_served(&after));
+        assert_eq!(enclave.served_webhooks(), std::slice::from_ref(&after));
+        assert_eq!((after.next, after.failing_since_s), (3, None));
+        let given_up = enclave.give_up_webhook(&after, &world.now).unwrap();
+        world.settle(given_up.unwrap());
+        assert!(!world.enclave.is_served(&after));
+    }
+
+    #[test]
+    fn auditors_and_the_log_have_no_path_of_the_url() {
+        let world = World::new(Rotation::Strict);
+        let made = create(&world, "siem");
+        let acme: TenantId = id("acme");
+        let url = |role: Role| {
+            let by = administrator(vec![role]);
+            let found = world.enclave.webhook(&by, &acme, &made.id).unwrap();
+            found.url.as_str().to_owned()
+        };
+        let whole = "https://siem.example/hook";
+        assert_eq!(url(Role::Tenant(acme.clone())), whole);
+        assert_eq!(url(Role::TenantSecurity(acme.clone())), whole);
+        let auditor = Role::TenantAuditor(acme.clone());
+        assert_eq!(url(auditor), "https://siem.example/");
+        let reader = world.enclave.leaf_reader(&owner(), Some(&acme)).unwrap();
+        let leaves = world.store.leaves.lock();
+        let last = world
+            .enclave
+            .read_leaf(&reader, &leaves.last().unwrap().bytes);
+        let event: serde_json::Value = serde_json::from_str(&last.unwrap().event.unwrap()).unwrap();
+        assert_eq!(event["origin"], "https://siem.example");
+        assert_eq!(event["url_sha256"], sha256_hex(whole));
+        assert!(!event.to_string().contains("/hook"), "{event}");
     }
 
     #[test]

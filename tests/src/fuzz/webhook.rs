@@ -28,7 +28,8 @@ static SERVICE: LazyLock<(SigningKey, Vec<u8>)> = LazyLock::new(|| {
 
 fn body() -> Vec<u8> {
     let event = json!({
-        "id": "siem-9", "kind": "freeze", "tenant": "acme", "webhook": "siem", "sent_at_s": AT_S,
+        "id": "acme.siem.9", "kind": "freeze", "tenant": "acme", "webhook": "siem", "issuer": "https://keep.example",
+        "sent_at_s": AT_S,
     });
     event.to_string().into_bytes()
 }
@@ -48,12 +49,14 @@ fn webhook(input: &[u8]) -> bool {
     let receiver = |jwks| Receiver {
         jwks,
         tenant: Some("acme"),
+        webhook: Some("siem"),
+        issuer: None,
         at_s: AT_S,
         max_age_s: DEFAULT_MAX_AGE_S,
     };
     let timestamp = AT_S.to_string();
     let posted = |signature, body| Posted {
-        id: "siem-9",
+        id: "acme.siem.9",
         timestamp: &timestamp,
         signature,
         body,

@@ -78,6 +78,8 @@ fn failed(report: &Value) -> Vec<&str> {
 async fn a_bundle_says_what_the_tenant_has_and_holds_without_the_service() {
     let witnesses = Witnesses::start(3).await;
     let mut stack = Stack::with_grant(Blueprint::default()).await;
+    // Each boot has an issuance log of its own.
+    assert!(stack.try_issue().await);
     stack.watch(&witnesses, 6).await;
     let mut auditing = Auditing::over(stack);
     assert!(auditing.stack.try_issue().await);
@@ -246,6 +248,6 @@ async fn only_those_who_see_the_tenant_have_a_bundle_of_it() {
         "--out",
         &file,
     ];
-    auditing.shell.run(&arguments).await.ok();
+    drop(auditing.shell.run(&arguments).await.ok());
     assert_eq!(auditing.shell.run(&arguments).await.code, 2);
 }

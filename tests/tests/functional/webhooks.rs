@@ -131,14 +131,19 @@ async fn events_are_posted_signed_and_in_order_until_they_are_taken() {
     assert_eq!(postings[0].line, "POST /hook HTTP/1.1");
     assert_eq!(postings[0].header("content-type"), "application/json");
     let (code, event) = hooked
-        .verify(&postings[0], &["--tenant", names::TENANT])
+        .verify(
+            &postings[0],
+            &["--tenant", names::TENANT, "--webhook", "siem"],
+        )
         .await;
     assert_eq!((code, &event["kind"]), (0, &"freeze".into()), "{event}");
     assert_eq!(
         event["detail"]["subject"],
         format!("client/{}", names::CLIENT)
     );
-    // One byte more, or somebody else's tenant, is not believed.
+    let id = format!("{}.siem.{}", names::TENANT, event["position"]);
+    assert_eq!(postings[0].header("webhook-id"), id);
+    // One byte more, or somebody else's tenant or webhook, is not believed.
     let mut changed = postings[0].clone();
     changed.body.push(b' ');
     assert_eq!(hooked.verify(&changed, &[]).await.0, 1);
@@ -146,6 +151,9 @@ async fn events_are_posted_signed_and_in_order_until_they_are_taken() {
         hooked.verify(&postings[0], &["--tenant", "other"]).await.0,
         1
     );
+
+    let other = ["--webhook", "other"];
+    assert_eq!(hooked.verify(&postings[0], &other).await.0, 1);
 
     // What is not taken is posted again, and nothing overtakes it. A redirect is no taking.
     hooked.receiver.answer(307);
@@ -197,19 +205,41 @@ async fn events_are_posted_signed_and_in_order_until_they_are_taken() {
     let (code, reason) = hooked.shell.run(&test).await.refusal();
     assert_eq!((code, reason.as_str()), (1, "WEBHOOK_NOT_TAKEN"));
 
-    // Deleted, it gets nothing more.
-    hooked.receiver.answer(204);
+    // Deleted with a backlog that is not taken, it gets nothing more; one of the same name begins where it says.
+    hooked.stack.thaw(client()).await;
+    hooked.stack.freeze(client()).await;
+    let count = hooked.receiver.postings().len();
+    hooked.posted(count + 1).await;
     hooked.webhook(&["delete", "siem"]).await;
     let listed = hooked.webhook(&["list"]).await;
     assert_eq!(listed["webhooks"], Value::Array(Vec::new()));
-    let count = hooked.receiver.postings().len();
-    hooked.stack.thaw(client()).await;
-    hooked.create(&["--since", "0"]).await;
-    let postings = hooked.posted(count + 1).await;
+    let arguments = ["--kind", "grant_connected", "--since", "0"];
+    let made = hooked.create(&arguments).await;
     assert_eq!(
-        postings[count].event()["kind"],
-        "grant_connected",
-        "the past, of the new one"
+        (&made["state"], &made["failing_since_s"]),
+        (&"served".into(), &0.into())
+    );
+    let first = wait_for("the past, of the new one", async || {
+        let postings = hooked.receiver.postings();
+        let mut all = postings.into_iter().enumerate();
+        all.find(|(_, posting)| posting.event()["kind"] == "grant_connected")
+    })
+    .await;
+    hooked.receiver.answer(204);
+    let first = first.0;
+    wait_for("it is taken", async || {
+        let shown = hooked.webhook(&["show", "siem"]).await;
+        let next = shown["next"].as_u64().unwrap();
+        let position = hooked.receiver.postings()[first].event()["position"]
+            .as_u64()
+            .unwrap();
+        (next > position).then_some(())
+    })
+    .await;
+    let behind = kinds(&hooked.receiver.postings()[first..]);
+    assert!(
+        behind.iter().all(|kind| kind == "grant_connected"),
+        "{behind:?}"
     );
 }
 
