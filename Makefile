@@ -15,6 +15,7 @@
 #   soak-state     the bars of the state: full counts, then the table of bars, each met or not
 #   soak-refresh   the same of exchanges with providers: kills, faults, races
 #   soak-gateway   the bars of the gateway, against nginx and Node: full counts, then the table
+#   soak-control   the bars of roles, policy and log: full counts, then the table
 #   release-check  builds the release binaries and looks for anything emulated in them
 
 SHELL := /bin/bash

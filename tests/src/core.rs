@@ -22,6 +22,7 @@ use enclave::keys::root::Unlocked;
 use enclave::limits::Limits;
 use enclave::nonce::Role as NonceRole;
 use enclave::pending::Pending;
+use enclave::policy::Denied;
 use enclave::profile::Profile;
 use enclave::rate::Rate;
 use enclave::refresh::{Action, Begin, Event, UpstreamAnswer, Wanted};
@@ -104,6 +105,7 @@ pub struct Core {
     pub assertion_key: SigningKey,
     store: MemoryStore,
     keys: Unlocked,
+    roles: Vec<Role>,
 }
 
 /// A new key.
@@ -119,6 +121,15 @@ fn id<T: TryFrom<String>>(text: &str) -> T {
 }
 
 pub(crate) fn config() -> Config {
+    config_of(vec![
+        Role::Operator,
+        Role::Tenant(id("acme")),
+        Role::Vendor(id("crm-sync")),
+    ])
+}
+
+/// With one administrator of these roles.
+fn config_of(roles: Vec<Role>) -> Config {
     let rate = Rate {
         per_s: 1_000_000,
         burst: 1_000_000,
@@ -132,11 +143,7 @@ pub(crate) fn config() -> Config {
         administrators: vec![Administrator {
             name: "root".to_owned(),
             spki_sha256: ADMIN_SPKI,
-            roles: vec![
-                Role::Operator,
-                Role::Tenant(id("acme")),
-                Role::Vendor(id("crm-sync")),
-            ],
+            roles,
         }],
         trust_domains: Vec::new(),
         profile_signers: Vec::new(),
@@ -168,9 +175,9 @@ pub(crate) fn take_in(boot: &mut Boot, records: &BTreeMap<Key, Record>, record: 
     }
 }
 
-async fn boot(keys: &Unlocked, store: &MemoryStore, now: &Now) -> Enclave {
+async fn boot(roles: &[Role], keys: &Unlocked, store: &MemoryStore, now: &Now) -> Enclave {
     let rng = Arc::new(SystemRandom::new());
-    let mut boot = Boot::new(config(), keys, None, rng).expect("a boot");
+    let mut boot = Boot::new(config_of(roles.to_vec()), keys, None, rng).expect("a boot");
     let records = store.0.lock().clone();
     for record in records.values() {
         take_in(&mut boot, &records, record);
@@ -184,27 +191,45 @@ async fn boot(keys: &Unlocked, store: &MemoryStore, now: &Now) -> Enclave {
 impl Core {
     /// With a grant that the client may use.
     pub async fn new() -> Self {
-        let keys = Unlocked::generate(&SystemRandom::new()).expect("keys");
-        let store = MemoryStore::default();
-        let enclave = boot(&keys, &store, &BEGIN).await;
-        let core = Self {
-            enclave,
-            assertion_key: key(),
-            store,
-            keys,
-        };
+        let core = Self::bare(config().administrators.remove(0).roles).await;
         core.register().await;
         core
     }
 
+    /// With nothing registered, and one administrator of these roles.
+    pub async fn bare(roles: Vec<Role>) -> Self {
+        let keys = Unlocked::generate(&SystemRandom::new()).expect("keys");
+        let store = MemoryStore::default();
+        let enclave = boot(&roles, &keys, &store, &BEGIN).await;
+        Self {
+            enclave,
+            assertion_key: key(),
+            store,
+            keys,
+            roles,
+        }
+    }
+
+    /// The administrator.
+    #[must_use]
+    pub fn administrator(&self) -> &Administrator {
+        let peer = Peer {
+            spki_sha256: Some(ADMIN_SPKI),
+            ..Peer::default()
+        };
+        self.enclave
+            .administrator(&peer)
+            .expect("the administrator")
+    }
+
     /// The process dies and comes back: memory is lost, the store is not.
     pub async fn restart(&mut self, now: &Now) {
-        self.enclave = boot(&self.keys, &self.store, now).await;
+        self.enclave = boot(&self.roles, &self.keys, &self.store, now).await;
     }
 
     /// A second process on the same state, as a replica would be.
     pub async fn replica(&self, now: &Now) -> Enclave {
-        boot(&self.keys, &self.store, now).await
+        boot(&self.roles, &self.keys, &self.store, now).await
     }
 
     /// One ask for an upstream access token of a grant, at a provider that always answers the same; how often it was
@@ -239,18 +264,24 @@ impl Core {
         }
     }
 
-    async fn settle<T>(&self, pending: Pending<T>) -> T {
+    /// Makes what an administrator changes durable, and gives its answer out.
+    pub async fn settle<T>(&self, pending: Pending<T>) -> T {
+        let released = self.conclude(pending, &BEGIN).await;
+        released.expect("no freeze")
+    }
+
+    /// Makes it durable, and gives out what may be given out then.
+    ///
+    /// # Errors
+    /// What forbids it.
+    pub async fn conclude<T>(&self, pending: Pending<T>, now: &Now) -> Result<T, Denied> {
         let durable = pending.commit(&self.store).await.expect("a commit");
-        self.enclave.release(durable, &BEGIN).expect("no freeze")
+        self.enclave.release(durable, now)
     }
 
     async fn register(&self) {
         let (e, now) = (&self.enclave, &BEGIN);
-        let peer = Peer {
-            spki_sha256: Some(ADMIN_SPKI),
-            ..Peer::default()
-        };
-        let by = e.administrator(&peer).expect("the administrator");
+        let by = self.administrator();
         let display_name = String::new;
         let tenant = Tenant {
             id: id("acme"),

@@ -13,6 +13,8 @@ use std::sync::Arc;
 use broker::store::{Folder, Medium};
 use parking_lot::Mutex;
 
+pub use crate::dice::Dice;
+
 /// The unit in which a disk writes.
 const SECTOR_BYTES: u64 = 512;
 
@@ -68,27 +70,6 @@ pub struct Disk(Arc<Mutex<State>>);
 pub struct DiskFile {
     disk: Disk,
     inode: usize,
-}
-
-/// Small random numbers from a seed: the same ones on each machine.
-#[derive(Clone, Copy, Debug)]
-pub struct Dice(u64);
-
-impl Dice {
-    /// From a seed.
-    #[must_use]
-    pub const fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    /// A number below `bound`, which is not 0. (SplitMix64.)
-    pub fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)).checked_rem(bound).unwrap_or(0)
-    }
 }
 
 impl Disk {

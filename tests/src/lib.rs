@@ -8,6 +8,7 @@ pub mod caller;
 pub mod campaign;
 pub mod cli;
 pub mod core;
+pub mod dice;
 pub mod disk;
 pub mod dying;
 pub mod effort;

@@ -1,6 +1,7 @@
 //! What must not happen: every refusal with its exact words, and no secret anywhere.
 
 mod canaries;
+mod control_bars;
 mod evidence;
 mod exports;
 mod gateway_answers;
