@@ -16,6 +16,7 @@
 #   soak-refresh   the same of exchanges with providers: kills, faults, races
 #   soak-gateway   the bars of the gateway, against nginx and Node: full counts, then the table
 #   soak-control   the bars of roles, policy and log: full counts, then the table
+#   soak-abuse     what a client notices of floods, slow peers and idle connections
 #   release-check  builds the release binaries and looks for anything emulated in them
 
 SHELL := /bin/bash

@@ -65,6 +65,38 @@ impl Clock {
     }
 }
 
+/// Measures how long something takes, on the monotonic clock. Nothing is decided by it.
+#[derive(Clone, Copy, Debug)]
+pub struct Stopwatch(Instant);
+
+impl Stopwatch {
+    /// From now on.
+    #[must_use]
+    pub fn start() -> Self {
+        Self(monotonic())
+    }
+
+    /// Microseconds since it was started.
+    #[must_use]
+    pub fn elapsed_us(self) -> u64 {
+        self.lap().0
+    }
+
+    /// Microseconds since it was started, and one that is started now.
+    #[must_use]
+    pub fn lap(self) -> (u64, Self) {
+        let now = monotonic();
+        let us = now.saturating_duration_since(self.0).as_micros();
+        (u64::try_from(us).unwrap_or(u64::MAX), Self(now))
+    }
+}
+
+/// The host's time as it is told to others, Unix time in nanoseconds. Nothing is decided by it.
+#[must_use]
+pub fn told_unix_ns() -> u64 {
+    wall_ms().saturating_mul(1_000_000)
+}
+
 /// The next reading, from the last one and the host's clocks.
 fn advance(last: Reading, host_ms: u64, mono_ms: u64) -> Reading {
     let mono_ms = mono_ms.max(last.mono_ms);

@@ -1,4 +1,4 @@
-//! Every event that this crate logs: its name and its typed fields.
+//! Every event that this crate logs: its name and its typed fields. What is counted of them is counted here, too.
 //!
 //! Nothing else in the crate calls `tracing`. Fields are numbers, kinds and
 //! names that the operator chose; never bodies, headers, tokens or whole errors
@@ -21,17 +21,28 @@ use crate::collateral::SupplyFault;
 use crate::event_feed::EventsError;
 use crate::evidence::EvidenceError;
 use crate::evidence_bundle::BundleError;
-use crate::gateway::CallError;
+use crate::gateway::{CallError, reason_of_refresh};
 use crate::hygiene::{Hardened, Locked};
 use crate::listener::Name;
 use crate::log::LogReadError;
+use crate::metrics::{doors, refusals, rpc, upstream};
 use crate::root::ask::AskFault;
 use crate::root::keeper::RotateError;
 use crate::status::Refusal;
 use crate::store::{Compacted, OpenReport, TornTail};
+use crate::throttle::Throttle;
+use crate::traces;
 use crate::upstream::UpstreamError;
 use crate::webhooks::NotTaken;
 use crate::witness::ask::Fault;
+
+/// Lines that callers can cause as often as they like.
+static TOKENS_REFUSED: Throttle = Throttle::new(200);
+static CALLS_REFUSED: Throttle = Throttle::new(200);
+/// Far more: whoever tries administrators' services is to be seen, and no flood of others hides it.
+static ADMINISTRATION_REFUSED: Throttle = Throttle::new(2_000);
+static CONNECTIONS: Throttle = Throttle::new(20);
+static SHED: Throttle = Throttle::new(1);
 
 /// Core dumps and debuggers are off. Says whether memory is kept out of the
 /// swap.
@@ -165,6 +176,21 @@ pub fn listener_started(listener: Name, addr: SocketAddr) {
     info!(event = "listener_started", %listener, %addr);
 }
 
+/// The listener for metrics answers.
+pub fn metrics_started(addr: SocketAddr) {
+    info!(event = "metrics_started", %addr);
+}
+
+/// Traces go to a collector.
+pub fn traces_started(one_in: u64) {
+    info!(event = "traces_started", one_in);
+}
+
+/// A collector did not take traces, which are lost.
+pub fn traces_not_taken(fault: &traces::collector::Fault) {
+    warn!(event = "traces_not_taken", %fault);
+}
+
 /// A listener has drained; `cut` connections were closed at the deadline.
 pub fn listener_stopped(listener: Name, cut: usize) {
     info!(event = "listener_stopped", %listener, cut);
@@ -173,7 +199,18 @@ pub fn listener_stopped(listener: Name, cut: usize) {
 /// A connection was closed at once, because the listener holds as many as it
 /// may.
 pub fn connection_refused(listener: Name, peer: SocketAddr) {
-    warn!(event = "connection_refused", %listener, %peer);
+    doors::of(listener).refused.one();
+    if let Some(kept_back) = CONNECTIONS.pass() {
+        warn!(event = "connection_refused", %listener, %peer, kept_back);
+    }
+}
+
+/// Requests were turned away, because as many are under way as may be. Once a second at most.
+pub fn requests_shed(why: &'static str) {
+    rpc::SHED.one(why);
+    if let Some(kept_back) = SHED.pass() {
+        warn!(event = "requests_shed", why, kept_back);
+    }
 }
 
 /// The system gave no connection.
@@ -183,6 +220,7 @@ pub fn accept_failed(listener: Name, kind: io::ErrorKind) {
 
 /// A peer did not complete the TLS handshake.
 pub fn handshake_failed(listener: Name, peer: SocketAddr, kind: io::ErrorKind) {
+    doors::of(listener).unsecured.one();
     debug!(event = "handshake_failed", %listener, %peer, %kind);
 }
 
@@ -315,12 +353,20 @@ pub fn upstream_token_released(issued: &Issued) {
 
 /// A token was refused.
 pub fn token_refused(refusal: &Refusal) {
-    info!(event = "token_refused", reason = refusal.reason);
+    refusals::TOKENS.one(refusal.reason);
+    traces::reason(refusal.reason);
+    if let Some(kept_back) = TOKENS_REFUSED.pass() {
+        info!(event = "token_refused", reason = refusal.reason, kept_back);
+    }
 }
 
 /// An administrator's request was refused.
 pub fn admin_refused(refusal: &Refusal) {
-    info!(event = "admin_refused", reason = refusal.reason);
+    refusals::ADMINISTRATION.one(refusal.reason);
+    traces::reason(refusal.reason);
+    if let Some(kept_back) = ADMINISTRATION_REFUSED.pass() {
+        info!(event = "admin_refused", reason = refusal.reason, kept_back);
+    }
 }
 
 /// A refresh token came in.
@@ -395,11 +441,13 @@ pub fn thawed(by: &str) {
 
 /// A grant's token was exchanged.
 pub fn refreshed(grant: &GrantId) {
+    upstream::EXCHANGES.one("REFRESHED");
     info!(event = "refreshed", %grant);
 }
 
 /// A grant's token could not be exchanged.
 pub fn refresh_failed(grant: &GrantId, error: &RefreshError) {
+    upstream::EXCHANGES.one(reason_of_refresh(error));
     warn!(event = "refresh_failed", %grant, %error);
 }
 
@@ -442,7 +490,21 @@ pub fn call_forwarded(admitted: &Admitted) {
 
 /// A call was not forwarded, or its answer did not come.
 pub fn call_refused(error: &CallError) {
-    info!(event = "call_refused", reason = error.reason());
+    let reason = error.reason();
+    refusals::CALLS.one(reason);
+    traces::reason(reason);
+    if let Some(kept_back) = CALLS_REFUSED.pass() {
+        info!(event = "call_refused", reason, kept_back);
+    }
+}
+
+/// A call that the API answered by 401 was not sent again: there is no other upstream access token. The caller gets what
+/// the API said.
+pub fn call_not_repeated(error: &CallError) {
+    let reason = error.reason();
+    if let Some(kept_back) = CALLS_REFUSED.pass() {
+        info!(event = "call_not_repeated", reason, kept_back);
+    }
 }
 
 /// A log could not be read for somebody who asked.

@@ -69,6 +69,12 @@ impl EvidenceDesk {
         Self { queue }
     }
 
+    /// Verifiers that wait for the next report, and how many may.
+    #[must_use]
+    pub fn waiting(&self) -> (usize, usize) {
+        (QUEUE.saturating_sub(self.queue.capacity()), QUEUE)
+    }
+
     /// Evidence over a nonce.
     ///
     /// # Errors

@@ -1,12 +1,12 @@
-//! HTTP to witnesses, keyholders and those who hand out collateral: one request a connection, bounded in time and size.
+//! HTTP to witnesses, keyholders, collectors of traces and those who hand out collateral: one request a connection, bounded in time and size.
 
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, HOST};
-use http::{Method, Request, Response};
+use http::header::{CONNECTION, CONTENT_TYPE, HOST};
+use http::{HeaderValue, Method, Request, Response};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -40,14 +40,20 @@ pub(crate) async fn send(
     prefix: &Url,
     tls: &Arc<ClientConfig>,
     bounds: Bounds,
-    (method, path, body): (Method, &str, String),
+    request: (Method, &str, String),
 ) -> Result<Response<Bytes>, NoAnswer> {
-    let sent = Box::pin(exchange(
-        prefix,
-        tls,
-        bounds.max_bytes,
-        (method, path, body),
-    ));
+    send_as(prefix, tls, bounds, None, request).await
+}
+
+/// As [`send`], with the body's media type.
+pub(crate) async fn send_as(
+    prefix: &Url,
+    tls: &Arc<ClientConfig>,
+    bounds: Bounds,
+    kind: Option<&'static str>,
+    request: (Method, &str, String),
+) -> Result<Response<Bytes>, NoAnswer> {
+    let sent = Box::pin(exchange(prefix, tls, bounds.max_bytes, kind, request));
     match tokio::time::timeout(bounds.deadline, sent).await {
         Ok(answer) => answer,
         Err(_) => Err(NoAnswer("not in time".to_owned())),
@@ -58,6 +64,7 @@ async fn exchange(
     prefix: &Url,
     tls: &Arc<ClientConfig>,
     max_bytes: usize,
+    kind: Option<&'static str>,
     (method, path, body): (Method, &str, String),
 ) -> Result<Response<Bytes>, NoAnswer> {
     let wrong = |what: &str| NoAnswer(what.to_owned());
@@ -73,13 +80,17 @@ async fn exchange(
     let name = host.trim_matches(['[', ']']);
     let socket = TcpStream::connect((name, port)).await?;
     drop(socket.set_nodelay(true));
-    let request = Request::builder()
+    let mut request = Request::builder()
         .method(method)
         .uri(target)
         .header(HOST, format!("{host}:{port}"))
         .header(CONNECTION, "close")
         .body(Full::new(Bytes::from(body)))
         .map_err(|_| wrong("the URL makes no request"))?;
+    if let Some(kind) = kind {
+        let kind = HeaderValue::from_static(kind);
+        request.headers_mut().insert(CONTENT_TYPE, kind);
+    }
     if prefix.scheme() != "https" {
         return over(socket, request, max_bytes).await;
     }

@@ -2,6 +2,7 @@
 //! the provider's bearer.
 
 mod answer;
+mod calls;
 pub mod metadata;
 mod pacing;
 mod problem;
@@ -34,14 +35,18 @@ use hyper::body::{Body, Incoming};
 use url::Url;
 
 use answer::Answer;
+use calls::Calls;
 use pacing::{Pacing, Reached};
 pub(crate) use problem::reason_of_refresh;
 use report::Report;
 use request::{RequestBody, was_cut};
 
 use crate::events;
+use crate::metrics::{Watch, doors, stages};
 use crate::refresher::Refresher;
 use crate::shell::Shell;
+use crate::traces::timeline::End;
+use crate::traces::{self, Called};
 use crate::upstream::{Egress, Origin, Owner, UpstreamError};
 
 /// The body of an answer: our own, or the API's as it streams.
@@ -54,6 +59,12 @@ const DPOP_NONCE: HeaderName = HeaderName::from_static("dpop-nonce");
 
 /// Says who answered: `gateway` or `api`.
 const ANSWERED_BY: HeaderName = HeaderName::from_static("tokenkeep-answered-by");
+
+/// How a call is named in traces.
+const CALLED: Called = Called {
+    service: "tokenkeep.gateway",
+    method: "Call",
+};
 
 /// Why a call was not forwarded, or its answer did not come.
 #[derive(Debug)]
@@ -72,6 +83,8 @@ pub enum CallError {
     Answer(AnswerError),
     /// The request can't be written.
     Malformed,
+    /// More calls are under way than may be.
+    Overloaded,
     /// It does not name one host.
     Authority,
     /// Its body has two lengths.
@@ -97,17 +110,20 @@ struct Inner {
     shell: Arc<Shell>,
     refresher: Arc<Refresher>,
     egress: Egress,
+    /// For calls under way, until their answers have ended.
+    calls: Arc<Calls>,
 }
 
 impl Gateway {
-    /// With the enclave, its exchanges, and the way out.
+    /// With the enclave, its exchanges, the way out, and room for so many calls.
     #[must_use]
-    pub fn new(shell: Arc<Shell>, refresher: Arc<Refresher>, egress: Egress) -> Self {
+    pub fn new(shell: Arc<Shell>, refresher: Arc<Refresher>, egress: Egress, calls: usize) -> Self {
         Self {
             inner: Arc::new(Inner {
                 shell,
                 refresher,
                 egress,
+                calls: Calls::new(calls),
             }),
         }
     }
@@ -147,7 +163,20 @@ impl tower::Service<Request<Incoming>> for Gateway {
 
     fn call(&mut self, request: Request<Incoming>) -> Self::Future {
         let inner = Arc::clone(&self.inner);
-        Box::pin(async move { Ok(inner.answer(request).await) })
+        let watch = Watch::start();
+        let trace = traces::begin(CALLED, request.headers());
+        let work = async move {
+            let answer = inner.answer(request).await;
+            doors::GATEWAY.answered(watch, answer.status());
+            Ok(answer)
+        };
+        match trace {
+            None => Box::pin(work),
+            Some(trace) => Box::pin(trace.around(Box::pin(work), |answer| match answer {
+                Ok(answer) => End::Http(answer.status().as_u16()),
+                Err(never) => match *never {},
+            })),
+        }
     }
 }
 
@@ -201,6 +230,8 @@ impl Inner {
         {
             return Err(CallError::Framing);
         }
+        let place = self.calls.enter().ok_or(CallError::Overloaded)?;
+        let begun = stages::ADMIT.begin();
         let admitted = {
             let peer = self.shell.peer(&head.extensions);
             let request = GatewayRequest {
@@ -218,8 +249,10 @@ impl Inner {
                 .admit(&request, &now)
                 .map_err(CallError::Refused)?
         };
+        begun.passed();
         let admitted = self.write_down(admitted).await?;
-        let mut report = Report::new(Arc::clone(&self.shell), admitted);
+        let place = place.of(&admitted.client).ok_or(CallError::Overloaded)?;
+        let mut report = Report::new(Arc::clone(&self.shell), admitted, place);
         let touched = report.admitted().touched();
         let mut stop: Stop = Box::pin(Arc::clone(&self.shell).stopped(touched));
         let answer = tokio::select! {
@@ -280,10 +313,14 @@ impl Inner {
 
     async fn access(&self, report: &Report) -> Result<Arc<UpstreamAccess>, CallError> {
         let admitted = report.admitted();
-        self.refresher
+        let begun = stages::ACCESS.begin();
+        let access = self
+            .refresher
             .access(&admitted.grant, &admitted.wanted)
             .await
-            .map_err(CallError::Refresh)
+            .map_err(CallError::Refresh)?;
+        begun.passed();
+        Ok(access)
     }
 
     /// After a 401: once more with another token, if there is a point in it. What
@@ -303,7 +340,7 @@ impl Inner {
         match self.access(report).await {
             Ok(access) => self.send(report, &access, body).await,
             Err(error) => {
-                events::call_refused(&error);
+                events::call_not_repeated(&error);
                 Ok(answer)
             }
         }
@@ -341,6 +378,7 @@ impl Inner {
             .parse()
             .map_err(|_| CallError::Malformed)?;
         *request.headers_mut() = call.headers;
+        let begun = stages::UPSTREAM.begin();
         let response = self
             .egress
             .forward(
@@ -351,6 +389,7 @@ impl Inner {
             )
             .await
             .map_err(CallError::Upstream)?;
+        begun.passed();
         let status = response.status().as_u16();
         let challenged =
             self.shell

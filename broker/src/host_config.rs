@@ -1,7 +1,8 @@
 //! `host.toml`: where the service listens, keeps its state and logs.
 //!
 //! The host writes it, so nothing in it can widen what the service gives: it can
-//! only refuse service. What decides about trust is in the signed manifest.
+//! only refuse service, and have numbers told. What decides about trust is in the
+//! signed manifest.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -36,6 +37,10 @@ pub struct HostConfig {
     pub collateral: CollateralConfig,
     /// What is logged, and how.
     pub log: Log,
+    /// Where metrics are asked for; nowhere unless it is said.
+    pub metrics: Option<SocketAddr>,
+    /// Where traces go; nowhere unless it is said.
+    pub traces: Option<Traces>,
     /// What peers are granted.
     pub limits: Limits,
 }
@@ -88,6 +93,15 @@ pub enum Fetch {
     Never,
 }
 
+/// Where traces go, and of how many calls.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Traces {
+    /// A collector's prefix for OTLP over HTTP.
+    pub endpoint: Url,
+    /// One call in so many is traced.
+    pub one_in: u64,
+}
+
 /// What is logged, and how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Log {
@@ -129,6 +143,12 @@ pub struct Limits {
     pub streams: u32,
     /// Seconds for a TLS handshake.
     pub handshake_s: u64,
+    /// Seconds for the head of a connection's first request, and with HTTP/1 of each.
+    pub head_s: u64,
+    /// gRPC requests under way at a time; more are turned away.
+    pub requests: usize,
+    /// Calls through the gateway under way at a time, until their answers have ended.
+    pub calls: usize,
     /// Seconds for a gRPC request.
     pub request_s: u64,
     /// Bytes of a gRPC message.
@@ -152,11 +172,12 @@ impl Limits {
         listener::Limits {
             max_connections: self.connections,
             handshake_timeout: Duration::from_secs(self.handshake_s),
+            head_timeout: Duration::from_secs(self.head_s),
             connection_age: Duration::from_secs(self.connection_age_s),
             drain: Duration::from_secs(self.drain_s),
             max_streams: self.streams,
             max_head_bytes: self.head_bytes,
-            ..listener::Limits::default()
+            unread: Duration::from_secs(self.request_s),
         }
     }
 }
@@ -227,6 +248,8 @@ fn checked(text: &str, base: &Path, faults: &mut Vec<Fault>) -> Option<HostConfi
 
     let collateral = collateral(top.section("collateral", faults), base, faults);
     let log = log(top.section("log", faults), faults);
+    let metrics = metrics(top.section("metrics", faults), listen, faults);
+    let traces = traces(top.section("traces", faults), faults);
     let limits = limits(top.section("limits", faults), faults);
     top.end(faults);
 
@@ -240,6 +263,8 @@ fn checked(text: &str, base: &Path, faults: &mut Vec<Fault>) -> Option<HostConfi
         },
         collateral: collateral?,
         log,
+        metrics,
+        traces,
         limits,
     })
 }
@@ -356,12 +381,47 @@ fn log(mut fields: Fields, faults: &mut Vec<Fault>) -> Log {
     Log { level, format }
 }
 
+fn metrics(
+    mut fields: Fields,
+    others: Option<Listen>,
+    faults: &mut Vec<Fault>,
+) -> Option<SocketAddr> {
+    let wanted = "an address and port, as \"127.0.0.1:9464\", or leave it out";
+    let addr = fields.parsed_or("listen", wanted, None, faults, |text| {
+        text.parse::<SocketAddr>().ok().map(Some)
+    });
+    let taken = others.is_some_and(|listen| {
+        let others = [listen.grpc, listen.public, listen.gateway];
+        addr.is_some_and(|addr| addr.port() != 0 && others.contains(&addr))
+    });
+    if taken {
+        let problem = "is another listener's address; write one of its own";
+        faults.push(fields.fault("listen", problem.to_owned()));
+    }
+    fields.end(faults);
+    addr
+}
+
+fn traces(mut fields: Fields, faults: &mut Vec<Fault>) -> Option<Traces> {
+    let wanted =
+        "an http or https URL without a query, as \"http://127.0.0.1:4318\", or leave it out";
+    let url = fields.parsed_or("endpoint", wanted, None, faults, |text| {
+        endpoint(text).map(Some)
+    });
+    let one_in = fields.number("one_in", 1..=1_000_000, 100, faults);
+    fields.end(faults);
+    url.map(|endpoint| Traces { endpoint, one_in })
+}
+
 fn limits(mut fields: Fields, faults: &mut Vec<Fault>) -> Limits {
     let mut number = |name, bounds, default| fields.number(name, bounds, default, faults);
     let limits = Limits {
         connections: size(number("connections", 1..=65_536, 4_096)),
         streams: small(number("streams", 1..=1_024, 128)),
         handshake_s: number("handshake_s", 1..=30, 5),
+        head_s: number("head_s", 1..=60, 10),
+        requests: size(number("requests", 16..=65_536, 1_024)),
+        calls: size(number("calls", 16..=65_536, 4_096)),
         request_s: number("request_s", 1..=60, 15),
         message_bytes: size(number("message_bytes", 16_384..=262_144, 262_144)),
         head_bytes: small(number("head_bytes", 8_192..=65_536, 16_384)),
@@ -434,6 +494,22 @@ signature = "manifest.toml.sig"
     }
 
     #[test]
+    fn nothing_is_told_to_collectors_unless_it_is_said() {
+        let least = parse(LEAST).unwrap();
+        assert_eq!((least.metrics, least.traces), (None, None));
+        let text = format!(
+            "{LEAST}[metrics]\nlisten = \"127.0.0.1:9464\"\n[traces]\nendpoint = \"http://127.0.0.1:4318\"\n"
+        );
+        let config = parse(&text).unwrap();
+        assert_eq!(config.metrics, "127.0.0.1:9464".parse().ok());
+        let traces = config.traces.unwrap();
+        assert_eq!(
+            (traces.endpoint.as_str(), traces.one_in),
+            ("http://127.0.0.1:4318/", 100)
+        );
+    }
+
+    #[test]
     fn paths_count_from_the_file() {
         let config = parse(LEAST).unwrap();
         assert_eq!(config.state_dir, Path::new("/etc/tokenkeep/state"));
@@ -495,6 +571,26 @@ drain_s = -1
             (
                 "[log]\nformat = \"xml\"",
                 "log.format: is \"xml\"; write \"json\" or \"text\"",
+            ),
+            (
+                "[metrics]\nlisten = \"loopback\"",
+                "metrics.listen: is \"loopback\"; write an address and port, as \"127.0.0.1:9464\", or leave it out",
+            ),
+            (
+                "[metrics]\nlisten = \"127.0.0.1:2\"",
+                "metrics.listen: is another listener's address; write one of its own",
+            ),
+            (
+                "[metrics]\nport = 1",
+                "metrics.port: is not known; remove it",
+            ),
+            (
+                "[traces]\nendpoint = \"collector:4317\"",
+                "traces.endpoint: is \"collector:4317\"; write an http or https URL without a query, as \"http://127.0.0.1:4318\", or leave it out",
+            ),
+            (
+                "[traces]\none_in = 0",
+                "traces.one_in: is 0; write a number from 1 to 1000000",
             ),
             (
                 "[limits]\ndanger = 1",

@@ -47,6 +47,12 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Run the service until SIGTERM or SIGINT, then drain.
+    #[command(after_help = "Examples:\n  \
+        tokenkeepd run\n  \
+        tokenkeepd run --config /etc/tokenkeep/host.toml\n\n\
+        Metrics and traces are off unless host.toml names where they go:\n  \
+        [metrics] listen = \"127.0.0.1:9464\"   then: curl http://127.0.0.1:9464/metrics\n  \
+        [traces] endpoint = \"http://127.0.0.1:4318\"")]
     Run(ConfigFile),
     /// Ask this machine's hardware for evidence and keys, and print a report to
     /// paste into an issue. It holds nothing secret, but names the chip.

@@ -25,6 +25,9 @@ use axum::response::IntoResponse;
 use axum::routing::{MethodRouter, post};
 use enclave::issue::TOKEN_ENDPOINT_PATH;
 
+use crate::metrics::Watch;
+use crate::metrics::doors::{self, Door};
+use crate::room::{Errand, Room, Seat, Shed};
 use crate::shell::Shell;
 
 /// Where tokens are introspected, behind the public origin.
@@ -37,20 +40,21 @@ pub const REVOCATION_PATH: &str = "/revoke";
 pub const MAX_FORM_BYTES: usize = 16 * 1024;
 
 /// The routes. A request, its body included, may take `deadline` at most.
-pub fn router(shell: &Arc<Shell>, deadline: Duration) -> Router {
+pub fn router(shell: &Arc<Shell>, room: Room, deadline: Duration) -> Router {
     let token = post(endpoints::token).fallback(problem::not_post);
     let all = documents::router(shell)
         .merge(logs::router(shell))
         .merge(consents::router(shell))
         .merge(endpoints(shell, token));
-    in_time(all, deadline)
+    in_time(all, shell, room, &doors::PUBLIC, deadline)
 }
 
 /// The endpoints for clients with certificates, where the listener asks for them
 /// [RFC 8705 §5].
-pub fn mtls_router(shell: &Arc<Shell>, deadline: Duration) -> Router {
+pub fn mtls_router(shell: &Arc<Shell>, room: Room, deadline: Duration) -> Router {
     let token = post(endpoints::mtls_token).fallback(problem::not_post);
-    in_time(endpoints(shell, token), deadline)
+    let endpoints = endpoints(shell, token);
+    in_time(endpoints, shell, room, &doors::GATEWAY, deadline)
 }
 
 /// Whether a path is one of the endpoints'.
@@ -74,12 +78,45 @@ fn endpoints(shell: &Arc<Shell>, token: MethodRouter<Arc<Shell>>) -> Router {
         .with_state(Arc::clone(shell))
 }
 
-fn in_time(routes: Router, deadline: Duration) -> Router {
-    let in_time = from_fn(move |request: Request, next: Next| async move {
-        match tokio::time::timeout(deadline, next.run(request)).await {
-            Ok(answer) => answer,
-            Err(_) => StatusCode::REQUEST_TIMEOUT.into_response(),
+fn in_time(
+    routes: Router,
+    shell: &Arc<Shell>,
+    room: Room,
+    door: &'static Door,
+    deadline: Duration,
+) -> Router {
+    let shell = Arc::clone(shell);
+    let in_time = from_fn(move |mut request: Request, next: Next| {
+        let (shell, room) = (Arc::clone(&shell), room.clone());
+        async move {
+            let watch = Watch::start();
+            let answer = match seated(&shell, &room, &mut request) {
+                Ok(_seat) => match tokio::time::timeout(deadline, next.run(request)).await {
+                    Ok(answer) => answer,
+                    Err(_) => StatusCode::REQUEST_TIMEOUT.into_response(),
+                },
+                Err(shed) => problem::turned_away(shed),
+            };
+            door.answered(watch, answer.status());
+            answer
         }
     });
     routes.layer(in_time)
+}
+
+/// Counts a request. The endpoints take its place when they have its form.
+fn seated(shell: &Shell, room: &Room, request: &mut Request) -> Result<Arc<Seat>, Shed> {
+    let path = request.uri().path();
+    let errand = if path == REVOCATION_PATH {
+        Errand::Stop
+    } else {
+        Errand::Other
+    };
+    let seat = Arc::new(room.seat(shell, request.extensions(), errand)?);
+    if is_endpoint(path) {
+        request.extensions_mut().insert(Arc::clone(&seat));
+    } else {
+        seat.enter()?;
+    }
+    Ok(seat)
 }

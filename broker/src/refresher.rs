@@ -19,6 +19,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::task::TaskTracker;
 
 use crate::events;
+use crate::metrics::Watch;
+use crate::metrics::upstream::{self, Answered};
 use crate::shell::Shell;
 use crate::store::{Folder, StateDir};
 use crate::upstream::{DPOP, Egress, TokenAnswer, TokenRequest, UpstreamError};
@@ -249,6 +251,11 @@ impl<F: Folder> Refresher<F> {
         }
     }
 
+    /// The grants whose exchanges are under way.
+    pub(crate) fn flying(&self) -> Vec<GrantId> {
+        self.flights.lock().keys().cloned().collect()
+    }
+
     /// Whether an exchange of a grant is under way.
     pub(crate) fn is_flying(&self, grant: &GrantId) -> bool {
         self.flights.lock().contains_key(grant)
@@ -282,7 +289,10 @@ impl<F: Folder> Refresher<F> {
             body,
             deadline: Some(Duration::from_millis(deadline_ms)),
         };
-        match self.egress.token_request(request).await {
+        let watch = Watch::start();
+        let sent = self.egress.token_request(request).await;
+        watch.stop(&became(&sent).took);
+        match sent {
             Ok(TokenAnswer {
                 status,
                 body,
@@ -385,6 +395,16 @@ async fn turn(places: Arc<Semaphore>) -> Result<Option<OwnedSemaphorePermit>, Re
 
 fn semaphore_of(bound: u32) -> Arc<Semaphore> {
     Arc::new(Semaphore::new(usize::try_from(bound).unwrap_or(usize::MAX)))
+}
+
+/// What became of a request, as it is counted.
+fn became(sent: &Result<TokenAnswer, UpstreamError>) -> &'static Answered {
+    match sent {
+        Ok(TokenAnswer { cut: None, .. }) => &upstream::ANSWERED,
+        Ok(TokenAnswer { cut: Some(_), .. }) => &upstream::CUT,
+        Err(UpstreamError::NotSent { .. }) => &upstream::NOT_SENT,
+        Err(UpstreamError::Ambiguous { .. }) => &upstream::AMBIGUOUS,
+    }
 }
 
 /// The value of a header that is there exactly once.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use attestation::manifest::{EnclaveKind, Manifest, ManifestError};
 use attestation::{Attester, AttesterError, Roots, RootsError};
 use enclave::log::LogError;
+use futures_util::future::join_all;
 use proto::v1::attestation_service_server::AttestationServiceServer;
 use proto::v1::audit_service_server::AuditServiceServer;
 use proto::v1::event_service_server::EventServiceServer;
@@ -19,6 +20,7 @@ use rustls::RootCertStore;
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
 
@@ -43,11 +45,14 @@ use crate::grpc::key::Keys;
 use crate::grpc::registry::Registry;
 use crate::grpc::token::Token;
 use crate::grpc::webhook::Webhooks;
-use crate::host_config::{HostConfig, ManifestFiles};
+use crate::host_config::{HostConfig, Limits, ManifestFiles};
 use crate::key_watch::{KeyWatch, LeafError};
 use crate::listener::{self, ListenError, Name, Shutdown, ShutdownSignal, shutdown};
+use crate::metrics::exporter::{BindError, Exporter};
+use crate::metrics::readings::{Named, Sources};
 use crate::public;
 use crate::refresher::Refresher;
+use crate::room::Room;
 use crate::root::Ground;
 use crate::root::erase::Eraser;
 use crate::root::keeper::RotateError;
@@ -55,6 +60,7 @@ use crate::shell::Shell;
 use crate::svid::TrustDomains;
 use crate::teller::Teller;
 use crate::tls::{self, TlsError};
+use crate::traces::{self, collector::Collector};
 use crate::upstream::{Egress, EgressLimits, Loopback};
 use crate::watchman::Watchman;
 use crate::webhooks::Poster;
@@ -116,6 +122,9 @@ pub enum RunError {
     /// A socket can't be listened on.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// The listener for metrics can't begin.
+    #[error(transparent)]
+    Metrics(#[from] BindError),
     /// TLS can't be set up.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -244,32 +253,49 @@ pub async fn run(
     let supplying = tokio::spawn(supplier.keep(stop.clone()));
     let spoken = Arc::clone(&shell);
     let watchman = Watchman::new(Arc::clone(&shell), supply.clone());
-    let desk = EvidenceDesk::start(attester, move || spoken.enclave.bundle(), supply);
+    let desk = EvidenceDesk::start(attester, move || spoken.enclave.bundle(), supply.clone());
+    let sources = Sources {
+        shell: Arc::clone(&shell),
+        refresher: Arc::clone(&refresher),
+        supply,
+        desk: desk.clone(),
+        named: Named::default(),
+    };
     let attestation = Attestation {
         shell: Arc::clone(&shell),
         desk,
         manifest: Arc::new((toml, signature)),
     };
     let request_deadline = Duration::from_secs(host.limits.request_s);
-    let proofs = Door::new(
-        Routes::new(AttestationServiceServer::new(attestation.clone())).prepare(),
-        request_deadline,
-    );
-    let door = Door::new(
-        routes(
-            &shell,
-            (&refresher, &poster),
-            attestation,
-            host.limits.message_bytes,
-            stop.clone(),
-        )
-        .await,
-        request_deadline,
-    );
-    let gateway = Gateway::new(Arc::clone(&shell), Arc::clone(&refresher), egress);
-    let endpoints = public::mtls_router(&shell, request_deadline);
+    let Limits {
+        requests,
+        message_bytes,
+        ..
+    } = host.limits;
+    let door = |routes, room| {
+        let shell = Arc::clone(&shell);
+        Door::new(routes, shell, room, request_deadline, message_bytes)
+    };
+    // Each listener has room of its own.
+    let gateway_room = Room::new(requests);
+    let proofs =
+        AttestationServiceServer::new(attestation.clone()).max_decoding_message_size(message_bytes);
+    let proofs = door(Routes::new(proofs).prepare(), gateway_room.clone());
+    let stopped = stop.clone();
+    let services = routes(
+        &shell,
+        (&refresher, &poster),
+        attestation,
+        message_bytes,
+        stopped,
+    )
+    .await;
+    let door = door(services, Room::new(requests));
+    let calls = host.limits.calls;
+    let gateway = Gateway::new(Arc::clone(&shell), Arc::clone(&refresher), egress, calls);
+    let endpoints = public::mtls_router(&shell, gateway_room, request_deadline);
     let gateway = Proved::new(gateway, proofs, endpoints);
-    let public = public::router(&shell, request_deadline);
+    let public = public::router(&shell, Room::open(requests), request_deadline);
 
     let (grpc_socket, public_socket, gateway_socket) = listen(sockets, &host).await?;
     let grpc_tls = tls::grpc_server(Arc::clone(&certificate))?;
@@ -284,6 +310,8 @@ pub async fn run(
             events::listener_started(name, addr);
         }
     }
+    let (quiet, silence) = shutdown();
+    let telling_on = watched(&host, sources, &stop, silence).await?;
     let limits = host.limits.of_listener();
     if emulated {
         events::service_emulated();
@@ -300,6 +328,10 @@ pub async fn run(
     let posting = tokio::spawn(poster.keep(stop.clone()));
     let renewal = tokio::spawn(key_watch.keep());
     let (grpc_limits, public_limits) = (limits.clone(), limits.clone());
+    let gateway_limits = listener::Limits {
+        unread: Duration::from_secs(host.limits.gateway_idle_s),
+        ..limits
+    };
     let mut asked = stop.clone();
     let told = tokio::spawn(async move {
         asked.begun().await;
@@ -326,7 +358,7 @@ pub async fn run(
             Name::Gateway,
             gateway_socket,
             gateway_tls,
-            limits,
+            gateway_limits,
             gateway,
             stop
         ),
@@ -346,10 +378,14 @@ pub async fn run(
     telling.abort();
     watching.abort();
     supplying.abort();
+    // No call comes any more: the last traces are sent while the last exchanges end.
+    quiet.begin();
     let drain = Duration::from_secs(host.limits.drain_s);
     // An exchange that outlasts the drain has its intent in the store.
     shell.afterwards.close();
-    let written = async { tokio::join!(refresher.drained(), shell.afterwards.wait(), posting) };
+    let told = join_all(telling_on);
+    let written =
+        async { tokio::join!(refresher.drained(), shell.afterwards.wait(), posting, told) };
     drop(tokio::time::timeout(drain, written).await);
     shell.store.close_for_good();
     shell.enclave.abandon();
@@ -360,6 +396,31 @@ pub async fn run(
         },
         None => Ok(()),
     }
+}
+
+/// Begins to tell numbers and traces to whom the host's configuration names: numbers until the service stops, traces until
+/// silence is asked for.
+async fn watched(
+    host: &HostConfig,
+    sources: Sources,
+    stop: &ShutdownSignal,
+    silence: ShutdownSignal,
+) -> Result<Vec<JoinHandle<()>>, RunError> {
+    let mut tasks = Vec::new();
+    if let Some(addr) = host.metrics {
+        let exporter = Exporter::bind(addr).await?;
+        tasks.push(tokio::spawn(exporter.serve(sources, stop.clone())));
+    }
+    if let Some(wanted) = &host.traces
+        && let Some(finished) = traces::start(wanted.one_in)
+    {
+        let mut web = RootCertStore::empty();
+        web.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+        let collector = Collector::new(wanted.endpoint.clone(), tls::client(web)?);
+        tasks.push(tokio::spawn(collector.run(finished, silence)));
+        events::traces_started(wanted.one_in);
+    }
+    Ok(tasks)
 }
 
 /// When what endorses the platform's evidence expires, if the platform tells.

@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 use crate::clock::Clock;
 use crate::consents::Consents;
 use crate::listener::Connection;
+use crate::metrics::stages;
 use crate::outlasting::Outlasting;
 use crate::root::keeper::RootKeeper;
 use crate::status::Refusal;
@@ -109,7 +110,9 @@ impl Shell {
         let shell = Arc::clone(self);
         Outlasting::new(async move {
             let control = pending.is_control();
+            let begun = stages::COMMIT.begin();
             let durable = pending.commit(&*shell.store).await?;
+            begun.passed();
             let receipt = shell.enclave.receipt(&durable);
             let released = shell.enclave.release(durable, &shell.clock.now());
             if control {

@@ -140,6 +140,18 @@ impl Refusal {
         .retry(Duration::from_secs(10))
     }
 
+    /// More requests are under way than may be.
+    #[must_use]
+    pub fn overloaded(after: Duration) -> Self {
+        Self::new(
+            Code::ResourceExhausted,
+            "OVERLOADED",
+            "the service has more to do than it can: come back later",
+        )
+        .oauth("temporarily_unavailable")
+        .retry(after)
+    }
+
     /// A message over its bound.
     #[must_use]
     pub fn too_large() -> Self {

@@ -9,6 +9,7 @@ use enclave::mint::Claims;
 use enclave::store::StoreError;
 
 use crate::events;
+use crate::metrics::stages::Laps;
 use crate::shell::Shell;
 use crate::status::Refusal;
 
@@ -21,10 +22,12 @@ impl Shell {
         self: &Arc<Self>,
         request: &IssueRequest<'_>,
     ) -> Result<(Issued, Option<Receipt>), Refusal> {
-        let pending = self
-            .enclave
-            .issue(request, &self.clock.now())
-            .map_err(|error| Refusal::from(&error));
+        let pending = {
+            let laps = Laps::start();
+            self.enclave
+                .issue_in_stages(request, &self.clock.now(), &laps)
+                .map_err(|error| Refusal::from(&error))
+        };
         let issued = match pending {
             Ok(pending) => self.settle_with_receipt(pending).await,
             Err(refusal) => Err(refusal),

@@ -114,6 +114,11 @@ impl Authenticated {
 }
 
 impl Caller {
+    /// Who it is.
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
     /// Spends the assertion, if there is one: of two uses, one is refused.
     pub(crate) fn enter(
         self,
@@ -166,7 +171,7 @@ pub(crate) fn caller(
 }
 
 /// The client that a certificate names, by its key or its SPIFFE ID.
-fn by_certificate<'a>(
+pub(crate) fn by_certificate<'a>(
     view: &'a View,
     peer: &Peer,
 ) -> Result<Option<&'a Held<Client>>, AuthenticationError> {

@@ -102,6 +102,14 @@ impl Freshness {
         }
     }
 
+    /// How long the lease lasts from now on, in milliseconds; none where there are no witnesses.
+    fn left_ms(&self, now: &Now) -> Option<u64> {
+        let until_ms = self.until_ms.load(Ordering::SeqCst);
+        self.policy
+            .as_ref()
+            .map(|_| until_ms.saturating_sub(now.mono_ms))
+    }
+
     /// Whether something may be issued now.
     pub(crate) fn check(&self, now: &Now) -> Result<(), Denied> {
         let fresh = self.policy.is_none() || now.mono_ms < self.until_ms.load(Ordering::SeqCst);
@@ -126,6 +134,12 @@ impl Enclave {
     /// [`Denied::NotWitnessed`].
     pub fn check_fresh(&self, now: &Now) -> Result<(), Denied> {
         self.freshness.check(now)
+    }
+
+    /// How long the witnesses' word lasts from now on, in milliseconds; none where there are no witnesses.
+    #[must_use]
+    pub fn lease_left_ms(&self, now: &Now) -> Option<u64> {
+        self.freshness.left_ms(now)
     }
 
     /// Begins a round: the leaf that is to be cosigned.

@@ -26,6 +26,7 @@ use crate::replay::ReplayError;
 use crate::ruling::{Asked, Mark, Rule};
 use crate::scope::{ScopeError, Scopes};
 use crate::seal::SealError;
+use crate::stage::{Stage, Stages};
 use crate::time::Now;
 
 /// The method of a gRPC call as a proof names it.
@@ -198,14 +199,19 @@ impl Enclave {
         &self,
         request: &IssueRequest<'_>,
         now: &Now,
+        stages: &impl Stages,
     ) -> Result<Decided, IssueError> {
         // Who asks, and with which key?
         let rules = self.assertion_rules(now);
         let caller = authenticate::caller(&self.view.read(), &request.credentials, &rules)?;
+        stages.passed(Stage::Authenticate);
+        // Before the proof's signature, which is most of the work.
+        self.issue_rates.peek(&caller.client().id, now)?;
         let cnf = self.confirmation(request, now)?;
         // Spent behind the proof, so that an assertion outlives a stale nonce.
         let caller = caller.enter(&self.spent, now)?;
         let client = caller.into_client();
+        stages.passed(Stage::Proof);
 
         // On which grant, and may it?
         self.issue_rates.take(&client.id, now)?;
@@ -260,6 +266,7 @@ impl Enclave {
             Rule::Refused(refusal) => return Ok(Decided::Refused(refusal)),
         };
         drop(view);
+        stages.passed(Stage::Policy);
         Ok(Decided::Authorized(Authorized {
             client,
             grant,
@@ -279,6 +286,19 @@ impl Enclave {
         request: &IssueRequest<'_>,
         now: &Now,
     ) -> Result<Pending<Issued>, IssueError> {
+        self.issue_in_stages(request, now, &())
+    }
+
+    /// As [`issue`](Self::issue), and tells as each stage is passed.
+    ///
+    /// # Errors
+    /// [`IssueError`] says which step refused.
+    pub fn issue_in_stages(
+        &self,
+        request: &IssueRequest<'_>,
+        now: &Now,
+        stages: &impl Stages,
+    ) -> Result<Pending<Issued>, IssueError> {
         let Authorized {
             client,
             grant,
@@ -286,7 +306,7 @@ impl Enclave {
             allowed,
             act,
             policy,
-        } = match self.authorized(request, now)? {
+        } = match self.authorized(request, now, stages)? {
             Decided::Authorized(authorized) => authorized,
             Decided::Refused(refusal) => return Ok(refusal),
         };
@@ -324,6 +344,7 @@ impl Enclave {
         };
         let view = self.view.read();
         let leaf = self.leaf(&view, Some(&grant.tenant), &event, now)?;
+        stages.passed(Stage::Mint);
         let issued = Issued {
             access_token,
             expires_in_s: lifetime_s,

@@ -57,6 +57,11 @@ impl Meter {
         Ok(())
     }
 
+    /// Whether one could be taken.
+    fn peek(mut self, rate: Rate, now: &Now) -> Result<(), RateExceeded> {
+        self.take(rate, now)
+    }
+
     /// Whether it is empty, so that it need not be remembered.
     fn is_empty(self, now: &Now) -> bool {
         self.0 <= now.mono_ms.saturating_mul(1_000)
@@ -76,6 +81,12 @@ impl<K: Hash + Eq + Clone> RateLimiter<K> {
             rate,
             meters: Mutex::new(HashMap::new()),
         }
+    }
+
+    /// Whether one could be taken: asked before something costly, so that whoever asks too often costs little.
+    pub(crate) fn peek(&self, key: &K, now: &Now) -> Result<(), RateExceeded> {
+        let meter = self.meters.lock().get(key).copied();
+        meter.map_or(Ok(()), |meter| meter.peek(self.rate, now))
     }
 
     /// Takes one from the key's bucket.
@@ -124,6 +135,11 @@ mod tests {
             retry_after_ms: 100,
         });
         assert_eq!(limiter.take(&"a", &at(0)), refused);
+        for _ in 0..10 {
+            assert_eq!(limiter.peek(&"a", &at(0)), refused);
+            assert_eq!(limiter.peek(&"a", &at(100)), Ok(()));
+            assert_eq!(limiter.peek(&"c", &at(0)), Ok(()));
+        }
         assert_eq!(limiter.take(&"b", &at(0)), Ok(()));
         assert_eq!(limiter.take(&"a", &at(100)), Ok(()));
         assert_eq!(limiter.take(&"a", &at(100)), refused);

@@ -42,6 +42,17 @@ impl ReplayCache {
         }
     }
 
+    /// How many proofs it may hold.
+    pub(crate) const fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// How many proofs are remembered; those of steps that have ended count until the next proof comes.
+    pub(crate) fn len(&self) -> usize {
+        let buckets = self.buckets.lock();
+        buckets.iter().map(|(_, bucket)| bucket.len()).sum()
+    }
+
     /// Records a proof, atomically: of two that are equal, one is refused.
     ///
     /// # Errors

@@ -26,6 +26,7 @@ use crate::replay::ReplayError;
 use crate::ruling::Mark;
 use crate::scope::Scopes;
 use crate::seal::SealError;
+use crate::stage::Stages;
 use crate::store::Batch;
 use crate::time::Now;
 use crate::upstream_dpop::ServerKind;
@@ -170,6 +171,7 @@ impl Enclave {
         request: &IssueRequest<'_>,
         upstream_proof: Option<&[u8]>,
         now: &Now,
+        stages: &impl Stages,
     ) -> Result<Seeking, UpstreamBoundError> {
         // May it have a token?
         if matches!(request.binding, Binding::Certificate) {
@@ -182,7 +184,7 @@ impl Enclave {
             allowed,
             act,
             policy,
-        } = match self.authorized(request, now)? {
+        } = match self.authorized(request, now, stages)? {
             Decided::Authorized(authorized) => authorized,
             Decided::Refused(refusal) => return Ok(Seeking::Refused(refusal)),
         };

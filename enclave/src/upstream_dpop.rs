@@ -91,6 +91,11 @@ impl ServerNonces {
         self.0.lock().get(&(kind, server.origin())).cloned()
     }
 
+    /// How many servers' nonces are kept.
+    pub(crate) fn len(&self) -> usize {
+        self.0.lock().len()
+    }
+
     /// Keeps a nonce; one that is none is ignored.
     pub(crate) fn keep(&self, kind: ServerKind, server: &HttpUrl, nonce: &str) {
         // 1*NQCHAR [RFC 9449 §8.1]

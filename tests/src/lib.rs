@@ -21,6 +21,7 @@ pub mod life;
 pub mod nginx;
 pub mod oidc;
 pub mod oracle;
+pub mod plain;
 pub mod process;
 pub mod receiver;
 pub mod stack;

@@ -34,6 +34,7 @@ use tokio::task::JoinHandle;
 
 use crate::binary::{binary, release_binary};
 use crate::caller::{Refused, refused};
+use crate::plain::plain_get;
 use crate::process::Process;
 use crate::wait::wait_for;
 
@@ -45,6 +46,8 @@ const SERVICE: &str = "tokenkeep-dev";
 pub struct Blueprint {
     /// What follows in the manifest: tables that a lab's does not have, such as `[token]`.
     pub manifest: &'static str,
+    /// What follows in `host.toml`: tables that a lab's does not have, such as `[metrics]`.
+    pub host_toml: String,
     /// The host of the origins: `127.0.0.1`, or a name for it.
     pub host: &'static str,
     /// What the provider does with a refresh token that is used.
@@ -65,6 +68,7 @@ impl Default for Blueprint {
     fn default() -> Self {
         Self {
             manifest: "",
+            host_toml: String::new(),
             host: "127.0.0.1",
             rotation: Rotation::Strict,
             token_marker: "provider-".to_owned(),
@@ -114,6 +118,7 @@ impl Stack {
     pub async fn start(blueprint: Blueprint) -> Self {
         let Blueprint {
             manifest,
+            host_toml,
             host,
             rotation,
             token_marker,
@@ -127,6 +132,7 @@ impl Stack {
             false => binary(SERVICE),
         };
         let (folder, files) = new_lab(platform, manifest, host, log_level);
+        append(&files.path(lab::HOST), &host_toml);
         let secret = files.app_secret().expect("the app's secret");
         let secret = String::from_utf8(secret.to_vec()).expect("a secret of text");
         let config = Config {
@@ -334,6 +340,14 @@ impl Stack {
         connect(&config.expect("the client's files")).await
     }
 
+    /// A verified channel of nobody's: without a certificate.
+    pub async fn nobody(&self) -> AttestedChannel {
+        let config = self.files.client_config(self.url("grpc_url"));
+        let mut config = config.expect("the client's files");
+        config.client_identity = None;
+        connect(&config).await
+    }
+
     /// The client's DPoP key.
     #[must_use]
     pub fn dpop_key(&self) -> Arc<DpopKey> {
@@ -413,6 +427,40 @@ impl Stack {
     #[must_use]
     pub fn log(&self) -> String {
         self.service.stderr()
+    }
+
+    /// Where the listener for metrics is, if `host_toml` has one: the log tells its port.
+    #[must_use]
+    pub fn metrics_addr(&self) -> String {
+        let log = self.log();
+        let events = log
+            .lines()
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let mut started = events.filter_map(|event| {
+            let is_it = event.get("event")?.as_str()? == "metrics_started";
+            is_it.then(|| event.get("addr")?.as_str().map(str::to_owned))?
+        });
+        started.next_back().expect("a listener for metrics")
+    }
+
+    /// What the listener for metrics tells, in a page that was made after this was asked.
+    pub async fn metrics(&self) -> String {
+        let address = self.metrics_addr();
+        let page = async || {
+            let (status, page) = plain_get(&address, "/metrics").await;
+            assert_eq!(status, 200, "{page}");
+            let number = page
+                .lines()
+                .find_map(|line| line.strip_prefix("tokenkeep_metrics_pages_total "))
+                .and_then(|number| number.parse::<u64>().ok());
+            (number.expect("its number"), page)
+        };
+        let (before, _) = page().await;
+        wait_for("a new page", async || {
+            let (number, page) = page().await;
+            (number > before).then_some(page)
+        })
+        .await
     }
 
     /// How many shares the lab's own keyholder holds for this service.
@@ -506,6 +554,11 @@ fn new_lab(platform: Platform, more: &str, host: &str, log_level: &str) -> (Temp
     let text = text.replace("level = \"info\"", &format!("level = \"{log_level}\""));
     fs::write(&host, text).expect("host.toml written");
     (folder, files)
+}
+
+fn append(path: &Path, more: &str) {
+    let text = fs::read_to_string(path).expect("a file of text");
+    fs::write(path, format!("{text}\n{more}")).expect("it written");
 }
 
 /// Changes a lab's manifest and signs it with the lab's own signer.

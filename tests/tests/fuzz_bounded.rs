@@ -102,6 +102,7 @@ each![
     broker_metadata,
     broker_snapshot,
     broker_store,
+    broker_traceparent,
     enclave_assertion,
     client_audit,
     client_callback,

@@ -132,6 +132,12 @@ fn problem(error: &CallError) -> Problem {
         )
         .retry(1),
         CallError::Refresh(error) => refresh(error),
+        CallError::Overloaded => Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "OVERLOADED",
+            "the gateway has more to do than it can: come back later",
+        )
+        .retry(1),
         CallError::Upstream(UpstreamError::NotSent { .. }) => Problem::new(
             StatusCode::BAD_GATEWAY,
             "API_UNREACHABLE",

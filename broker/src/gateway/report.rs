@@ -8,6 +8,7 @@ use enclave::refresh::UpstreamAccess;
 use http::StatusCode;
 use tokio::runtime::Handle;
 
+use super::calls::Place;
 use crate::events;
 use crate::shell::Shell;
 
@@ -18,10 +19,12 @@ pub(super) struct Report {
     admitted: Admitted,
     sent: Arc<AtomicU64>,
     completed: Completed,
+    /// Its place among the calls under way.
+    _place: Place,
 }
 
 impl Report {
-    pub(super) fn new(shell: Arc<Shell>, admitted: Admitted) -> Self {
+    pub(super) fn new(shell: Arc<Shell>, admitted: Admitted, place: Place) -> Self {
         let completed = Completed {
             status: None,
             request_bytes: 0,
@@ -33,6 +36,7 @@ impl Report {
             admitted,
             sent: Arc::default(),
             completed,
+            _place: place,
         }
     }
 

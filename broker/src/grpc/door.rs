@@ -1,36 +1,95 @@
-//! The outermost layer of the gRPC services: a deadline for each request, and
-//! tonic's own refusals in our terms.
+//! The outermost layer of the gRPC services: room and a deadline for each request, numbers and traces of it, and tonic's
+//! own refusals in our terms.
 
 use std::convert::Infallible;
+use std::error::Error;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
-use hyper::body::Incoming;
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use hyper::body::{Frame, Incoming, SizeHint};
 use tonic::body::Body;
 use tonic::service::Routes;
 use tonic::{Code, Status};
 use tower::Service;
 
+use crate::listener::Unread;
+use crate::metrics::rpc;
+use crate::room::{BODY, Errand, Room, Seat};
+use crate::shell::Shell;
 use crate::status::Refusal;
+use crate::traces::timeline::End;
+use crate::traces::{self, Called};
 
 const GRPC_STATUS: &str = "grpc-status";
 const GRPC_DETAILS: &str = "grpc-status-details-bin";
+
+/// What gRPC puts before a message: whether it is compressed, and its length.
+const PREFIX_BYTES: usize = 5;
+
+/// The administrators' services.
+const ADMINISTRATION: [&str; 3] = [
+    "/tokenkeep.v1.GrantService/",
+    "/tokenkeep.v1.KeyService/",
+    "/tokenkeep.v1.RegistryService/",
+];
+
+/// Methods of theirs that wait for a provider or an owner: they would fill the reserve.
+const WAITING: [&str; 4] = [
+    "/tokenkeep.v1.GrantService/AwaitConnect",
+    "/tokenkeep.v1.GrantService/BeginDeviceConnect",
+    "/tokenkeep.v1.GrantService/CompleteConnect",
+    "/tokenkeep.v1.GrantService/DepositGrant",
+];
+
+const REVOKE_TOKEN: &str = "/tokenkeep.v1.TokenService/RevokeToken";
+
+const HEALTH_CHECK: &str = "/grpc.health.v1.Health/Check";
+
+/// What a method is about, as far as room is concerned.
+fn errand(path: &str) -> Errand {
+    let administers = || ADMINISTRATION.iter().any(|prefix| path.starts_with(prefix));
+    if path == HEALTH_CHECK {
+        Errand::Health
+    } else if path == REVOKE_TOKEN || (administers() && !WAITING.contains(&path)) {
+        Errand::Stop
+    } else {
+        Errand::Other
+    }
+}
 
 /// tonic's services behind a deadline.
 #[derive(Clone, Debug)]
 pub struct Door {
     routes: Routes,
+    shell: Arc<Shell>,
+    room: Room,
     deadline: Duration,
+    message_bytes: usize,
 }
 
 impl Door {
-    /// Lets each request take `deadline` at most.
+    /// Lets as many requests in as there is room for; each may take `deadline` at most once its message is there.
     #[must_use]
-    pub fn new(routes: Routes, deadline: Duration) -> Self {
-        Self { routes, deadline }
+    pub fn new(
+        routes: Routes,
+        shell: Arc<Shell>,
+        room: Room,
+        deadline: Duration,
+        message_bytes: usize,
+    ) -> Self {
+        Self {
+            routes,
+            shell,
+            room,
+            deadline,
+            message_bytes,
+        }
     }
 }
 
@@ -43,20 +102,158 @@ impl Service<Request<Incoming>> for Door {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<Incoming>) -> Self::Future {
-        let deadline = self.deadline;
-        let answer = self.routes.call(request);
-        Box::pin(async move {
-            let Ok(answer) = tokio::time::timeout(deadline, answer).await else {
-                return Ok(Refusal::deadline().status().into_http());
+    fn call(&mut self, mut request: Request<Incoming>) -> Self::Future {
+        let path = request.uri().path();
+        let seat = self
+            .room
+            .seat(&self.shell, request.extensions(), errand(path));
+        let seat = match seat {
+            Ok(seat) => Arc::new(seat),
+            Err(shed) => {
+                let (answer, body) = (self.room.answer(shed), request.into_body());
+                return Box::pin(async move {
+                    pass_over(body).await;
+                    Ok(answer)
+                });
+            }
+        };
+        let method = rpc::method(path);
+        let call = rpc::begin(method);
+        let called = Called {
+            service: &method.service,
+            method: &method.name,
+        };
+        let trace = traces::begin(called, request.headers());
+        // A method that waits for somebody else gives its place up.
+        request.extensions_mut().insert(Arc::clone(&seat));
+        let (mut routes, room, deadline) = (self.routes.clone(), self.room.clone(), self.deadline);
+        let most = self.message_bytes.saturating_add(PREFIX_BYTES);
+        let work = async move {
+            let answer = match whole(request, most, deadline.min(BODY)).await {
+                Err(refusal) => refusal.status().into_http(),
+                Ok(request) => match seat.enter() {
+                    Err(shed) => room.answer(shed),
+                    Ok(()) => {
+                        let answer = in_time(routes.call(request), deadline).await;
+                        carrying(answer, seat, method.streams)
+                    }
+                },
             };
-            let Ok(answer) = answer;
-            Ok(match foreign(answer.headers()) {
-                Some(refusal) => refusal.status().into_http(),
-                None => answer,
-            })
-        })
+            if let Some(call) = call {
+                call.ended(code(&answer));
+            }
+            Ok(answer)
+        };
+        match trace {
+            None => Box::pin(work),
+            Some(trace) => Box::pin(trace.around(Box::pin(work), |answer| match answer {
+                Ok(answer) => End::Grpc(code(answer)),
+                Err(never) => match *never {},
+            })),
+        }
     }
+}
+
+/// How much of a body is passed over, and for how long, whose request is turned away.
+const PASSED_OVER_BYTES: usize = 64 * 1024;
+const PASSED_OVER: Duration = Duration::from_millis(50);
+
+/// Passes over what is there of a body. A stream that is answered before its body has come is reset, and a connection with
+/// many of those is closed: whoever is turned away would lose its other calls with it.
+async fn pass_over(body: Incoming) {
+    let mut body = Limited::new(body, PASSED_OVER_BYTES);
+    let over = async { while let Some(Ok(_)) = body.frame().await {} };
+    drop(tokio::time::timeout(PASSED_OVER, over).await);
+}
+
+/// A request with all of its message, of so many bytes at most: no method takes a stream.
+async fn whole(
+    request: Request<Incoming>,
+    most: usize,
+    within: Duration,
+) -> Result<Request<Body>, Refusal> {
+    let (head, body) = request.into_parts();
+    let Ok(body) = tokio::time::timeout(within, Limited::new(body, most).collect()).await else {
+        return Err(Refusal::deadline());
+    };
+    let body = body.map_err(|error| refused(&*error))?;
+    Ok(Request::from_parts(
+        head,
+        Body::new(Full::new(body.to_bytes())),
+    ))
+}
+
+fn refused(error: &(dyn Error + Send + Sync + 'static)) -> Refusal {
+    if error.is::<LengthLimitError>() {
+        Refusal::too_large()
+    } else {
+        // The stream broke off: nobody may be there any more to read this.
+        Refusal::malformed()
+    }
+}
+
+/// How long a peer may take nothing of a stream.
+const STREAM_UNREAD: Duration = Duration::from_secs(60);
+
+/// An answer keeps its request's place until the peer has taken it. Streams go on for as long as they like, and have
+/// bounds of their own.
+fn carrying(mut answer: Response<Body>, seat: Arc<Seat>, streams: bool) -> Response<Body> {
+    if answer.headers().contains_key(GRPC_STATUS) {
+        return answer;
+    }
+    if streams {
+        answer.extensions_mut().insert(Unread(STREAM_UNREAD));
+        return answer;
+    }
+    answer.map(|body| Body::new(Carrying { body, _seat: seat }))
+}
+
+/// The body of an answer, and its request's place.
+struct Carrying {
+    body: Body,
+    _seat: Arc<Seat>,
+}
+
+impl hyper::body::Body for Carrying {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+async fn in_time(
+    answer: impl Future<Output = Result<Response<Body>, Infallible>>,
+    deadline: Duration,
+) -> Response<Body> {
+    let Ok(answer) = tokio::time::timeout(deadline, answer).await else {
+        return Refusal::deadline().status().into_http();
+    };
+    let Ok(answer) = answer;
+    match foreign(answer.headers()) {
+        Some(refusal) => refusal.status().into_http(),
+        None => answer,
+    }
+}
+
+/// The code of an answer that says it in its head; what says it behind its body, went well so far.
+fn code(answer: &Response<Body>) -> Code {
+    answer
+        .headers()
+        .get(GRPC_STATUS)
+        .map_or(Code::Ok, |status| Code::from_bytes(status.as_bytes()))
 }
 
 /// What tonic refused by itself: our own refusals carry details.
@@ -85,5 +282,44 @@ fn foreign(headers: &HeaderMap) -> Option<Refusal> {
         | Code::Unavailable
         | Code::DataLoss
         | Code::Unauthenticated => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_stops_something_is_told_from_what_waits() {
+        let all = rpc::methods();
+        let there = |path: &str| {
+            let mut paths = all.iter().map(|m| format!("/{}/{}", m.service, m.name));
+            paths.any(|found| found == path)
+        };
+        for path in WAITING.into_iter().chain([REVOKE_TOKEN, HEALTH_CHECK]) {
+            assert!(there(path), "{path}");
+        }
+        let rows = [
+            (HEALTH_CHECK, Errand::Health),
+            ("/grpc.health.v1.Health/Watch", Errand::Other),
+            (REVOKE_TOKEN, Errand::Stop),
+            ("/tokenkeep.v1.TokenService/IssueToken", Errand::Other),
+            (
+                "/tokenkeep.v1.AttestationService/GetEvidence",
+                Errand::Other,
+            ),
+            ("/tokenkeep.v1.GrantService/Freeze", Errand::Stop),
+            ("/tokenkeep.v1.GrantService/RevokeGrant", Errand::Stop),
+            ("/tokenkeep.v1.GrantService/SetPolicy", Errand::Stop),
+            ("/tokenkeep.v1.GrantService/AwaitConnect", Errand::Other),
+            ("/tokenkeep.v1.GrantService/DepositGrant", Errand::Other),
+            ("/tokenkeep.v1.KeyService/RotateKey", Errand::Stop),
+            ("/tokenkeep.v1.RegistryService/UpdateClient", Errand::Stop),
+            ("/tokenkeep.v1.AuditService/TailLeaves", Errand::Other),
+            ("/other", Errand::Other),
+        ];
+        for (path, expected) in rows {
+            assert_eq!(errand(path), expected, "{path}");
+        }
     }
 }

@@ -17,6 +17,7 @@ use crate::grpc::outlet::{Outlet, outlet};
 use crate::grpc::webhook::Webhooks;
 use crate::listener::ShutdownSignal;
 use crate::places::{Place, Places};
+use crate::room::waits;
 use crate::shell::Shell;
 use crate::status::Refusal;
 
@@ -195,6 +196,8 @@ impl EventService for EventsDoor {
         &self,
         request: Request<v1::TestWebhookRequest>,
     ) -> Result<Response<v1::TestWebhookResponse>, Status> {
+        // Its receiver is waited for.
+        waits(request.extensions()).map_err(Refusal::from)?;
         Ok(Response::new(self.webhooks.test(&request).await?))
     }
 }

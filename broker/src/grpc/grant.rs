@@ -17,6 +17,7 @@ use crate::grpc::connecting::Connecting;
 use crate::grpc::convert::{self, Completion};
 use crate::grpc::rotating::{Deposited, Rotating};
 use crate::refresher::Refresher;
+use crate::room::waits;
 use crate::shell::Shell;
 use crate::status::Refusal;
 
@@ -67,6 +68,9 @@ impl GrantService for Grants {
         request: Request<v1::DepositGrantRequest>,
     ) -> Result<Response<v1::DepositGrantResponse>, Status> {
         let by = caller(&self.shell, &request)?;
+        if !request.get_ref().leave_unrotated {
+            waits(request.extensions()).map_err(Refusal::from)?;
+        }
         let message = request.into_inner();
         let grant = convert::present("grant", message.grant)
             .and_then(convert::grant)
@@ -136,6 +140,7 @@ impl GrantService for Grants {
     ) -> Result<Response<v1::CompleteConnectResponse>, Status> {
         let by = caller(&self.shell, &request)?;
         let by = by.clone();
+        waits(request.extensions()).map_err(Refusal::from)?;
         let completion = convert::completion(request.into_inner()).map_err(refuse)?;
         let (now, enclave) = (self.shell.clock.now(), &self.shell.enclave);
         let exchange = match completion {
@@ -160,6 +165,7 @@ impl GrantService for Grants {
         request: Request<v1::BeginDeviceConnectRequest>,
     ) -> Result<Response<v1::BeginDeviceConnectResponse>, Status> {
         let by = caller(&self.shell, &request)?.clone();
+        waits(request.extensions()).map_err(Refusal::from)?;
         let grant = convert::present("grant", request.into_inner().grant)
             .and_then(convert::grant)
             .map_err(refuse)?;
@@ -172,6 +178,7 @@ impl GrantService for Grants {
         request: Request<v1::AwaitConnectRequest>,
     ) -> Result<Response<v1::AwaitConnectResponse>, Status> {
         let by = caller(&self.shell, &request)?;
+        waits(request.extensions()).map_err(Refusal::from)?;
         let handle = &request.get_ref().handle;
         Ok(Response::new(awaited(&self.shell, by, handle).await?))
     }

@@ -13,6 +13,7 @@ use tonic::metadata::{AsciiMetadataValue, MetadataMap};
 use tonic::{Request, Response, Status};
 
 use crate::grpc::audit::receipt_message;
+use crate::listener::Connection;
 use crate::refresher::Refresher;
 use crate::shell::Shell;
 use crate::status::Refusal;
@@ -138,7 +139,7 @@ impl TokenService for Token {
         request: Request<v1::IssueTokenRequest>,
     ) -> Result<Response<v1::IssueTokenResponse>, Status> {
         let peer = self.shell.peer(request.extensions());
-        let (metadata, _, message) = request.into_parts();
+        let (metadata, extensions, message) = request.into_parts();
         let binding = binding(message.binding, values(&metadata, DPOP))
             .map_err(|refusal| self.refuse(&refusal))?;
         let mode =
@@ -154,11 +155,14 @@ impl TokenService for Token {
         };
         let issued = if mode == v1::TokenMode::UpstreamBound {
             let proof = Some(message.upstream_proof.as_bytes()).filter(|proof| !proof.is_empty());
-            upstream_bound::issue(&self.shell, &self.refresher, &asked, proof).await
+            upstream_bound::issue(&self.shell, &self.refresher, &asked, proof, &extensions).await
         } else {
             self.shell.issue(&asked).await
         };
         let (issued, receipt) = issued.map_err(|refusal| self.refuse(&refusal))?;
+        if let Some(connection) = extensions.get::<Connection>() {
+            connection.visitor().vouch(&issued.client);
+        }
         let mut response = Response::new(v1::IssueTokenResponse {
             access_token: issued.access_token,
             token_type: issued.token_type.to_owned(),

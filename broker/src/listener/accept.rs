@@ -4,7 +4,7 @@
 use http::{Request, Response};
 use hyper::body::{Body, Incoming};
 use hyper::service::Service as HyperService;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use rustls::ServerConfig;
@@ -12,7 +12,7 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -24,9 +24,12 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use super::connection::Connection;
+use super::leash::{Leashes, Watched, watched};
 use super::limits::Limits;
 use super::shutdown::ShutdownSignal;
 use crate::events;
+use crate::metrics::Watch;
+use crate::metrics::doors::{self, Door};
 
 /// HTTP/2 flow-control window of a connection. Wide, because h2 closes a
 /// connection on which more than half of it is taken by small frames: 64 KiB
@@ -133,7 +136,6 @@ where
         name,
         http2_alone: tls.alpn_protocols == [b"h2"],
         tls: TlsAcceptor::from(tls),
-        http: http(&limits),
         limits,
         stop: stop.clone(),
         service,
@@ -141,6 +143,7 @@ where
     let room = Arc::new(Semaphore::new(served.limits.max_connections));
     let mut tasks = JoinSet::new();
     let mut accepted: u32 = 0;
+    let door = doors::of(name);
     loop {
         tokio::select! {
             biased;
@@ -153,11 +156,13 @@ where
                         continue;
                     };
                     accepted = accepted.wrapping_add(1);
+                    door.accepted.one();
                     let served = served.clone();
                     let number = accepted;
                     tasks.spawn(async move {
+                        let inside = door.open.enter();
                         let ended = served.connection(stream, peer_addr, number).await;
-                        drop(permit);
+                        drop((inside, permit));
                         ended
                     });
                 }
@@ -188,8 +193,8 @@ enum Ended {
 }
 
 /// HTTP as all listeners speak it.
-fn http(limits: &Limits) -> auto::Builder<TokioExecutor> {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
+fn http(limits: &Limits, leashes: Leashes) -> auto::Builder<Leashes> {
+    let mut builder = auto::Builder::new(leashes);
     let max_head_bytes = usize::try_from(limits.max_head_bytes).unwrap_or(usize::MAX);
     builder
         .http1()
@@ -216,7 +221,6 @@ struct Served<S> {
     name: Name,
     http2_alone: bool,
     tls: TlsAcceptor,
-    http: auto::Builder<TokioExecutor>,
     limits: Limits,
     stop: ShutdownSignal,
     service: S,
@@ -235,6 +239,8 @@ where
         // Small answers must not wait for an acknowledgement (Nagle); if the
         // socket is gone already, the handshake says so.
         drop(stream.set_nodelay(true));
+        let door = doors::of(self.name);
+        let watch = Watch::start();
         let handshake = timeout(self.limits.handshake_timeout, self.tls.accept(stream));
         let stream = tokio::select! {
             biased;
@@ -248,23 +254,30 @@ where
         let Some(connection) = Connection::of(&stream, peer_addr) else {
             return self.no_handshake(peer_addr, io::ErrorKind::InvalidData);
         };
+        watch.stop(&door.handshakes);
         // The version comes from ALPN: waiting for a preface has no deadline.
         let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-        let http = if http2 || self.http2_alone {
-            self.http.http2_only()
+        let http2 = http2 || self.http2_alone;
+        let leashes = Leashes::new(self.limits.unread);
+        let http = http(&self.limits, leashes.clone());
+        let http = if http2 {
+            http.http2_only()
         } else {
-            self.http.http1_only()
+            http.http1_only()
         };
         let spoke = Arc::new(AtomicBool::new(false));
         let service = WithConnection {
+            door,
             connection,
             spoke: Arc::clone(&spoke),
+            leashes: leashes.clone(),
             inner: TowerToHyperService::new(self.service),
         };
         let mut serving = pin!(http.serve_connection(TokioIo::new(stream), service));
 
         let mut silent = pin!(sleep(self.limits.head_timeout));
         let mut old = pin!(sleep(age(self.limits.connection_age, number)));
+        let mut unread = pin!(leashes.unread());
         let mut waits_for_head = true;
         loop {
             tokio::select! {
@@ -273,6 +286,8 @@ where
                 _ended = serving.as_mut() => return Ended::Done,
                 () = self.stop.begun() => break,
                 () = old.as_mut() => break,
+                // With HTTP/2 each answer has a task that ends it.
+                () = unread.as_mut(), if !http2 => return Ended::Cut,
                 () = silent.as_mut(), if waits_for_head => {
                     if !spoke.load(Ordering::Relaxed) {
                         return Ended::Done;
@@ -304,22 +319,29 @@ fn age(base: Duration, number: u32) -> Duration {
 
 /// Puts the connection into each request.
 struct WithConnection<S> {
+    door: &'static Door,
     connection: Connection,
     spoke: Arc<AtomicBool>,
+    leashes: Leashes,
     inner: TowerToHyperService<S>,
 }
 
 impl<S, B> HyperService<Request<Incoming>> for WithConnection<S>
 where
-    S: tower::Service<Request<Incoming>, Response = Response<B>> + Clone,
+    S: tower::Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+    B: Body,
 {
-    type Response = Response<B>;
+    type Response = Response<Watched<B>>;
     type Error = S::Error;
-    type Future = <TowerToHyperService<S> as HyperService<Request<Incoming>>>::Future;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, S::Error>> + Send>>;
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         self.spoke.store(true, Ordering::Relaxed);
+        self.door.requests.one();
         request.extensions_mut().insert(self.connection.clone());
-        self.inner.call(request)
+        let leash = self.leashes.begin();
+        let answer = self.inner.call(request);
+        Box::pin(async move { Ok(watched(answer.await?, leash)) })
     }
 }

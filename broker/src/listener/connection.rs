@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use tokio_rustls::server::TlsStream;
 
+use crate::room::Visitor;
 use crate::svid::{Svid, TrustDomains};
 use crate::tls::spki_sha256;
 
@@ -25,6 +26,7 @@ struct Facts {
     peer_addr: SocketAddr,
     peer: Option<Peer>,
     channel_binding: [u8; 32],
+    visitor: Visitor,
 }
 
 struct Peer {
@@ -59,6 +61,7 @@ impl Connection {
             peer_addr,
             peer,
             channel_binding,
+            visitor: Visitor::default(),
         })))
     }
 
@@ -89,6 +92,12 @@ impl Connection {
         let peer = self.0.peer.as_ref()?;
         let svid = peer.svid.get_or_init(|| domains.svid(&peer.chain, now_s));
         svid.as_ref().filter(|svid| now_s < svid.expires_at_s())
+    }
+
+    /// What the listener's room remembers of it.
+    #[must_use]
+    pub(crate) fn visitor(&self) -> &Visitor {
+        &self.0.visitor
     }
 
     /// The connection's `tls-exporter` channel binding [RFC 9266]: equal at both

@@ -19,6 +19,8 @@ pub struct Limits {
     pub max_streams: u32,
     /// Bytes of a request's head.
     pub max_head_bytes: u32,
+    /// How long a peer may take nothing of an answer.
+    pub unread: Duration,
 }
 
 impl Default for Limits {
@@ -31,6 +33,7 @@ impl Default for Limits {
             drain: Duration::from_secs(30),
             max_streams: 128,
             max_head_bytes: 16 * 1024,
+            unread: Duration::from_secs(15),
         }
     }
 }

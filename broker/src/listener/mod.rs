@@ -2,6 +2,7 @@
 
 mod accept;
 mod connection;
+mod leash;
 mod limits;
 mod shutdown;
 
@@ -10,5 +11,6 @@ mod tests;
 
 pub use accept::{Drained, ListenError, Name, bind, serve};
 pub use connection::Connection;
+pub use leash::Unread;
 pub use limits::Limits;
 pub use shutdown::{Shutdown, ShutdownSignal, shutdown};

@@ -1,7 +1,6 @@
 //! The endpoints: token [RFC 6749 §4.4, RFC 8707, RFC 9449 §5], introspection
 //! [RFC 7662] and revocation [RFC 7009].
 
-use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum::Json;
@@ -19,7 +18,9 @@ use enclave::nonce::Role;
 use serde_json::json;
 
 use super::form::{Form, FormError};
-use super::problem::OauthError;
+use super::problem::{OauthError, turned_away};
+use crate::listener::Connection;
+use crate::room::{BODY, Seat};
 use crate::shell::Shell;
 
 const DPOP: HeaderName = HeaderName::from_static("dpop");
@@ -35,18 +36,31 @@ pub(super) struct Asked {
     /// What the connection proved; nothing where the listener asks for no
     /// certificates.
     peer: Peer,
+    connection: Option<Connection>,
     body: Body,
 }
 
 impl FromRequest<Arc<Shell>> for Asked {
-    type Rejection = Infallible;
+    type Rejection = Response;
 
-    async fn from_request(request: Request, shell: &Arc<Shell>) -> Result<Self, Infallible> {
+    async fn from_request(request: Request, shell: &Arc<Shell>) -> Result<Self, Response> {
+        let query = request.uri().query().map(str::to_owned);
+        let headers = request.headers().clone();
+        let peer = shell.peer(request.extensions());
+        let connection = request.extensions().get().cloned();
+        let seat = request.extensions().get::<Arc<Seat>>().cloned();
+        let body = tokio::time::timeout(BODY, Bytes::from_request(request, shell)).await;
+        let body = body.map_err(|_late| StatusCode::REQUEST_TIMEOUT.into_response())?;
+        // Who sends slowly has no place meanwhile.
+        if let Some(seat) = seat {
+            seat.enter().map_err(turned_away)?;
+        }
         Ok(Self {
-            query: request.uri().query().map(str::to_owned),
-            headers: request.headers().clone(),
-            peer: shell.peer(request.extensions()),
-            body: Bytes::from_request(request, shell).await,
+            query,
+            headers,
+            peer,
+            connection,
+            body,
         })
     }
 }
@@ -81,6 +95,7 @@ async fn issue(
     door: Door,
     asked: Asked,
 ) -> Result<serde_json::Value, OauthError> {
+    let connection = asked.connection.clone();
     let (form, headers, peer) = form(asked)?;
     let has_certificate = peer.certificate_sha256.is_some();
     let credentials = credentials(&form, &headers, peer)?;
@@ -120,6 +135,9 @@ async fn issue(
         actors: &[],
     };
     let (issued, _receipt) = shell.issue(&request).await?;
+    if let Some(connection) = connection {
+        connection.visitor().vouch(&issued.client);
+    }
     Ok(json!({
         "access_token": issued.access_token,
         "token_type": issued.token_type,
@@ -207,6 +225,7 @@ fn form(asked: Asked) -> Result<(Form, HeaderMap, Peer), OauthError> {
         query,
         headers,
         peer,
+        connection: _,
         body,
     } = asked;
     if query.is_some() {

@@ -1,13 +1,16 @@
 //! What an OAuth library learns of a refusal [RFC 6749 §5.2; RFC 9449 §5].
 
+use std::time::Duration;
+
 use axum::Json;
-use axum::http::header::{ALLOW, RETRY_AFTER};
+use axum::http::header::{ALLOW, CACHE_CONTROL, RETRY_AFTER};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 use tonic::Code;
 
 use super::form::FormError;
+use crate::room::Shed;
 use crate::status::Refusal;
 
 /// A refusal in the words of the RFCs.
@@ -95,9 +98,14 @@ impl From<&Refusal> for OauthError {
             status,
             error: refusal.oauth_error.unwrap_or(otherwise),
             description: printable(&description),
-            retry_after_s: refusal.retry_after.map(|after| after.as_secs().max(1)),
+            retry_after_s: refusal.retry_after.map(whole_s),
         }
     }
+}
+
+/// In whole seconds, upward.
+fn whole_s(after: Duration) -> u64 {
+    u64::try_from(after.as_millis().div_ceil(1_000)).map_or(u64::MAX, |s| s.max(1))
 }
 
 impl From<Refusal> for OauthError {
@@ -121,6 +129,18 @@ impl IntoResponse for OauthError {
         }
         response
     }
+}
+
+/// The answer to a request that there is no room for.
+pub(super) fn turned_away(shed: Shed) -> Response {
+    let refusal = OauthError {
+        status: StatusCode::SERVICE_UNAVAILABLE,
+        ..OauthError::from(Refusal::from(shed))
+    };
+    let mut answer = refusal.into_response();
+    let headers = answer.headers_mut();
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    answer
 }
 
 /// The answer to another method than POST.

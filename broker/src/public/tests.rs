@@ -33,6 +33,7 @@ use tower::Service;
 
 use super::*;
 use crate::clock::Clock;
+use crate::room::Room;
 use crate::store::{CompactionPolicy, EmbeddedStore};
 use crate::svid::TrustDomains;
 use enclave::limits::Limits;
@@ -157,7 +158,7 @@ impl Door {
             consents: Default::default(),
         });
         let door = Self {
-            routes: router(&shell, DEADLINE),
+            routes: router(&shell, Room::open(1_024), DEADLINE),
             shell,
             keys: [key(), key()],
             dpop: key(),

@@ -233,6 +233,12 @@ impl<F: Folder> EmbeddedStore<F> {
         read_leaves(&self.shared, log, from, limit)
     }
 
+    /// How many batches wait for the writer, of at most [`QUEUE_BATCHES`].
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        QUEUE_BATCHES.saturating_sub(self.queue.capacity())
+    }
+
     /// How much the store holds.
     ///
     /// # Errors

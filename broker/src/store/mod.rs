@@ -35,3 +35,4 @@ pub use export::{
 pub use medium::{Folder, Medium};
 pub use recovery::{Corruption, OpenError, TornTail};
 pub use state_dir::{FileMedium, StateDir};
+pub use writer::QUEUE_BATCHES;

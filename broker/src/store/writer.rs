@@ -27,9 +27,10 @@ use super::index::{FramePlace, Index};
 use super::medium::{Folder, Medium};
 use super::snapshot::Snapshot;
 use crate::events;
+use crate::metrics::storage;
 
 /// Batches that may wait; more callers wait for a place in the queue.
-pub(super) const QUEUE_BATCHES: usize = 1_024;
+pub const QUEUE_BATCHES: usize = 1_024;
 
 /// Batches that one sync serves at most.
 const MAX_GROUP_BATCHES: usize = 512;
@@ -351,6 +352,7 @@ impl<F: Folder> Writer<F> {
                 checked.admit(&index, request);
             }
         }
+        storage::group(checked.replies.len());
         let outcome = if checked.body.is_empty() {
             Ok(())
         } else {
@@ -397,9 +399,11 @@ impl<F: Folder> Writer<F> {
             drop(medium.truncate(self.good_bytes));
             return Err(Fault::Store(io_error(&error)));
         }
+        let syncing = storage::sync_begins();
         if let Err(error) = medium.sync() {
             return Err(Fault::Sync(error.kind()));
         }
+        syncing.stop(&storage::SYNCS);
         let place = FramePlace {
             offset: self.good_bytes,
             chain: self.chain,

@@ -61,6 +61,16 @@ impl SpentAssertions {
         }
     }
 
+    /// How many assertions it may hold.
+    pub(crate) const fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// How many assertions are remembered, those included that have expired and were not yet forgotten.
+    pub(crate) fn len(&self) -> usize {
+        self.held.lock().count
+    }
+
     /// Records an assertion, atomically.
     pub(super) fn spend(
         &self,

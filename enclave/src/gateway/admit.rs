@@ -68,6 +68,7 @@ impl Enclave {
 
         // Token: ours, for this very prefix, not expired.
         let claims = self.check_token(token, &audience, now)?;
+        self.call_rates.peek(&claims.client_id, now)?;
 
         // Possession: by the token's key for this very request, or by the
         // certificate of the connection.

@@ -1,5 +1,6 @@
 //! Tests of issuance: what passes, and each reason why not.
 
+use std::cell::RefCell;
 use std::sync::atomic::Ordering;
 
 use futures_util::FutureExt;
@@ -328,6 +329,73 @@ fn a_freeze_between_decision_and_release_holds_the_token_back() {
     world.freeze(subject.clone());
     let found = world.enclave.release(durable, &world.now).map(|_| ());
     assert_eq!(found, Err(Denied::Frozen { subject }));
+}
+
+#[test]
+fn whoever_asks_too_often_is_refused_before_the_proof_is_looked_at() {
+    let world = world();
+    let found = loop {
+        if let Err(error) = world.ask(|_| {}) {
+            break error;
+        }
+    };
+    let IssueError::Rate(exceeded) = found else {
+        panic!("{found}");
+    };
+    for proofs in [vec![], vec!["no proof".to_owned()]] {
+        let found = world.ask(|ask| ask.proofs = proofs);
+        assert_eq!(found.unwrap_err(), IssueError::Rate(exceeded));
+    }
+}
+
+#[derive(Default)]
+struct Passed(RefCell<Vec<Stage>>);
+
+impl Stages for Passed {
+    fn passed(&self, stage: Stage) {
+        self.0.borrow_mut().push(stage);
+    }
+}
+
+#[test]
+fn each_stage_that_was_passed_is_told_in_its_order() {
+    let world = world();
+    let passed_with = |proof: &str, resource: &str| {
+        let passed = Passed::default();
+        let request = IssueRequest {
+            door: Door::Grpc,
+            credentials: Credentials {
+                peer: Peer {
+                    spki_sha256: Some(CLIENT_SPKI),
+                    ..Peer::default()
+                },
+                ..Credentials::default()
+            },
+            binding: Binding::Proof(vec![proof.as_bytes()]),
+            grant: Some("contacts"),
+            resource,
+            scopes: &[],
+            actors: &[],
+        };
+        let found = world.enclave.issue_in_stages(&request, &world.now, &passed);
+        (found.is_ok(), passed.0.into_inner())
+    };
+    let all = [
+        Stage::Authenticate,
+        Stage::Proof,
+        Stage::Policy,
+        Stage::Mint,
+    ];
+    assert_eq!(passed_with(&world.proof(), RESOURCE), (true, all.to_vec()));
+    for (proof, resource, count) in [
+        ("no proof".to_owned(), RESOURCE, 1),
+        (world.proof(), "https://elsewhere.example/", 2),
+    ] {
+        assert_eq!(
+            passed_with(&proof, resource),
+            (false, all[..count].to_vec())
+        );
+    }
 }
 
 #[test]

@@ -276,6 +276,23 @@ impl Logs {
         self.trees.read().taken(log)
     }
 
+    /// The place in a stream up to which the newest checkpoint of this boot covers it; none before the first.
+    #[must_use]
+    pub fn signed(&self, log: Log) -> Option<u64> {
+        let name = match log {
+            Log::Control => LogName::Control,
+            Log::Issuance => LogName::Issuance(self.boot),
+        };
+        let size = {
+            let signers = self.signers.lock();
+            let (checkpoint, _at_ms) = signers.get(&name)?.last.as_ref()?;
+            checkpoint.head.size
+        };
+        let trees = self.trees.read();
+        let (_tree, begins) = trees.find(name).ok()?;
+        Some(begins.saturating_add(size))
+    }
+
     /// Takes in the next leaves of a stream, in the store's order, from the one
     /// at `from`. Those that were taken in already are passed over.
     ///

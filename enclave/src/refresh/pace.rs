@@ -13,11 +13,12 @@
 //! durable phase of the grant protects: a grant whose exchange was cut off is
 //! quiet from the start of the boot on.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use parking_lot::Mutex;
 
 use super::RefreshError;
+use crate::fill::HeldBack;
 use crate::ids::{GrantId, ProviderId, TenantId};
 use crate::profile::Profile;
 use crate::rate::Meter;
@@ -175,6 +176,21 @@ impl Pace {
         }
     }
 
+    /// For how many tenants each provider is left alone now; those that are not are left out.
+    pub(crate) fn held_back(&self, now: &Now) -> BTreeMap<ProviderId, HeldBack> {
+        let mut all: BTreeMap<ProviderId, HeldBack> = BTreeMap::new();
+        for ((provider, _tenant), health) in self.providers.lock().iter() {
+            let open = health.open_until_ms > now.mono_ms;
+            let patient = health.patient_until_ms > now.mono_ms;
+            if open || patient {
+                let held = all.entry(provider.clone()).or_default();
+                held.circuits_open = held.circuits_open.saturating_add(usize::from(open));
+                held.patient = held.patient.saturating_add(usize::from(patient));
+            }
+        }
+        all
+    }
+
     /// Notes that a provider asked for patience.
     pub(super) fn be_patient(&self, whom: &Whom, retry_after_s: u64, now: &Now) {
         let patience_ms = retry_after_s.saturating_mul(1_000).min(LONGEST_PATIENCE_MS);
@@ -264,6 +280,13 @@ mod tests {
             pace.report(&whom, Taken::Unwell, &at(0));
         }
         assert_eq!(pace.admit(&whom, &profile, &at(1)), paused(1));
+        let one = HeldBack {
+            circuits_open: 1,
+            patient: 0,
+        };
+        let held_back = |ms| pace.held_back(&at(ms)).into_values().collect::<Vec<_>>();
+        assert_eq!(held_back(1), [one]);
+        assert_eq!(held_back(1_000), []);
         // Another tenant is not held back.
         let other = self::whom("other");
         assert_eq!(pace.admit(&other, &profile, &at(1)), Ok(()));

@@ -97,7 +97,7 @@ fn seek_with(
     };
     let proof = proof.map(str::as_bytes);
     world.asked(good, |request| {
-        world.enclave.seek_upstream(request, proof, &world.now)
+        world.enclave.seek_upstream(request, proof, &world.now, &())
     })
 }
 

@@ -9,6 +9,7 @@ use ::broker::host_config::HostConfig;
 use ::broker::store::{
     Behind, CompactionPolicy, EmbeddedStore, ExportHeader, FILE_NAME, Folder as _, Source, import,
 };
+use ::broker::traces::parent::Parent;
 use ::enclave::store::{Log, Store as _};
 use prost::Message;
 use proto::v1;
@@ -43,6 +44,31 @@ pub(super) const STORE: Target = Target {
     run: store,
     seeds: store_seeds,
 };
+
+pub(super) const TRACEPARENT: Target = Target {
+    name: "broker_traceparent",
+    run: traceparent,
+    seeds: traceparent_seeds,
+};
+
+/// What is read is in the text, in lower case, and no id is zero.
+fn traceparent(input: &[u8]) -> bool {
+    let Ok(Parent { trace_id, span_id }) = Parent::parse(input) else {
+        return false;
+    };
+    assert_eq!(hex::encode(trace_id).as_bytes(), &input[3..35]);
+    assert_eq!(hex::encode(span_id).as_bytes(), &input[36..52]);
+    assert!(trace_id != [0; 16] && span_id != [0; 8]);
+    true
+}
+
+fn traceparent_seeds() -> Vec<Vec<u8>> {
+    let rest = "0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    vec![
+        format!("00-{rest}").into_bytes(),
+        format!("cc-{rest}-what-came-later").into_bytes(),
+    ]
+}
 
 fn host_config(input: &[u8]) -> bool {
     let Ok(text) = str::from_utf8(input) else {

@@ -46,7 +46,7 @@ impl std::fmt::Debug for Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 46] = [
+pub const TARGETS: [Target; 47] = [
     attestation::BUNDLE,
     attestation::CERTIFICATE_TABLE,
     attestation::COLLATERAL,
@@ -67,6 +67,7 @@ pub const TARGETS: [Target; 46] = [
     oauth::METADATA,
     broker::SNAPSHOT,
     broker::STORE,
+    broker::TRACEPARENT,
     oauth::ASSERTION,
     audit::AUDIT,
     oauth::CALLBACK,

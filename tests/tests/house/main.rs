@@ -14,6 +14,7 @@ mod cases;
 mod claims;
 mod contract;
 mod leaves;
+mod metrics;
 mod policies;
 mod sources;
 mod tree;

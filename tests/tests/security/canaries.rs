@@ -20,6 +20,7 @@ use tests::bars::{self, Bar, Row};
 use tests::caller::Caller;
 use tests::cli::Shell;
 use tests::https::Reply;
+use tests::plain::Collector;
 use tests::stack::{Blueprint, Stack};
 
 /// Keeps an answer, head and body, among the logs.
@@ -32,6 +33,13 @@ fn keep(stack: &Stack, reply: &Reply) {
         .unwrap();
     writeln!(file, "{} {:?}", reply.status, reply.headers).unwrap();
     file.write_all(&reply.body).unwrap();
+}
+
+/// Keeps what the listener for metrics tells among the logs.
+async fn keep_metrics(stack: &Stack, name: &str) {
+    let page = stack.metrics().await;
+    assert!(page.contains("tokenkeep_rpc_total"));
+    fs::write(stack.logs().join(name), page).unwrap();
 }
 
 /// Everywhere that a canary is found below the stack's folder, without the folder's own path.
@@ -192,12 +200,14 @@ async fn everything(stack: &mut Stack, outside: &std::path::Path) {
             answer = &mut call => panic!("the API holds it back: {answer:?}"),
         }
     }
+    keep_metrics(stack, "metrics-before").await;
     stack.kill().await;
     stack.restart().await;
     keep(
         stack,
         &Caller::of(stack).await.at("killed").contacts().await,
     );
+    keep_metrics(stack, "metrics-behind").await;
     assert_eq!(stack.stop().await.code(), Some(0));
 }
 
@@ -212,14 +222,23 @@ fn api_calls(stack: &Stack) -> usize {
 #[tokio::test]
 async fn state_bar_no_secret_is_left_anywhere() {
     let marker = Canary::new(b"tokens of the provider");
+    let collector = Collector::start().await;
     let mut stack = Stack::start(Blueprint {
         token_marker: marker.expose().to_owned(),
+        host_toml: format!(
+            "[metrics]\nlisten = \"127.0.0.1:0\"\n[traces]\nendpoint = \"{}\"\none_in = 1\n",
+            collector.url()
+        ),
         log_level: "debug",
         ..Blueprint::default()
     })
     .await;
     let outside = tempfile::tempdir().unwrap();
     everything(&mut stack, outside.path()).await;
+    // What a collector got is looked through as well.
+    let traces = collector.came().concat();
+    assert!(traces.contains("tokenkeep.gateway/Call") && traces.contains("IssueToken"));
+    fs::write(stack.logs().join("traces"), traces).unwrap();
 
     // The provider did give out tokens that show the canary, and they were used.
     let token = stack.consent().refresh_token;

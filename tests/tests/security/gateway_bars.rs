@@ -1,7 +1,7 @@
 //! The gateway's bars: what no request, no address and no reader may bring about.
 
 mod back_ends;
-mod frames;
+pub(crate) mod frames;
 mod paths;
 mod shapes;
 mod shapes_h2;

@@ -318,7 +318,7 @@ async fn each_request_outside_the_grant_is_refused() {
 }
 
 /// Posts raw bytes to a gRPC path; the status that comes back, wherever it is written.
-async fn raw(channel: &AttestedChannel, path: &str, body: Vec<u8>) -> Status {
+pub(crate) async fn raw(channel: &AttestedChannel, path: &str, body: Vec<u8>) -> Status {
     let request = Request::builder()
         .method(Method::POST)
         .uri(format!("{}{path}", channel.transport().origin()))
@@ -336,7 +336,7 @@ async fn raw(channel: &AttestedChannel, path: &str, body: Vec<u8>) -> Status {
 }
 
 /// A message in gRPC's frame.
-fn framed(compressed: u8, message: &[u8]) -> Vec<u8> {
+pub(crate) fn framed(compressed: u8, message: &[u8]) -> Vec<u8> {
     let length = u32::try_from(message.len()).unwrap().to_be_bytes();
     [&[compressed][..], &length, message].concat()
 }

@@ -1,9 +1,12 @@
 //! What must not happen: every refusal with its exact words, and no secret anywhere.
 
+mod abuse;
+mod abuse_bars;
 mod canaries;
 mod control_bars;
 mod evidence;
 mod exports;
+mod floods;
 mod gateway_answers;
 mod gateway_bars;
 mod gateway_operations;

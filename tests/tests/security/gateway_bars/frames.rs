@@ -5,26 +5,27 @@
 )]
 
 /// What a connection begins with: the preface and empty settings.
-pub(super) fn preface() -> Vec<u8> {
+pub(crate) fn preface() -> Vec<u8> {
     let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
     bytes.extend(frame(SETTINGS, 0, 0, &[]));
     bytes
 }
 
-pub(super) const DATA: u8 = 0;
-pub(super) const HEADERS: u8 = 1;
-pub(super) const RST_STREAM: u8 = 3;
-pub(super) const SETTINGS: u8 = 4;
-pub(super) const PING: u8 = 6;
-pub(super) const CONTINUATION: u8 = 9;
+pub(crate) const DATA: u8 = 0;
+pub(crate) const HEADERS: u8 = 1;
+pub(crate) const RST_STREAM: u8 = 3;
+pub(crate) const SETTINGS: u8 = 4;
+pub(crate) const PING: u8 = 6;
+pub(crate) const GO_AWAY: u8 = 7;
+pub(crate) const CONTINUATION: u8 = 9;
 
-pub(super) const END_STREAM: u8 = 1;
-pub(super) const END_HEADERS: u8 = 4;
-pub(super) const PADDED: u8 = 8;
-pub(super) const PRIORITY: u8 = 0x20;
+pub(crate) const END_STREAM: u8 = 1;
+pub(crate) const END_HEADERS: u8 = 4;
+pub(crate) const PADDED: u8 = 8;
+pub(crate) const PRIORITY: u8 = 0x20;
 
 /// One frame.
-pub(super) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap_or(u32::MAX);
     let [_, high, middle, low] = length.to_be_bytes();
     let mut bytes = vec![high, middle, low, kind, flags];
@@ -34,14 +35,14 @@ pub(super) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8>
 }
 
 /// A field of a header block: name and value, any bytes at all.
-pub(super) type Field = (Vec<u8>, Vec<u8>);
+pub(crate) type Field = (Vec<u8>, Vec<u8>);
 
-pub(super) fn field(name: &str, value: &str) -> Field {
+pub(crate) fn field(name: &str, value: &str) -> Field {
     (name.as_bytes().to_vec(), value.as_bytes().to_vec())
 }
 
 /// A header block: literals that are not indexed, with new names, without Huffman's code [RFC 7541 §6.2.2].
-pub(super) fn block(fields: &[Field]) -> Vec<u8> {
+pub(crate) fn block(fields: &[Field]) -> Vec<u8> {
     let mut bytes = Vec::new();
     for (name, value) in fields {
         bytes.push(0);
@@ -68,7 +69,7 @@ fn length(bytes: &mut Vec<u8>, length: usize) {
 }
 
 /// What a proxy makes of frames that only writes what it read: one message of HTTP/1.1.
-pub(super) fn as_http1(frames: &[u8]) -> Vec<u8> {
+pub(crate) fn as_http1(frames: &[u8]) -> Vec<u8> {
     let (mut head, mut body) = (Vec::new(), Vec::<u8>::new());
     for (kind, _stream, payload) in Frames(frames) {
         match kind {
@@ -147,7 +148,7 @@ impl<'a> Iterator for Frames<'a> {
 }
 
 /// What came on each stream in `DATA` frames, in order, as `(stream, text)`; a stream's pieces put together.
-pub(super) fn bodies(read: &[u8]) -> Vec<(u32, String)> {
+pub(crate) fn bodies(read: &[u8]) -> Vec<(u32, String)> {
     let mut bodies: Vec<(u32, Vec<u8>)> = Vec::new();
     for (kind, stream, payload) in Frames(read) {
         if kind == DATA {
@@ -164,6 +165,34 @@ pub(super) fn bodies(read: &[u8]) -> Vec<(u32, String)> {
         .collect()
 }
 
+/// The error code of a `GOAWAY`, if one came [RFC 9113 §6.8].
+pub(crate) fn go_away(read: &[u8]) -> Option<u32> {
+    let mut frames = Frames(read).filter(|(kind, ..)| *kind == GO_AWAY);
+    let (_, _, payload) = frames.next()?;
+    let code = payload.get(4..8)?;
+    Some(u32::from_be_bytes(code.try_into().ok()?))
+}
+
+/// How a request was turned away whose head is too large: by `431`, by a reset of its stream, or with the connection.
+pub(crate) fn head_refused(read: &[u8], stream: u32) -> Option<&'static str> {
+    // `431` in Huffman's code [RFC 7541 appendix B], as a server's own encoder may write it.
+    let is_431 = |block: &[u8]| {
+        let mut windows = block.windows(3);
+        windows.any(|bytes| bytes == b"431" || bytes == [0x69, 0x90, 0xff])
+    };
+    Frames(read).find_map(|(kind, of, payload)| match kind {
+        GO_AWAY => Some("GOAWAY"),
+        RST_STREAM if of == stream => Some("RST_STREAM"),
+        HEADERS if of == stream && is_431(payload) => Some("431"),
+        _ => None,
+    })
+}
+
+/// How many frames of a kind came.
+pub(crate) fn count(read: &[u8], kind: u8) -> usize {
+    Frames(read).filter(|(found, ..)| *found == kind).count()
+}
+
 #[test]
 fn what_is_written_is_read_back() {
     let long = "x".repeat(300);
@@ -178,4 +207,16 @@ fn what_is_written_is_read_back() {
     read.extend(b"\0\0\x09cut");
     let expected = [(1, "/api/in".to_owned()), (3, "three".to_owned())];
     assert_eq!(bodies(&read), expected);
+
+    let status = |value: &[u8]| frame(HEADERS, END_HEADERS, 1, &[b"\x48\x03", value].concat());
+    for (read, expected) in [
+        (status(b"431"), Some("431")),
+        (status(b"200"), None),
+        (frame(RST_STREAM, 0, 1, &[0; 4]), Some("RST_STREAM")),
+        (frame(RST_STREAM, 0, 3, &[0; 4]), None),
+        (frame(GO_AWAY, 0, 0, &[0; 8]), Some("GOAWAY")),
+        (Vec::new(), None),
+    ] {
+        assert_eq!(head_refused(&read, 1), expected, "{read:?}");
+    }
 }

@@ -1,0 +1,278 @@
+//! A leash on each answer: one that its peer does not take for too long is cut.
+//!
+//! HTTP asks for no more of an answer's body while the peer's window is closed or the connection's buffer full, so that
+//! the body itself can't see that nobody reads. What drives the answer looks from outside.
+
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::Response;
+use hyper::body::{Body, Frame, SizeHint};
+use hyper::rt::Executor;
+use parking_lot::Mutex;
+use tokio::time::{Sleep, sleep};
+
+/// In an answer's extensions: how long its peer may take none of it, where that is not as long as the listener says.
+#[derive(Clone, Copy, Debug)]
+pub struct Unread(pub Duration);
+
+/// What is seen of an answer from outside.
+#[derive(Debug, Default)]
+pub(super) struct Leash {
+    /// The number of the piece that the peer has not taken yet; 0 if there is none.
+    handed: AtomicU64,
+    bound: OnceLock<Duration>,
+}
+
+impl Leash {
+    fn handed(&self) -> u64 {
+        self.handed.load(Ordering::Relaxed)
+    }
+}
+
+/// The leash of a connection's newest request.
+#[derive(Clone, Debug)]
+pub(super) struct Leashes {
+    newest: Arc<Mutex<Option<Arc<Leash>>>>,
+    unread: Duration,
+}
+
+impl Leashes {
+    /// For a connection whose peer may leave an answer unread for so long.
+    pub(super) fn new(unread: Duration) -> Self {
+        Self {
+            newest: Arc::default(),
+            unread,
+        }
+    }
+
+    /// Begins one for a request.
+    pub(super) fn begin(&self) -> Arc<Leash> {
+        let leash = Arc::new(Leash::default());
+        *self.newest.lock() = Some(Arc::clone(&leash));
+        leash
+    }
+
+    /// Ends when the newest answer was not read for too long: for HTTP/1, whose answers come one after another. Looks
+    /// now and then only, so that it may take twice as long.
+    pub(super) async fn unread(&self) {
+        loop {
+            let before = self.newest.lock().clone();
+            let piece = before.as_ref().map(|leash| leash.handed());
+            sleep(self.unread).await;
+            let now = self.newest.lock().clone();
+            let same = before.zip(now).is_some_and(|(a, b)| {
+                let handed = b.handed();
+                Arc::ptr_eq(&a, &b) && handed != 0 && Some(handed) == piece
+            });
+            if same {
+                return;
+            }
+        }
+    }
+}
+
+/// HTTP/2 spawns a task for each request right behind the call that began its leash.
+impl<F> Executor<F> for Leashes
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    fn execute(&self, work: F) {
+        match self.newest.lock().take() {
+            Some(leash) => drop(tokio::spawn(cut(work, leash, self.unread))),
+            None => drop(tokio::spawn(work)),
+        }
+    }
+}
+
+/// Drives an answer until it has ended, or was not read for too long.
+async fn cut(work: impl Future<Output = ()>, leash: Arc<Leash>, unread: Duration) {
+    let mut work = pin!(work);
+    let mut since = 0;
+    let mut timer: Option<Pin<Box<Sleep>>> = None;
+    poll_fn(|context| {
+        if work.as_mut().poll(context).is_ready() {
+            return Poll::Ready(());
+        }
+        let piece = leash.handed();
+        if piece != since {
+            since = piece;
+            let bound = leash.bound.get().copied().unwrap_or(unread);
+            timer = (piece != 0).then(|| Box::pin(sleep(bound)));
+        }
+        match &mut timer {
+            Some(timer) => timer.as_mut().poll(context),
+            None => Poll::Pending,
+        }
+    })
+    .await;
+}
+
+/// A body that says when a piece of it was handed out, and when more is asked for.
+#[derive(Debug)]
+pub(super) struct Watched<B> {
+    body: Pin<Box<B>>,
+    pieces: u64,
+    leash: Arc<Leash>,
+}
+
+/// An answer on its leash.
+pub(super) fn watched<B>(answer: Response<B>, leash: Arc<Leash>) -> Response<Watched<B>> {
+    if let Some(Unread(bound)) = answer.extensions().get() {
+        leash.bound.get_or_init(|| *bound);
+    }
+    answer.map(|body| Watched {
+        body: Box::pin(body),
+        pieces: 0,
+        leash,
+    })
+}
+
+impl<B: Body> Body for Watched<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        let this = &mut *self;
+        this.leash.handed.store(0, Ordering::Relaxed);
+        let polled = this.body.as_mut().poll_frame(context);
+        if matches!(polled, Poll::Ready(Some(Ok(_)))) {
+            this.pieces = this.pieces.saturating_add(1);
+            this.leash.handed.store(this.pieces, Ordering::Relaxed);
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl<B> Drop for Watched<B> {
+    fn drop(&mut self) {
+        self.leash.handed.store(0, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(
+        clippy::arithmetic_side_effects,
+        reason = "a test that overflows fails"
+    )]
+
+    use std::collections::VecDeque;
+    use std::convert::Infallible;
+
+    use bytes::Bytes;
+    use http_body_util::BodyExt as _;
+
+    use super::*;
+
+    const BOUND: Duration = Duration::from_secs(10);
+
+    /// The paused clock of the test.
+    fn since() -> tokio::time::Instant {
+        tokio::time::Instant::now()
+    }
+
+    /// Some pieces, and `None` where nothing more comes without an end.
+    struct Pieces(VecDeque<Option<&'static str>>);
+
+    impl Body for Pieces {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            if self.0.front() == Some(&None) {
+                return Poll::Pending;
+            }
+            let piece = self.0.pop_front().flatten();
+            Poll::Ready(piece.map(|piece| Ok(Frame::data(Bytes::from(piece)))))
+        }
+    }
+
+    fn answer(pieces: &[Option<&'static str>], leash: &Arc<Leash>) -> Watched<Pieces> {
+        let body = Pieces(pieces.iter().copied().collect());
+        watched(Response::new(body), Arc::clone(leash)).into_body()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_nobody_reads_is_cut() {
+        let leash = Arc::new(Leash::default());
+        let mut body = answer(&[Some("a"), Some("b")], &leash);
+        let began = since();
+        let work = async {
+            for _ in 0..2 {
+                body.frame().await.unwrap().unwrap();
+                // The peer takes it, but slowly.
+                sleep(BOUND * 9 / 10).await;
+            }
+            assert!(body.frame().await.is_none());
+            body = answer(&[Some("c")], &leash);
+            body.frame().await.unwrap().unwrap();
+            std::future::pending::<()>().await;
+        };
+        cut(work, Arc::clone(&leash), BOUND).await;
+        assert_eq!(began.elapsed(), BOUND * 28 / 10);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_has_nothing_to_read_is_not() {
+        let leash = Arc::new(Leash::default());
+        let mut body = answer(&[None], &leash);
+        let work = async {
+            let waiting = tokio::time::timeout(BOUND * 100, body.frame());
+            assert!(waiting.await.is_err());
+        };
+        let began = since();
+        cut(work, Arc::clone(&leash), BOUND).await;
+        assert!(began.elapsed() >= BOUND * 100);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_bound_is_the_answers_own_where_it_has_one() {
+        let leash = Arc::new(Leash::default());
+        let mut response = Response::new(Pieces([Some("a")].into()));
+        response.extensions_mut().insert(Unread(BOUND / 5));
+        let mut body = watched(response, Arc::clone(&leash)).into_body();
+        let work = async {
+            body.frame().await.unwrap().unwrap();
+            std::future::pending::<()>().await;
+        };
+        let began = since();
+        cut(work, leash, BOUND).await;
+        assert_eq!(began.elapsed(), BOUND / 5);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn over_http_1_the_newest_answer_is_looked_at() {
+        let leashes = Leashes::new(BOUND);
+        let first = leashes.begin();
+        let mut body = answer(&[Some("a")], &first);
+        body.frame().await.unwrap().unwrap();
+        // Between answers nothing is unread.
+        drop(body);
+        let waiting = tokio::time::timeout(BOUND * 10, leashes.unread());
+        assert!(waiting.await.is_err());
+        let mut body = answer(&[Some("b")], &leashes.begin());
+        body.frame().await.unwrap().unwrap();
+        let began = since();
+        leashes.unread().await;
+        assert!(began.elapsed() <= BOUND * 2);
+    }
+}
