@@ -11,6 +11,7 @@ mod leaves;
 mod loosening;
 mod oracle;
 mod reach;
+mod served;
 mod share;
 mod tokens;
 mod world;

@@ -20,8 +20,8 @@ use secrecy::ExposeSecret as _;
 
 use super::contract::Contract;
 use super::world::{
-    CONSENTING, KNOWN_KEY, LISTED, OTHER_CLIENT, OTHER_TENANT, OTHER_VENDOR, POLICY, World, bytes,
-    consent_of, new_spki,
+    CONSENTING, HOOK, KNOWN_KEY, LISTED, OTHER_CLIENT, OTHER_TENANT, OTHER_VENDOR, POLICY, World,
+    bytes, consent_of, new_spki,
 };
 
 /// Who makes a request so that it succeeds.
@@ -90,6 +90,7 @@ pub(super) async fn all(world: &World, contract: &Contract) -> Vec<Ask> {
     asks.extend(Box::pin(registry(world)).await);
     asks.extend(Box::pin(grants(world)).await);
     asks.extend(policy_and_freezes());
+    asks.extend(events(world));
     asks.extend(keys_and_the_end());
     for rpc in &contract.rpcs {
         let rows = asks.iter().filter(|ask| ask.rpc == rpc.name).count();
@@ -157,6 +158,14 @@ fn attestation_and_audit() -> Vec<Ask> {
                 tenant: tenant(),
                 page_size: 1_000,
                 ..v1::ListLeavesRequest::default()
+            },
+        ),
+        reads(
+            "AuditService/MakeEvidenceBundle",
+            By::Owner,
+            &v1::MakeEvidenceBundleRequest {
+                tenant: tenant(),
+                nonce: vec![7; 32],
             },
         ),
         reads(
@@ -577,6 +586,67 @@ fn policy_and_freezes() -> Vec<Ask> {
             by,
             &v1::ListFreezesRequest {
                 tenant: id(names::TENANT),
+            },
+        ),
+    ]
+}
+
+fn events(world: &World) -> Vec<Ask> {
+    let (tenant, by) = (|| names::TENANT.to_owned(), By::Owner);
+    let id = |id: &str| id.to_owned();
+    vec![
+        reads(
+            "EventService/Watch",
+            by,
+            &v1::WatchRequest {
+                tenant: tenant(),
+                from: Some(0),
+                until_now: true,
+                ..v1::WatchRequest::default()
+            },
+        ),
+        changes(
+            "EventService/CreateWebhook",
+            by,
+            &v1::CreateWebhookRequest {
+                tenant: tenant(),
+                id: id("made-webhook"),
+                url: world.receiver.url.clone(),
+                kinds: vec![v1::EventKind::PolicyChange.into()],
+                from: None,
+            },
+            "webhook_created",
+            &["made-webhook"],
+        ),
+        reads(
+            "EventService/ListWebhooks",
+            by,
+            &v1::ListWebhooksRequest { tenant: tenant() },
+        ),
+        reads(
+            "EventService/GetWebhook",
+            by,
+            &v1::GetWebhookRequest {
+                tenant: tenant(),
+                id: id(HOOK),
+            },
+        ),
+        changes(
+            "EventService/DeleteWebhook",
+            by,
+            &v1::DeleteWebhookRequest {
+                tenant: tenant(),
+                id: id("to-unhook"),
+            },
+            "webhook_deleted",
+            &["to-unhook"],
+        ),
+        reads(
+            "EventService/TestWebhook",
+            by,
+            &v1::TestWebhookRequest {
+                tenant: tenant(),
+                id: id(HOOK),
             },
         ),
     ]

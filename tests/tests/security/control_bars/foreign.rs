@@ -17,7 +17,8 @@ use tokio::task::JoinSet;
 use super::asks::{self, Ask, By};
 use super::contract::Contract;
 use super::world::{
-    self, Answered, KNOWN_KEY, LISTED, OTHER_TENANT, OTHER_VENDOR, QUIET, World, state_of_victim,
+    self, Answered, HOOK, KNOWN_KEY, LISTED, OTHER_TENANT, OTHER_VENDOR, QUIET, World,
+    state_of_victim,
 };
 use super::{SEED, judge_none, runs};
 use tests::dice::Dice;
@@ -46,7 +47,8 @@ const BY_RIGHT: [&str; 7] = [
 ];
 
 /// RPCs in which an attacker's own name is not put in the victim's place: they would make or end what is its own.
-const MAKES_OWN: [&str; 9] = [
+const MAKES_OWN: [&str; 10] = [
+    "EventService/CreateWebhook",
     "RegistryService/CreateTenant",
     "RegistryService/CreateVendor",
     "RegistryService/CreateClient",
@@ -80,6 +82,7 @@ fn ids() -> Vec<&'static str> {
         "to-update",
         "to-sleep",
         "connected",
+        HOOK,
         KNOWN_KEY,
     ]
 }

@@ -25,6 +25,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::json;
 use testkit::pki::{ClientCertificate, client_certificate};
 use tests::caller::Caller;
+use tests::receiver::Receiver;
 use tests::stack::{Blueprint, Stack};
 use tests::targets;
 use tests::wait::wait_for;
@@ -44,6 +45,8 @@ pub(super) const OTHER_VENDOR: &str = "other-vendor";
 pub(super) const OTHER_CLIENT: &str = "other-worker";
 /// The provider at which consents are given in this test.
 pub(super) const CONSENTING: &str = "consenting";
+/// The webhook that requests name.
+pub(super) const HOOK: &str = "siem";
 /// The grant whose target lists operations.
 pub(super) const LISTED: &str = "listed";
 /// A grant that no request names.
@@ -55,6 +58,7 @@ const SCOPE: &str = "canary.scope.90ab";
 const REASON: &str = "canary-reason-5e3d";
 const POLICY_ID: &str = "canary-policy-61fe";
 const PATH: &str = "canary-page-77d0";
+const HOOK_PATH: &str = "canary-hook-3f1a";
 const FROZEN_KEY: &str = "canary-key-AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
 /// The policy of the victim.
@@ -108,6 +112,8 @@ pub(super) struct World {
     pub(super) state: String,
     /// One on a device, that was given.
     pub(super) handle: String,
+    /// Takes what is posted of the victim's events, and of nobody else's.
+    pub(super) receiver: Receiver,
     canaries: Vec<Canary>,
 }
 
@@ -115,6 +121,7 @@ impl World {
     /// With everything in place; `planted` gives a party one more role than it should have.
     pub(super) async fn new(planted: Option<(&str, &str)>) -> Self {
         let certificates = PARTIES.map(|(name, _)| client_certificate(name).unwrap());
+        let receiver = Receiver::start().await;
         let mut manifest = String::new();
         for ((name, roles), certificate) in PARTIES.iter().zip(&certificates) {
             let mut roles = roles.to_vec();
@@ -126,6 +133,10 @@ impl World {
                 ));
             }
         }
+        manifest.push_str(&format!(
+            "[tls]\nroots_pem = [\"\"\"\n{}\"\"\"]\n",
+            receiver.certificate
+        ));
         let stack = Stack::with_grant(Blueprint {
             manifest: manifest.leak(),
             ..Blueprint::default()
@@ -148,6 +159,7 @@ impl World {
         let token = caller.token().await;
         let second_token = caller.token().await;
         let (state, handle) = Box::pin(consents(&root)).await;
+        Box::pin(webhooks(&root, &receiver)).await;
         let mut world = Self {
             stack,
             root,
@@ -159,6 +171,7 @@ impl World {
             approval,
             state,
             handle,
+            receiver,
             canaries: Vec::new(),
         };
         world.canaries = world.planted();
@@ -192,6 +205,7 @@ impl World {
             ("a policy's digest", policy.as_ref().to_vec()),
             ("a policy's digest in hex", hex::encode(policy).into()),
             ("the path of a call", PATH.into()),
+            ("the path of a webhook", HOOK_PATH.into()),
             ("a frozen key", FROZEN_KEY.into()),
             ("a key's thumbprint", jkt.into()),
             ("a grant", QUIET.into()),
@@ -228,7 +242,7 @@ impl World {
     }
 }
 
-/// A call as raw bytes; of a stream, what comes first.
+/// A call as raw bytes; of a stream that has no end, what comes first.
 pub(super) async fn ask(channel: &AttestedChannel, rpc: &Rpc, message: &[u8]) -> Answered {
     let length = u32::try_from(message.len()).unwrap().to_be_bytes();
     let body = [&[0], &length[..], message].concat();
@@ -252,7 +266,7 @@ pub(super) async fn ask(channel: &AttestedChannel, rpc: &Rpc, message: &[u8]) ->
             status = Status::from_header_map(trailers);
         } else if let Some(data) = frame.data_ref() {
             all.extend_from_slice(data);
-            if rpc.streams {
+            if rpc.streams && rpc.name == "AuditService/TailLeaves" {
                 break;
             }
         }
@@ -504,6 +518,20 @@ async fn consents(root: &AttestedChannel) -> (String, String) {
     )
 }
 
+/// Posts the victim's policy changes, of which there are no more, and one that is to be deleted.
+async fn webhooks(root: &AttestedChannel, receiver: &Receiver) {
+    for id in [HOOK, "to-unhook"] {
+        let request = v1::CreateWebhookRequest {
+            tenant: names::TENANT.to_owned(),
+            id: id.to_owned(),
+            url: format!("{}/{HOOK_PATH}", receiver.url),
+            kinds: vec![v1::EventKind::PolicyChange.into()],
+            from: None,
+        };
+        answer(root.events().create_webhook(request)).await.unwrap();
+    }
+}
+
 /// A call that waits for a person.
 async fn waiting_call(stack: &Stack) -> String {
     let caller = Caller::of(stack).await.at(LISTED);
@@ -564,6 +592,12 @@ pub(super) async fn state_of_victim(world: &World) -> BTreeMap<String, String> {
     }));
     let apps = apps.await.unwrap().into_inner();
     state.push(("apps".to_owned(), format!("{apps:?}")));
+    let webhooks = v1::ListWebhooksRequest { tenant: tenant() };
+    let webhooks = answer(by.events().list_webhooks(webhooks)).await.unwrap();
+    for mut webhook in webhooks.into_inner().webhooks {
+        webhook.next = 0;
+        state.push((format!("webhook {}", webhook.id), format!("{webhook:?}")));
+    }
     let keys = v1::ListKeysRequest { tenant: tenant() };
     let keys = answer(by.keys().list_keys(keys)).await.unwrap();
     state.push(("keys".to_owned(), format!("{:?}", keys.into_inner())));
