@@ -10,6 +10,7 @@ mod evidence_bundle;
 pub(crate) mod life;
 pub(crate) mod limits;
 mod policy;
+mod several;
 mod upstream;
 
 use std::collections::HashMap;

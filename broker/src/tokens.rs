@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use enclave::authenticate::Credentials;
-use enclave::issue::{IssueRequest, Issued};
+use enclave::issue::{IssueRequest, Issued, SeveralRequest};
 use enclave::log::Receipt;
 use enclave::mint::Claims;
 use enclave::store::StoreError;
+use futures_util::future::join_all;
 
 use crate::events;
 use crate::metrics::stages::Laps;
@@ -37,6 +38,36 @@ impl Shell {
             Err(refusal) => events::token_refused(refusal),
         }
         issued
+    }
+
+    /// Issues several tokens of one caller, each of which leaves when its leaf is durable. One group of commits can
+    /// make all of them durable.
+    ///
+    /// # Errors
+    /// [`Refusal`] of all; those of single tokens are in the answer.
+    pub async fn issue_several(
+        self: &Arc<Self>,
+        request: &SeveralRequest<'_>,
+    ) -> Result<Vec<Result<(Issued, Option<Receipt>), Refusal>>, Refusal> {
+        let decided = {
+            let laps = Laps::start();
+            self.enclave
+                .issue_several(request, &self.clock.now(), &laps)
+                .map_err(|error| Refusal::from(&error))
+                .inspect_err(events::token_refused)?
+        };
+        let answers = join_all(decided.into_iter().map(async |pending| {
+            let pending = pending.map_err(|error| Refusal::from(&error))?;
+            self.settle_with_receipt(pending).await
+        }));
+        let answers = answers.await;
+        for answer in &answers {
+            match answer {
+                Ok((issued, _receipt)) => events::token_issued(issued),
+                Err(refusal) => events::token_refused(refusal),
+            }
+        }
+        Ok(answers)
     }
 
     /// The claims of a token that holds and is the caller's own.

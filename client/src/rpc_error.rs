@@ -6,6 +6,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use proto::v1::TokenRefusal;
 use tokio::time::timeout;
 use tonic::{Code, Response, Status};
 use tonic_types::StatusExt as _;
@@ -129,6 +130,35 @@ impl From<Status> for RpcError {
                 .and_then(|retry| retry.retry_delay),
             violations,
             transport: transport_of(&status),
+        };
+        Self {
+            told: Box::new(told),
+        }
+    }
+}
+
+/// The refusal of one token of several.
+impl From<TokenRefusal> for RpcError {
+    fn from(refusal: TokenRefusal) -> Self {
+        let TokenRefusal {
+            code,
+            reason,
+            message,
+            oauth_error,
+            retry_after_ms,
+        } = refusal;
+        let oauth_error = Some(oauth_error).filter(|error| !error.is_empty());
+        let told = Told {
+            code: Code::from_i32(code),
+            message: shown(&message),
+            reason: Some(reason).filter(|reason| is_reason(reason)),
+            details: oauth_error
+                .map(|error| ("oauth_error".to_owned(), shown(&error)))
+                .into_iter()
+                .collect(),
+            retry_after: (retry_after_ms > 0).then(|| Duration::from_millis(retry_after_ms)),
+            violations: Vec::new(),
+            transport: None,
         };
         Self {
             told: Box::new(told),

@@ -1,5 +1,7 @@
 //! Asks for tokens: a proof for each attempt, nonces and the service's clock learned, tokens kept until they are due.
 
+mod several;
+
 use std::mem::replace;
 use std::sync::Arc;
 
@@ -24,6 +26,9 @@ use crate::upstream_challenge::UpstreamChallenge;
 
 /// The method that tokens come from; with the origin it is the `htu` of proofs.
 const ISSUE_TOKEN: &str = "/tokenkeep.v1.TokenService/IssueToken";
+
+/// The method for several at a time.
+const ISSUE_TOKENS: &str = "/tokenkeep.v1.TokenService/IssueTokens";
 
 /// The metadata with the proof, and the one with the server's nonce.
 const DPOP: &str = "dpop";
@@ -141,6 +146,14 @@ pub enum TokenError {
     /// The answer holds no usable token.
     #[error(transparent)]
     Answer(#[from] AccessTokenError),
+    /// The service answered more or fewer requests than were made.
+    #[error("the service gave {found} answers to {asked} requests")]
+    Answers {
+        /// So many were made.
+        asked: usize,
+        /// So many answers came.
+        found: usize,
+    },
 }
 
 impl From<SigningKeyError> for TokenError {
@@ -160,9 +173,18 @@ pub struct TokenClient {
 struct Issuer {
     transport: Transport,
     htu: String,
+    /// That of the method for several tokens.
+    several_htu: String,
     signer: Arc<dyn Signer>,
     nonces: NonceCache,
     clock: ServerClock,
+}
+
+/// What was tried once more already.
+#[derive(Default)]
+struct Again {
+    nonce: bool,
+    clock: bool,
 }
 
 impl TokenClient {
@@ -186,11 +208,12 @@ impl TokenClient {
         signer: Arc<dyn Signer>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        let htu = format!("{}{ISSUE_TOKEN}", grpc_origin.trim_end_matches('/'));
+        let htu = |method: &str| format!("{}{method}", grpc_origin.trim_end_matches('/'));
         Self {
             issuer: Issuer {
                 transport,
-                htu,
+                htu: htu(ISSUE_TOKEN),
+                several_htu: htu(ISSUE_TOKENS),
                 signer,
                 nonces: NonceCache::default(),
                 clock: ServerClock::new(clock),
@@ -288,7 +311,7 @@ impl Issuer {
     /// Asks; once more if the server wants another nonce, and once more if it tells that its clock is another. For a
     /// provider's token, with a proof for the provider as soon as the server says what that must carry.
     async fn issue(&self, request: &TokenRequest) -> Result<AccessToken, TokenError> {
-        let (mut another_nonce, mut another_clock) = (false, false);
+        let mut again = Again::default();
         let (mut upstream, mut upstream_proofs) = (None, 0);
         loop {
             let refused = match self.attempt(request, upstream.as_ref()).await? {
@@ -308,16 +331,20 @@ impl Issuer {
                 upstream_proofs = upstream_proofs.saturating_add(1);
                 continue;
             }
-            let again = match error.reason() {
-                Some(USE_DPOP_NONCE) => has_new_nonce && !replace(&mut another_nonce, true),
-                Some(INVALID_DPOP_PROOF | INVALID_UPSTREAM_PROOF) => {
-                    self.learn_clock(&error) && !replace(&mut another_clock, true)
-                }
-                Some(_) | None => false,
-            };
-            if !again {
+            if !self.may_ask_again(&error, has_new_nonce, &mut again) {
                 return Err(error.into());
             }
+        }
+    }
+
+    /// Whether another attempt can do better: once with another nonce, once with another clock.
+    fn may_ask_again(&self, error: &RpcError, has_new_nonce: bool, again: &mut Again) -> bool {
+        match error.reason() {
+            Some(USE_DPOP_NONCE) => has_new_nonce && !replace(&mut again.nonce, true),
+            Some(INVALID_DPOP_PROOF | INVALID_UPSTREAM_PROOF) => {
+                self.learn_clock(error) && !replace(&mut again.clock, true)
+            }
+            Some(_) | None => false,
         }
     }
 
@@ -361,7 +388,7 @@ impl Issuer {
             upstream_proof: upstream_proof.unwrap_or_default(),
             ..Default::default()
         });
-        message.metadata_mut().insert(DPOP, self.proof()?);
+        message.metadata_mut().insert(DPOP, self.proof(&self.htu)?);
         let mut client =
             TokenServiceClient::with_origin(self.transport.clone(), uri(&self.transport));
         match rpc_error::raw_answer(client.issue_token(message)).await {
@@ -373,9 +400,9 @@ impl Issuer {
         }
     }
 
-    fn proof(&self) -> Result<MetadataValue<Ascii>, TokenError> {
+    fn proof(&self, htu: &str) -> Result<MetadataValue<Ascii>, TokenError> {
         let nonce = self.nonces.newest(self.transport.origin(), Role::Token);
-        let proof = self.sign(&self.htu, nonce.as_deref())?;
+        let proof = self.sign(htu, nonce.as_deref())?;
         proof.parse().map_err(|_| TokenError::Proof)
     }
 

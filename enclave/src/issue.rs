@@ -2,6 +2,8 @@
 //! who asks → with which key → on which grant → may it → does the tenant's policy permit it → mint → write down.
 //! Where the provider's own token is wanted, [`upstream_bound`](crate::upstream_bound) goes on instead of minting.
 
+mod several;
+
 use std::sync::Arc;
 
 use jose::dpop::DpopError;
@@ -29,11 +31,16 @@ use crate::seal::SealError;
 use crate::stage::{Stage, Stages};
 use crate::time::Now;
 
+pub use several::{MAX_ASKS, SeveralError, SeveralRequest};
+
 /// The method of a gRPC call as a proof names it.
 pub const HTM: &str = "POST";
 
 /// The path of the method as a proof names it, behind the gRPC origin.
 pub const PATH: &str = "/tokenkeep.v1.TokenService/IssueToken";
+
+/// The path of the method for several tokens.
+pub const SEVERAL_PATH: &str = "/tokenkeep.v1.TokenService/IssueTokens";
 
 /// The path of the token endpoint, behind the public origin.
 pub const TOKEN_ENDPOINT_PATH: &str = "/token";
@@ -43,6 +50,8 @@ pub const TOKEN_ENDPOINT_PATH: &str = "/token";
 pub enum Door {
     /// The token service over gRPC.
     Grpc,
+    /// The same for several tokens at a time.
+    GrpcSeveral,
     /// The token endpoint over HTTP.
     TokenEndpoint,
     /// The token endpoint's alias for clients with certificates [RFC 8705 §5].
@@ -54,7 +63,7 @@ impl Door {
     #[must_use]
     pub fn role(self) -> Role {
         match self {
-            Self::Grpc => Role::Token,
+            Self::Grpc | Self::GrpcSeveral => Role::Token,
             Self::TokenEndpoint | Self::MtlsTokenEndpoint => Role::TokenEndpoint,
         }
     }
@@ -62,6 +71,7 @@ impl Door {
     fn htu(self, config: &Config) -> String {
         match self {
             Self::Grpc => config.grpc_url(PATH),
+            Self::GrpcSeveral => config.grpc_url(SEVERAL_PATH),
             Self::TokenEndpoint => config.token_endpoint(),
             Self::MtlsTokenEndpoint => config.mtls_token_endpoint(),
         }
@@ -96,6 +106,30 @@ pub struct IssueRequest<'a> {
     /// The scopes wanted; none asks for all.
     pub scopes: &'a [String],
     /// On whose behalf the client asks, the one who acts now first [RFC 8693 §4.1].
+    pub actors: &'a [String],
+}
+
+impl<'a> IssueRequest<'a> {
+    fn ask(&self) -> TokenAsk<'a> {
+        TokenAsk {
+            grant: self.grant,
+            resource: self.resource,
+            scopes: self.scopes,
+            actors: self.actors,
+        }
+    }
+}
+
+/// One token that is wanted: the fields are those of [`IssueRequest`].
+#[derive(Clone, Copy, Debug)]
+pub struct TokenAsk<'a> {
+    /// The grant to draw on.
+    pub grant: Option<&'a str>,
+    /// The resource wanted.
+    pub resource: &'a str,
+    /// The scopes wanted; none asks for all.
+    pub scopes: &'a [String],
+    /// On whose behalf the client asks.
     pub actors: &'a [String],
 }
 
@@ -172,6 +206,13 @@ impl From<ProofError> for IssueError {
     }
 }
 
+/// Who asks, and what its tokens are to be bound to, proved.
+struct Proved {
+    client: Arc<Client>,
+    cnf: Confirmation,
+    address: Option<std::net::IpAddr>,
+}
+
 /// A request that is allowed, before anything is made of it.
 pub(crate) struct Authorized {
     pub(crate) client: Arc<Client>,
@@ -201,41 +242,78 @@ impl Enclave {
         now: &Now,
         stages: &impl Stages,
     ) -> Result<Decided, IssueError> {
-        // Who asks, and with which key?
+        let IssueRequest {
+            door,
+            credentials,
+            binding,
+            ..
+        } = request;
+        let proved = self.proved(*door, credentials, binding, now, stages)?;
+        self.decided(&proved, &request.ask(), now, stages)
+    }
+
+    /// Who asks, and with which key?
+    fn proved(
+        &self,
+        door: Door,
+        credentials: &Credentials<'_>,
+        binding: &Binding<'_>,
+        now: &Now,
+        stages: &impl Stages,
+    ) -> Result<Proved, IssueError> {
         let rules = self.assertion_rules(now);
-        let caller = authenticate::caller(&self.view.read(), &request.credentials, &rules)?;
+        let caller = authenticate::caller(&self.view.read(), credentials, &rules)?;
         stages.passed(Stage::Authenticate);
         // Before the proof's signature, which is most of the work.
         self.issue_rates.peek(&caller.client().id, now)?;
-        let cnf = self.confirmation(request, now)?;
+        let cnf = self.confirmation(door, credentials, binding, now)?;
         // Spent behind the proof, so that an assertion outlives a stale nonce.
         let caller = caller.enter(&self.spent, now)?;
-        let client = caller.into_client();
         stages.passed(Stage::Proof);
+        Ok(Proved {
+            client: caller.into_client(),
+            cnf,
+            address: credentials.peer.address,
+        })
+    }
+
+    /// May the caller have this token?
+    fn decided(
+        &self,
+        proved: &Proved,
+        wanted: &TokenAsk<'_>,
+        now: &Now,
+        stages: &impl Stages,
+    ) -> Result<Decided, IssueError> {
+        let Proved {
+            client,
+            cnf,
+            address,
+        } = proved;
 
         // On which grant, and may it?
         self.issue_rates.take(&client.id, now)?;
-        let named = request.grant.map(GrantId::parse).transpose();
+        let named = wanted.grant.map(GrantId::parse).transpose();
         let named = named.map_err(IssueError::GrantId)?;
-        let scopes = Scopes::parse(request.scopes)?;
-        let act = Act::parse(request.actors)?;
+        let scopes = Scopes::parse(wanted.scopes)?;
+        let act = Act::parse(wanted.actors)?;
         let view = self.view.read();
         let origin = &self.config.gateway_origin;
         let grant = match &named {
             Some(grant) => policy::find_grant(&view, &client.id, grant)
                 .inspect_err(|_| self.count_denial(&view, &client.id, grant, now))?,
-            None => policy::grant_of_resource(&view, origin, &client.id, request.resource)
+            None => policy::grant_of_resource(&view, origin, &client.id, wanted.resource)
                 .inspect_err(|_| {
-                    let named = policy::grant_in_resource(origin, request.resource);
+                    let named = policy::grant_in_resource(origin, wanted.resource);
                     if let Some(grant) = named {
                         self.count_denial(&view, &client.id, &grant, now);
                     }
                 })?,
         };
         let ask = Ask {
-            client: &client,
+            client,
             grant: &grant.value,
-            resource: request.resource,
+            resource: wanted.resource,
             scopes: &scopes,
             bound_to: cnf.thumbprint(),
         };
@@ -243,19 +321,19 @@ impl Enclave {
             .inspect_err(|_| self.count_denial(&view, &client.id, &grant.value.id, now))?;
         self.check_fresh(now)?;
         actor::within(act.as_deref(), grant.value.max_actor_depth())?;
-        let by = Some((&*client, &allowed.target));
+        let by = Some((&**client, &allowed.target));
         self.count(&view, Counted::Tokens, &grant.value, by, now)?;
 
         // Does the tenant's own policy permit it?
         let grant = Arc::clone(&grant.value);
         let asked = Asked {
-            client: Arc::clone(&client),
+            client: Arc::clone(client),
             grant: Arc::clone(&grant),
             target: allowed.target.clone(),
             scopes: allowed.scopes.clone(),
             cnf: cnf.clone(),
             tier: self.config.tier.clone(),
-            address: request.credentials.peer.address,
+            address: *address,
             at_s: now.hi_s,
             ask: PolicyAsk::Issue {
                 audience: allowed.resource.clone(),
@@ -268,9 +346,9 @@ impl Enclave {
         drop(view);
         stages.passed(Stage::Policy);
         Ok(Decided::Authorized(Authorized {
-            client,
+            client: Arc::clone(client),
             grant,
-            cnf,
+            cnf: cnf.clone(),
             allowed,
             act,
             policy,
@@ -299,6 +377,19 @@ impl Enclave {
         now: &Now,
         stages: &impl Stages,
     ) -> Result<Pending<Issued>, IssueError> {
+        match self.authorized(request, now, stages)? {
+            Decided::Authorized(authorized) => self.minted(authorized, now, stages),
+            Decided::Refused(refusal) => Ok(refusal),
+        }
+    }
+
+    /// Mints a token that was decided on.
+    fn minted(
+        &self,
+        authorized: Authorized,
+        now: &Now,
+        stages: &impl Stages,
+    ) -> Result<Pending<Issued>, IssueError> {
         let Authorized {
             client,
             grant,
@@ -306,10 +397,7 @@ impl Enclave {
             allowed,
             act,
             policy,
-        } = match self.authorized(request, now, stages)? {
-            Decided::Authorized(authorized) => authorized,
-            Decided::Refused(refusal) => return Ok(refusal),
-        };
+        } = authorized;
 
         // Mint.
         let lifetime_s = self.lifetime_s(&grant, now);
@@ -375,18 +463,20 @@ impl Enclave {
     /// What the token is bound to, once it is proved.
     fn confirmation(
         &self,
-        request: &IssueRequest<'_>,
+        door: Door,
+        credentials: &Credentials<'_>,
+        binding: &Binding<'_>,
         now: &Now,
     ) -> Result<Confirmation, IssueError> {
-        match &request.binding {
+        match binding {
             Binding::Proof(values) => {
-                let htu = request.door.htu(&self.config);
-                let role = request.door.role();
+                let htu = door.htu(&self.config);
+                let role = door.role();
                 let proof = self.accept_proof(values, role, HTM, &htu, None, now)?;
                 Ok(Confirmation::Jkt(proof.jkt().to_string()))
             }
             Binding::Certificate => {
-                let certificate = request.credentials.peer.certificate_sha256;
+                let certificate = credentials.peer.certificate_sha256;
                 let sha256 = certificate.ok_or(IssueError::NothingToBindTo)?;
                 Ok(Confirmation::certificate(&sha256))
             }

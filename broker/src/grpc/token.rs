@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use enclave::actor;
 use enclave::authenticate::{Credentials, Peer};
-use enclave::issue::{Binding, Door, IssueRequest};
+use enclave::issue::{Binding, Door, IssueRequest, Issued, SeveralRequest, TokenAsk};
+use enclave::log::Receipt;
 use enclave::mint::Confirmation;
 use enclave::nonce::Role;
 use proto::v1;
+use proto::v1::token_answer::Answer;
 use proto::v1::token_service_server::TokenService;
 use tonic::metadata::{AsciiMetadataValue, MetadataMap};
 use tonic::{Request, Response, Status};
@@ -68,6 +70,24 @@ impl Token {
         AsciiMetadataValue::try_from(nonce).ok()
     }
 
+    fn answer(
+        &self,
+        issued: Issued,
+        receipt: Option<Receipt>,
+        mode: v1::TokenMode,
+    ) -> v1::IssueTokenResponse {
+        v1::IssueTokenResponse {
+            access_token: issued.access_token,
+            token_type: issued.token_type.to_owned(),
+            expires_in_s: u32::try_from(issued.expires_in_s).unwrap_or(u32::MAX),
+            scopes: issued.scopes.into(),
+            resource: issued.resource,
+            mode: mode.into(),
+            receipt: receipt
+                .and_then(|receipt| receipt_message(self.shell.enclave.logs(), &receipt)),
+        }
+    }
+
     fn refuse(&self, refusal: &Refusal) -> Status {
         let mut status = refusal.status();
         let metadata = status.metadata_mut();
@@ -88,6 +108,16 @@ impl Token {
             }
         }
         status
+    }
+}
+
+/// One of several tokens.
+fn token_ask(ask: &v1::TokenAsk) -> TokenAsk<'_> {
+    TokenAsk {
+        grant: Some(&ask.grant),
+        resource: &ask.resource,
+        scopes: &ask.scopes,
+        actors: &ask.actors,
     }
 }
 
@@ -163,15 +193,45 @@ impl TokenService for Token {
         if let Some(connection) = extensions.get::<Connection>() {
             connection.visitor().vouch(&issued.client);
         }
-        let mut response = Response::new(v1::IssueTokenResponse {
-            access_token: issued.access_token,
-            token_type: issued.token_type.to_owned(),
-            expires_in_s: u32::try_from(issued.expires_in_s).unwrap_or(u32::MAX),
-            scopes: issued.scopes.into(),
-            resource: issued.resource,
-            mode: mode.into(),
-            receipt: receipt
-                .and_then(|receipt| receipt_message(self.shell.enclave.logs(), &receipt)),
+        let mut response = Response::new(self.answer(issued, receipt, mode));
+        if let Some(nonce) = self.nonce() {
+            response.metadata_mut().insert(DPOP_NONCE, nonce);
+        }
+        Ok(response)
+    }
+
+    async fn issue_tokens(
+        &self,
+        request: Request<v1::IssueTokensRequest>,
+    ) -> Result<Response<v1::IssueTokensResponse>, Status> {
+        let peer = self.shell.peer(request.extensions());
+        let (metadata, extensions, message) = request.into_parts();
+        let binding = binding(message.binding, values(&metadata, DPOP))
+            .map_err(|refusal| self.refuse(&refusal))?;
+        let asked = SeveralRequest {
+            credentials: credentials(peer, &metadata),
+            binding,
+            asks: message.tokens.iter().map(token_ask).collect(),
+        };
+        let answers = self.shell.issue_several(&asked).await;
+        let answers = answers.map_err(|refusal| self.refuse(&refusal))?;
+        let issued = answers.iter().flatten().next();
+        if let (Some(connection), Some((issued, _))) = (extensions.get::<Connection>(), issued) {
+            connection.visitor().vouch(&issued.client);
+        }
+        let answers = answers.into_iter().map(|answer| {
+            let answer = match answer {
+                Ok((issued, receipt)) => {
+                    Answer::Issued(self.answer(issued, receipt, v1::TokenMode::Minted))
+                }
+                Err(refusal) => Answer::Refused(refusal.into()),
+            };
+            v1::TokenAnswer {
+                answer: Some(answer),
+            }
+        });
+        let mut response = Response::new(v1::IssueTokensResponse {
+            answers: answers.collect(),
         });
         if let Some(nonce) = self.nonce() {
             response.metadata_mut().insert(DPOP_NONCE, nonce);

@@ -219,7 +219,7 @@ impl From<TokenError> for Failure {
             TokenError::Signer(_) | TokenError::Proof => {
                 Self::of(Exit::Usage, &error, "check --dpop-key")
             }
-            TokenError::Answer(_) => Self::answer(chain(&error)),
+            TokenError::Answer(_) | TokenError::Answers { .. } => Self::answer(chain(&error)),
         }
     }
 }

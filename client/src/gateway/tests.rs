@@ -54,6 +54,13 @@ impl TokenService for Issuer {
         Ok(tonic::Response::new(answer))
     }
 
+    async fn issue_tokens(
+        &self,
+        _request: tonic::Request<proto::v1::IssueTokensRequest>,
+    ) -> Result<tonic::Response<proto::v1::IssueTokensResponse>, tonic::Status> {
+        Err(tonic::Status::unimplemented("one at a time"))
+    }
+
     async fn introspect_token(
         &self,
         _request: tonic::Request<proto::v1::IntrospectTokenRequest>,

@@ -10,6 +10,7 @@ use hyper_util::service::TowerToHyperService;
 use jose::dpop::{Expected, IatRule, Proof};
 use jose::target_uri::TargetUri;
 use parking_lot::Mutex;
+use proto::v1::token_answer::Answer;
 use proto::v1::token_service_server::{TokenService, TokenServiceServer};
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -141,6 +142,61 @@ impl TokenService for Server {
                 Ok(answer)
             }
         }
+    }
+
+    /// Refuses what is for a resource with `refused` in its name. Each call must bring a proof of its own method.
+    async fn issue_tokens(
+        &self,
+        request: Request<proto::v1::IssueTokensRequest>,
+    ) -> Result<Response<proto::v1::IssueTokensResponse>, Status> {
+        let proof = request.metadata().get("dpop").unwrap().to_str().unwrap();
+        self.seen.proofs.lock().push(proof.to_owned());
+        let parsed = Proof::from_header_values([proof.as_bytes()]).unwrap();
+        let htu = self.seen.htu.lock().replace("/IssueToken", "/IssueTokens");
+        parsed
+            .verify(&Expected {
+                htm: "POST",
+                htu: TargetUri::parse(&htu).unwrap(),
+                access_token: None,
+                bound_jkt: None,
+                now_s: self.seen.now_s.load(Ordering::SeqCst),
+                iat: IatRule::WITHOUT_NONCE,
+            })
+            .unwrap();
+        let turn = self.seen.turns.lock().pop_front().unwrap();
+        if let Turn::WantNonce(nonce) = turn {
+            let details =
+                ErrorDetails::with_error_info(USE_DPOP_NONCE, ERROR_DOMAIN, HashMap::new());
+            let mut status = Status::with_error_details(Code::Unauthenticated, "nonce", details);
+            let metadata = status.metadata_mut();
+            metadata.insert(DPOP_NONCE, nonce.parse().unwrap());
+            return Err(status);
+        }
+        let Turn::Issue(token, _) = turn else {
+            return Ok(Response::new(proto::v1::IssueTokensResponse::default()));
+        };
+        let answers = request.into_inner().tokens.into_iter().map(|ask| {
+            let answer = if ask.resource.contains("refused") {
+                Answer::Refused(proto::v1::TokenRefusal {
+                    code: Code::PermissionDenied.into(),
+                    reason: "POLICY_DENIED".to_owned(),
+                    message: "no".to_owned(),
+                    oauth_error: "access_denied".to_owned(),
+                    retry_after_ms: 1_500,
+                })
+            } else {
+                Answer::Issued(IssueTokenResponse {
+                    resource: ask.resource,
+                    ..answer(token, 100)
+                })
+            };
+            proto::v1::TokenAnswer {
+                answer: Some(answer),
+            }
+        });
+        Ok(Response::new(proto::v1::IssueTokensResponse {
+            answers: answers.collect(),
+        }))
     }
 
     async fn introspect_token(
@@ -530,6 +586,66 @@ async fn nobody_listening_is_unavailable_not_refused() {
                 "{error:?}"
             );
         }
+        other => panic!("{other:?}"),
+    }
+}
+
+fn at(resource: &str) -> TokenRequest {
+    TokenRequest::new("acme-crm", format!("https://api.example/{resource}"))
+}
+
+#[tokio::test]
+async fn several_tokens_take_one_proof_and_come_in_the_order_of_the_requests() {
+    let turns = vec![
+        Turn::WantNonce("n1"),
+        Turn::Issue("t1", None),
+        Turn::Issue("t2", None),
+    ];
+    let bench = bench(turns, 9).await;
+    let wanted = [at("a"), at("refused"), at("b")];
+    let answers = bench.tokens.tokens(&wanted).await.unwrap();
+    let resource = |place: usize| answers[place].as_ref().unwrap().resource();
+    assert_eq!(
+        (resource(0), resource(2)),
+        (wanted[0].resource(), wanted[2].resource())
+    );
+    let Err(TokenError::Rpc(refused)) = &answers[1] else {
+        panic!("{:?}", answers[1]);
+    };
+    assert_eq!(
+        (refused.code(), refused.reason(), refused.retry_after()),
+        (
+            Code::PermissionDenied,
+            Some("POLICY_DENIED"),
+            Some(std::time::Duration::from_millis(1_500))
+        )
+    );
+    // One refused for its nonce, one good one for all three.
+    assert_eq!(bench.seen.proofs.lock().len(), 2);
+
+    // What is at hand is not asked for again, what was refused is.
+    let answers = bench.tokens.tokens(&wanted).await.unwrap();
+    assert_eq!(answers[0].as_ref().unwrap().expose_secret(), "t1");
+    assert!(answers[1].is_err());
+    let kept = bench.tokens.token(&wanted[2]).await.unwrap();
+    assert_eq!(kept.expose_secret(), "t1");
+    assert_eq!(bench.seen.proofs.lock().len(), 3);
+}
+
+#[tokio::test]
+async fn more_than_sixteen_take_a_proof_for_each_sixteen() {
+    let bench = bench(vec![Turn::Issue("t1", None), Turn::Issue("t2", None)], 9).await;
+    let wanted: Vec<_> = (0..17).map(|number| at(&number.to_string())).collect();
+    let answers = bench.tokens.tokens(&wanted).await.unwrap();
+    let last = answers[16].as_ref().unwrap();
+    assert_eq!((answers.len(), last.expose_secret()), (17, "t2"));
+}
+
+#[tokio::test]
+async fn fewer_answers_than_requests_are_no_answer() {
+    let bench = bench(vec![Turn::Refuse(Code::Ok, "")], 9).await;
+    match bench.tokens.tokens(&[at("a"), at("b")]).await {
+        Err(TokenError::Answers { asked: 2, found: 0 }) => {}
         other => panic!("{other:?}"),
     }
 }

@@ -37,6 +37,13 @@ impl TokenService for Bare {
             .map_err(|error| Status::unauthenticated(error.to_string()))
     }
 
+    async fn issue_tokens(
+        &self,
+        _request: Request<proto::v1::IssueTokensRequest>,
+    ) -> Result<Response<proto::v1::IssueTokensResponse>, Status> {
+        Err(Status::unimplemented("one token at a time"))
+    }
+
     async fn introspect_token(
         &self,
         _request: Request<proto::v1::IntrospectTokenRequest>,

@@ -40,6 +40,7 @@ mod refresh_bars;
 mod refresh_kills;
 mod refresh_steps;
 mod rollback;
+mod several_tokens;
 mod single_flight;
 mod soak_report;
 mod stop;

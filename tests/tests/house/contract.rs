@@ -300,6 +300,9 @@ const MAY_BE_TOLD: &[(&str, &str)] = &[
     ("TargetLimits.target", "a name as registered"),
     ("Tenant.display_name", "a name as registered"),
     ("Tenant.id", "an id that the operator chose"),
+    ("TokenRefusal.message", "a fixed phrase of ours"),
+    ("TokenRefusal.oauth_error", "an OAuth error code"),
+    ("TokenRefusal.reason", "a word of ours"),
     ("Vendor.display_name", "a name as registered"),
     ("Vendor.id", "an id that the operator chose"),
 ];

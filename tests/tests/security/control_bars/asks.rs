@@ -188,6 +188,20 @@ fn tokens(world: &World) -> Vec<Ask> {
             "token_issued",
             &[names::GRANT, names::CLIENT],
         ),
+        changes(
+            "TokenService/IssueTokens",
+            By::Client,
+            &v1::IssueTokensRequest {
+                tokens: vec![v1::TokenAsk {
+                    grant: world.caller.request().grant,
+                    resource: world.caller.request().resource,
+                    ..v1::TokenAsk::default()
+                }],
+                ..v1::IssueTokensRequest::default()
+            },
+            "token_issued",
+            &[names::GRANT, names::CLIENT],
+        ),
         reads(
             "TokenService/IntrospectToken",
             By::Client,
