@@ -1,5 +1,6 @@
 //! Calls over gRPC: one client a connection, with its key, the newest nonce, and proofs made ahead if so wanted.
 
+use std::error::Error as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -237,9 +238,12 @@ fn timed<T>(message: T, within: Option<Duration>) -> Request<T> {
     request
 }
 
-/// What a refusal under load means; `None` if it has another cause.
+/// What a refusal under load means; `None` if it has another cause. A connection that ends is one: the next call
+/// connects anew.
 fn refused(status: &Status) -> Option<What> {
+    let is_transports = status.source().is_some();
     match status.code() {
+        Code::Unknown | Code::Internal if is_transports => Some(What::Refused),
         Code::ResourceExhausted | Code::Unavailable => Some(What::Refused),
         Code::DeadlineExceeded | Code::Cancelled => Some(What::Late),
         Code::Ok
