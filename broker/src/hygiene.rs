@@ -4,10 +4,10 @@
 //! In a confidential VM the host does not read memory; this is for what runs
 //! beside the service and for what ends up on the disk.
 
-use std::alloc::System;
 use std::io::{self, Write as _};
 use std::panic::{Location, PanicHookInfo};
 
+use mimalloc::MiMalloc;
 use rustix::mm::{MlockAllFlags, mlockall};
 use rustix::process::{
     DumpableBehavior, Resource, Rlimit, dumpable_behavior, getrlimit, set_dumpable_behavior,
@@ -25,10 +25,10 @@ use zeroizing_alloc::ZeroAlloc;
 /// #[global_allocator]
 /// static ALLOCATOR: broker::hygiene::ZeroingAllocator = broker::hygiene::ZEROING;
 /// ```
-pub type ZeroingAllocator = ZeroAlloc<System>;
+pub type ZeroingAllocator = ZeroAlloc<MiMalloc>;
 
 /// The zeroing allocator.
-pub const ZEROING: ZeroingAllocator = ZeroAlloc(System);
+pub const ZEROING: ZeroingAllocator = ZeroAlloc(MiMalloc);
 
 /// Why the process can't be trusted with secrets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
