@@ -20,7 +20,7 @@ use crate::policy::{issuance, newest};
 #[tokio::test]
 async fn a_proof_is_good_for_a_token_at_each_of_several_grants() {
     let stack = Stack::with_grant(Blueprint::default()).await;
-    crate::doors::deposit(&stack, "both").await;
+    stack.deposit_as("both").await;
     let (caller, other) = (
         Caller::of(&stack).await,
         Caller::of(&stack).await.at("both"),
