@@ -374,7 +374,7 @@ impl Field {
         let grant = dice.pick(&self.grants);
         // As the grant has it, and then nothing, one or several things changed.
         let mut ask = TokenAsk {
-            client: *dice.pick(&grant.clients),
+            client: dice.pick::<&str>(&grant.clients),
             grant: (!dice.once_in(4)).then(|| grant.id.clone()),
             resource: self.resource(grant, dice.pick::<&str>(&grant.targets)),
             scopes: Vec::new(),
