@@ -47,7 +47,8 @@ pub struct Completed {
     pub status: Option<u16>,
     /// Bytes of the request's body that were sent.
     pub request_bytes: u64,
-    /// Bytes of the answer's body that were passed on.
+    /// Bytes of the answer's body that were handed to the connection. Of an answer that was cut, the last of them may not
+    /// have reached the caller.
     pub answer_bytes: u64,
     /// How it ended.
     pub end: CallEnd,

@@ -167,7 +167,9 @@ async fn bytes_are_counted_both_ways_and_cut_where_the_limit_is() {
         (leaf["end"] == "limited").then_some(leaf)
     })
     .await;
-    assert_eq!(leaf["answer_bytes"], passed);
+    // What was handed on counts; of that, HTTP drops what it has not sent when the answer is cut.
+    let handed = leaf["answer_bytes"].as_u64().unwrap();
+    assert!((passed..=131_072).contains(&(handed as usize)), "{handed}");
 
     // What is sent counts as well: of an upload, the API does not get the end.
     stack.deposit_as("other").await;
