@@ -30,7 +30,8 @@ struct Size {
     runs: u64,
 }
 
-/// All of it, in the release profile; else enough to see that the harness works.
+/// All of it, in the release profile; else enough to see that the harness works: against so many that what the allocator
+/// sets aside for a process is in both.
 fn size() -> Size {
     if effort::is_full() {
         Size {
@@ -41,8 +42,8 @@ fn size() -> Size {
         }
     } else {
         Size {
-            grants: 24_000,
-            few: 10,
+            grants: 32_000,
+            few: 8_000,
             tenants: 10,
             runs: 1,
         }
@@ -193,17 +194,13 @@ async fn measure(size: Size, token_bytes: u16) -> (Filled, [Row; 2]) {
 #[tokio::test]
 async fn state_bar_a_million_grants_start_in_time_and_fit_in_memory() {
     let (_many, rows) = measure(size(), TOKEN_BYTES).await;
-    // Fewer grants say little about a million. Each may take twice as much, because few of them share what the allocator
-    // sets aside.
+    // Fewer grants say nothing about a million, but they must meet the bars all the more.
     let met = rows.map(|row| {
         let found = format!("{row:?}");
-        let Bar::AtMost(most) = row.bar else {
-            panic!("{found}");
-        };
         let met = if effort::is_full() {
             bars::record("state", row).unwrap()
         } else {
-            row.value > 0.0 && row.value <= most * 2.0
+            row.value > 0.0 && row.met()
         };
         (met, found)
     });
