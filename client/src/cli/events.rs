@@ -10,6 +10,7 @@ use tokenkeep::rpc_error::{RpcError, answer};
 
 use super::exit::manual;
 use super::failure::Failure;
+use super::members::members;
 use super::output::Output;
 
 /// The first and the longest wait before a stream that broke is taken up again.
@@ -263,34 +264,6 @@ fn tell(event: &v1::Event, output: Output) -> Result<bool, Failure> {
     output.line(&line).map(|()| true)
 }
 
-/// `name=value` of each member but the kind. What people wrote makes no line and no escape sequence of its own.
-fn members(event: &Value) -> String {
-    let members = event.as_object().into_iter().flatten();
-    let texts = members
-        .filter(|(name, _)| *name != "event")
-        .map(|(name, value)| {
-            let text = value
-                .as_str()
-                .map_or_else(|| value.to_string(), str::to_owned);
-            format!("{}={}", printable(name), printable(&text))
-        });
-    texts.collect::<Vec<_>>().join(" ")
-}
-
-/// A text with its control characters, and what turns the direction of others round, spelled out.
-fn printable(text: &str) -> String {
-    let is_turn = |char| matches!(char, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    let mut printable = String::with_capacity(text.len());
-    for char in text.chars() {
-        if char.is_control() || is_turn(char) {
-            printable.extend(char.escape_default());
-        } else {
-            printable.push(char);
-        }
-    }
-    printable
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -304,15 +277,6 @@ mod tests {
         }
         assert_eq!(word(v1::EventKind::DeniedBurst.into()), "denied_burst");
         assert_eq!(word(99), "kind 99");
-    }
-
-    #[test]
-    fn what_people_wrote_makes_no_line_of_its_own() {
-        let event = json!({
-            "event": "frozen", "by": "jane", "reason": "a\n4711  0  thaw\u{1b}[2J\u{202e}ü",
-        });
-        let expected = "by=jane reason=a\\n4711  0  thaw\\u{1b}[2J\\u{202e}ü";
-        assert_eq!(members(&event), expected);
     }
 
     #[test]

@@ -18,6 +18,7 @@ mod keyholder;
 mod limits;
 mod manifest;
 mod measure;
+mod members;
 mod output;
 mod pages;
 mod policy;

@@ -7,6 +7,7 @@ use tokenkeep::AttestedChannel;
 use tokenkeep::rpc_error::{RpcError, answer};
 
 use super::super::failure::Failure;
+use super::super::members::members;
 use super::super::output::Output;
 use super::super::record::Record;
 
@@ -209,18 +210,4 @@ fn tell(leaf: &v1::Leaf, output: Output) -> Result<bool, Failure> {
     }
     let open = output.line(&line);
     open.map(|()| true)
-}
-
-/// `name=value` of each member but the kind.
-fn members(event: &Value) -> String {
-    let members = event.as_object().into_iter().flatten();
-    let texts = members
-        .filter(|(name, _)| *name != "event")
-        .map(|(name, value)| {
-            let text = value
-                .as_str()
-                .map_or_else(|| value.to_string(), str::to_owned);
-            format!("{name}={text}")
-        });
-    texts.collect::<Vec<_>>().join(" ")
 }
