@@ -24,8 +24,10 @@ impl TokenClient {
     /// are in the order of the requests; what one is refused for does not touch the others. Each of the provider's own
     /// tokens takes a call of its own.
     ///
+    /// When the service can't be reached, what is still good serves, as with [`token`](Self::token).
+    ///
     /// # Errors
-    /// [`TokenError`] if a call fails as a whole. What came with earlier calls is at hand for the next.
+    /// [`TokenError`] if a call is refused as a whole. What came with earlier calls is at hand for the next.
     pub async fn tokens(&self, requests: &[TokenRequest]) -> Result<Vec<Answered>, TokenError> {
         let now_ms = self.issuer.clock.monotonic_ms();
         let mut answers = Vec::with_capacity(requests.len());
@@ -45,7 +47,15 @@ impl TokenClient {
         for some in missing.chunks(MAX_ASKS) {
             let wanted: Vec<_> = some.iter().map(|(_, request)| *request).collect();
             let asked_at_ms = self.issuer.clock.monotonic_ms();
-            let found = Box::pin(self.issuer.issue_several(&wanted)).await?;
+            let found = match Box::pin(self.issuer.issue_several(&wanted)).await {
+                Ok(found) => found,
+                // As for one: what is still good serves until the service can be reached.
+                Err(TokenError::Rpc(error)) if error.is_unavailable() => {
+                    let unreached = || Err(TokenError::Rpc(error.clone()));
+                    wanted.iter().map(|_| unreached()).collect()
+                }
+                Err(error) => return Err(error),
+            };
             for ((place, request), found) in some.iter().zip(found) {
                 let answer = self.keep(request, found, asked_at_ms);
                 if let Some(slot) = answers.get_mut(*place) {
@@ -69,6 +79,13 @@ impl TokenClient {
                 let token = Arc::clone(&held.token);
                 self.cache.slot(request, asked_at_ms).put(held);
                 Ok(token)
+            }
+            Err(TokenError::Rpc(error)) if error.is_unavailable() => {
+                let now_ms = self.issuer.clock.monotonic_ms();
+                let held = self.cache.slot(request, now_ms).held();
+                held.filter(|held| held.is_usable(now_ms))
+                    .map(|held| held.token)
+                    .ok_or(TokenError::Rpc(error))
             }
             Err(error) => {
                 self.cache.forget(request);

@@ -172,6 +172,12 @@ impl TokenService for Server {
             metadata.insert(DPOP_NONCE, nonce.parse().unwrap());
             return Err(status);
         }
+        if let Turn::Refuse(code, reason) = turn
+            && code != Code::Ok
+        {
+            let details = ErrorDetails::with_error_info(reason, ERROR_DOMAIN, HashMap::new());
+            return Err(Status::with_error_details(code, "refused", details));
+        }
         let Turn::Issue(token, _) = turn else {
             return Ok(Response::new(proto::v1::IssueTokensResponse::default()));
         };
@@ -646,6 +652,28 @@ async fn fewer_answers_than_requests_are_no_answer() {
     let bench = bench(vec![Turn::Refuse(Code::Ok, "")], 9).await;
     match bench.tokens.tokens(&[at("a"), at("b")]).await {
         Err(TokenError::Answers { asked: 2, found: 0 }) => {}
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn an_unreachable_service_leaves_what_is_good_of_several() {
+    let turns = vec![
+        Turn::Issue("t1", None),
+        Turn::Refuse(Code::Unavailable, "STORE_UNAVAILABLE"),
+        Turn::Refuse(Code::FailedPrecondition, "FROZEN"),
+    ];
+    let bench = bench(turns, 9).await;
+    assert!(bench.tokens.tokens(&[at("a")]).await.unwrap()[0].is_ok());
+    bench.clock.monotonic_ms.store(85_000, Ordering::SeqCst);
+    let answers = bench.tokens.tokens(&[at("a"), at("b")]).await.unwrap();
+    assert_eq!(answers[0].as_ref().unwrap().expose_secret(), "t1");
+    let Err(TokenError::Rpc(error)) = &answers[1] else {
+        panic!("{:?}", answers[1]);
+    };
+    assert_eq!(error.reason(), Some("STORE_UNAVAILABLE"));
+    match bench.tokens.tokens(&[at("a")]).await {
+        Err(TokenError::Rpc(error)) => assert_eq!(error.reason(), Some("FROZEN")),
         other => panic!("{other:?}"),
     }
 }
