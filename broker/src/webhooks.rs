@@ -99,6 +99,28 @@ fn headers(delivery: &Delivery) -> Option<HeaderMap> {
     Some(headers)
 }
 
+/// What came of a turn.
+#[derive(Clone, Copy, Debug)]
+struct Progress {
+    /// Something was taken.
+    taken: bool,
+    /// Nothing was refused, and the turn was not cut.
+    is_whole: bool,
+    /// The log's end was reached.
+    at_end: bool,
+    /// It is written down since when the receiver takes nothing.
+    is_failing: bool,
+}
+
+impl Progress {
+    /// Whether it is written down how far the webhook is served, which ends what was written of a failure: so that of a
+    /// receiver that takes nothing stays, since when.
+    fn is_noted(self, is_late: bool) -> bool {
+        let is_over = self.is_failing && self.at_end;
+        self.taken || (self.is_whole && (is_over || (is_late && !self.is_failing)))
+    }
+}
+
 impl Poster {
     /// By the way out of the gateway: its classes of addresses, its roots, its bounds.
     #[must_use]
@@ -204,8 +226,13 @@ impl Poster {
         if is_whole {
             ended.next = found.next;
         }
-        let is_over = is_whole && found.at_end && webhook.failing_since_s.is_some();
-        if ended.taken || turn.note || is_over {
+        let progress = Progress {
+            taken: ended.taken,
+            is_whole,
+            at_end: found.at_end,
+            is_failing: webhook.failing_since_s.is_some(),
+        };
+        if progress.is_noted(turn.note) {
             let served = self.shell.enclave.webhook_served(webhook, ended.next);
             ended.noted = self.write(served).await;
         }
@@ -297,6 +324,67 @@ impl Poster {
             Ok((_released, _receipt)) => true,
             // Changed at the same time, or no store: the next round says so again.
             Err(_) => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_note_does_not_end_what_is_written_of_a_receiver_that_takes_nothing() {
+        let idle = Progress {
+            taken: false,
+            is_whole: true,
+            at_end: true,
+            is_failing: false,
+        };
+        let failing = Progress {
+            is_failing: true,
+            ..idle
+        };
+        let refused = Progress {
+            is_whole: false,
+            ..failing
+        };
+        for (progress, is_late, is_noted) in [
+            (idle, false, false),
+            (idle, true, true),
+            // It failed before; there is nothing any more that it could take.
+            (failing, false, true),
+            (
+                Progress {
+                    at_end: false,
+                    ..failing
+                },
+                true,
+                false,
+            ),
+            (refused, false, false),
+            (refused, true, false),
+            (
+                Progress {
+                    at_end: false,
+                    ..refused
+                },
+                true,
+                false,
+            ),
+            (
+                Progress {
+                    taken: true,
+                    ..refused
+                },
+                false,
+                true,
+            ),
+        ] {
+            assert_eq!(
+                progress.is_noted(is_late),
+                is_noted,
+                "{progress:?} {is_late}"
+            );
         }
     }
 }
