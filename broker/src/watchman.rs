@@ -51,9 +51,14 @@ impl Watchman {
         loop {
             tokio::time::sleep(ROUND).await;
             let now = self.shell.clock.now();
-            let bursts = self.shell.enclave.denied_bursts(&now).transpose();
-            if let Some(bursts) = bursts {
-                self.write(bursts).await;
+            match self.shell.enclave.denied_bursts(&now) {
+                Ok(None) => {}
+                Ok(Some((bursts, pending))) => {
+                    if !self.write(Ok(pending)).await {
+                        self.shell.enclave.bursts_untold(bursts);
+                    }
+                }
+                Err(_) => events::watchman_failed(),
             }
             let ends = [
                 self.shell.enclave.config().endorsed_until_s,

@@ -11,7 +11,7 @@ use crate::freeze::Touched;
 use crate::ids::{ClientId, GrantId, TenantId};
 use crate::pending::Pending;
 use crate::seal::SealError;
-use crate::store::Batch;
+use crate::store::{Batch, Leaf};
 use crate::time::Now;
 use crate::view::View;
 
@@ -76,7 +76,12 @@ struct Burst {
     client: ClientId,
     refusals: u64,
     since_s: u64,
+    since_ms: u64,
 }
+
+/// Bursts of which leaves are on their way.
+#[derive(Debug)]
+pub struct Bursts(Vec<Burst>);
 
 /// The counts of one client.
 #[derive(Debug, Default)]
@@ -140,13 +145,16 @@ impl Denials {
         count.refusals = count.refusals.saturating_add(1);
     }
 
-    /// The bursts to tell now; they are counted anew from here on.
+    /// The bursts to tell now, those first that have waited longest; they are counted anew from here on.
     fn due(&self, now: &Now) -> Vec<Burst> {
         let mut all = self.0.lock();
         forget(&mut all, now);
         let mut due: Vec<Burst> = Vec::new();
         for (client, of) in all.iter_mut() {
-            for (place, count) in of.counts.iter_mut().filter(|(_, count)| count.is_due(now)) {
+            let mut waiting: Vec<(&Place, &mut Count)> = of.counts.iter_mut().collect();
+            waiting.retain(|(_, count)| count.is_due(now));
+            waiting.sort_by_key(|(place, count)| (count.told_ms, count.since_ms, (*place).clone()));
+            for (place, count) in waiting {
                 if due.len() == MAX_TOLD || of.told_ms.len() == MAX_TOLD_OF_A_CLIENT {
                     break;
                 }
@@ -155,6 +163,7 @@ impl Denials {
                     client: client.clone(),
                     refusals: count.refusals,
                     since_s: count.since_s,
+                    since_ms: count.since_ms,
                 });
                 *count = Count::begin(now);
                 count.told_ms = Some(now.mono_ms);
@@ -163,6 +172,25 @@ impl Denials {
         }
         due.sort();
         due
+    }
+
+    /// Counts bursts on, of which nobody could be told.
+    fn put_back(&self, bursts: Vec<Burst>) {
+        let mut all = self.0.lock();
+        for burst in bursts {
+            let of = all.entry(burst.client).or_default();
+            of.told_ms.pop_back();
+            let count = of.counts.entry(burst.place).or_insert(Count {
+                refusals: 0,
+                since_ms: burst.since_ms,
+                since_s: burst.since_s,
+                told_ms: None,
+            });
+            count.refusals = count.refusals.saturating_add(burst.refusals);
+            count.since_ms = burst.since_ms;
+            count.since_s = burst.since_s;
+            count.told_ms = None;
+        }
     }
 }
 
@@ -179,46 +207,50 @@ impl Enclave {
     }
 
     /// Leaves about bursts of refusals, to be made durable; none if there is nothing to tell. To be asked every second
-    /// or so.
+    /// or so. If they do not become durable, [`bursts_untold`](Self::bursts_untold) says so.
     ///
     /// # Errors
     /// [`SealError`] if there are no random bytes.
-    pub fn denied_bursts(&self, now: &Now) -> Result<Option<Pending<()>>, SealError> {
+    pub fn denied_bursts(&self, now: &Now) -> Result<Option<(Bursts, Pending<()>)>, SealError> {
         let due = self.denials.due(now);
         if due.is_empty() {
             return Ok(None);
         }
-        let view = self.view.read();
-        let mut leaves = Vec::new();
-        for burst in &due {
-            let Burst {
-                place: Place { tenant, grant },
-                client,
-                refusals,
-                since_s,
-            } = burst;
-            // It was erased meanwhile.
-            if view.realm_key(tenant).is_err() {
-                continue;
+        match self.leaves_of(&due, now) {
+            Ok(leaves) => {
+                let writes = Vec::new();
+                let batch = Batch { writes, leaves };
+                let pending = Pending::new(batch, Vec::new(), Touched::nothing(), ());
+                Ok(Some((Bursts(due), pending)))
             }
-            let event = Event::DeniedBurst {
-                grant,
-                client,
-                refusals: *refusals,
-                since_s: *since_s,
-            };
-            leaves.push(self.leaf(&view, Some(tenant), &event, now)?);
+            Err(error) => {
+                self.denials.put_back(due);
+                Err(error)
+            }
         }
-        let batch = Batch {
-            writes: Vec::new(),
-            leaves,
-        };
-        Ok(Some(Pending::new(
-            batch,
-            Vec::new(),
-            Touched::nothing(),
-            (),
-        )))
+    }
+
+    /// These bursts could not be told: they are counted on, and told with what comes.
+    pub fn bursts_untold(&self, bursts: Bursts) {
+        self.denials.put_back(bursts.0);
+    }
+
+    fn leaves_of(&self, bursts: &[Burst], now: &Now) -> Result<Vec<Leaf>, SealError> {
+        let view = self.view.read();
+        // Some may have been erased meanwhile.
+        let known = bursts
+            .iter()
+            .filter(|burst| view.realm_key(&burst.place.tenant).is_ok());
+        let leaves = known.map(|burst| {
+            let event = Event::DeniedBurst {
+                grant: &burst.place.grant,
+                client: &burst.client,
+                refusals: burst.refusals,
+                since_s: burst.since_s,
+            };
+            self.leaf(&view, Some(&burst.place.tenant), &event, now)
+        });
+        leaves.collect()
     }
 }
 
@@ -313,6 +345,36 @@ mod tests {
         }
         assert_eq!(due(&denials, mono_ms + WINDOW_MS), []);
         assert!(denials.0.lock().is_empty(), "nothing is kept");
+    }
+
+    #[test]
+    fn who_goes_on_at_many_grants_is_told_of_at_each_in_turn() {
+        let denials = Denials::default();
+        let grants: Vec<_> = (0..3 * MAX_TOLD_OF_A_CLIENT)
+            .map(|number| format!("g{number:02}"))
+            .collect();
+        let mut told = Vec::new();
+        for minute in 0..3 {
+            for grant in &grants {
+                note(&denials, grant, BURST, minute * WINDOW_MS);
+            }
+            let bursts = due(&denials, minute * WINDOW_MS + 1).into_iter();
+            told.extend(bursts.map(|(grant, ..)| grant));
+        }
+        told.sort();
+        assert_eq!(told, grants);
+    }
+
+    #[test]
+    fn what_could_not_be_told_is_told_with_what_comes() {
+        let denials = Denials::default();
+        note(&denials, "crm", BURST, 5_000);
+        let untold = denials.due(&at(6_000));
+        assert_eq!(untold.len(), 1);
+        note(&denials, "crm", 2, 7_000);
+        denials.put_back(untold);
+        assert_eq!(due(&denials, 8_000), [("crm".to_owned(), BURST + 2, 5)]);
+        assert_eq!(due(&denials, 8_001), []);
     }
 
     #[test]

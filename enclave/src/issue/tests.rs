@@ -7,12 +7,11 @@ use futures_util::FutureExt;
 use jose::dpop::DpopError;
 
 use super::*;
-use crate::authenticate::Peer;
 use crate::custody::Cause;
 use crate::freeze::Subject;
 use crate::registry::Rotation;
 use crate::store::StoreError;
-use crate::testing::{CLIENT_SPKI, DIRECT, GRPC, OTHER_SPKI, RESOURCE, World, id, key};
+use crate::testing::{Asking, CLIENT_SPKI, DIRECT, GRPC, OTHER_SPKI, RESOURCE, World, id, key};
 
 fn world() -> World {
     World::new(Rotation::Strict)
@@ -104,7 +103,7 @@ fn no_scopes_ask_for_all_of_the_grant_and_a_direct_resource_is_its_own_audience(
 
 #[test]
 fn each_thing_that_is_not_granted_is_refused() {
-    type Change = Box<dyn Fn(&World, &mut crate::testing::Asking)>;
+    type Change = Box<dyn Fn(&World, &mut Asking)>;
     let rows: Vec<(&str, Change, IssueError)> = vec![
         (
             "no certificate",
@@ -303,23 +302,7 @@ fn each_freeze_stops_issuance_and_survives_a_restart() {
 #[test]
 fn a_freeze_between_decision_and_release_holds_the_token_back() {
     let world = world();
-    let proof = world.proof();
-    let request = IssueRequest {
-        door: Door::Grpc,
-        credentials: Credentials {
-            peer: Peer {
-                spki_sha256: Some(CLIENT_SPKI),
-                ..Peer::default()
-            },
-            ..Credentials::default()
-        },
-        binding: Binding::Proof(vec![proof.as_bytes()]),
-        grant: Some("contacts"),
-        resource: RESOURCE,
-        scopes: &[],
-        actors: &[],
-    };
-    let pending = world.enclave.issue(&request, &world.now).unwrap();
+    let pending = world.pending(|_| {}).unwrap();
     let durable = pending
         .commit(&world.store)
         .now_or_never()
@@ -362,23 +345,15 @@ fn each_stage_that_was_passed_is_told_in_its_order() {
     let world = world();
     let passed_with = |proof: &str, resource: &str| {
         let passed = Passed::default();
-        let request = IssueRequest {
-            door: Door::Grpc,
-            credentials: Credentials {
-                peer: Peer {
-                    spki_sha256: Some(CLIENT_SPKI),
-                    ..Peer::default()
-                },
-                ..Credentials::default()
-            },
-            binding: Binding::Proof(vec![proof.as_bytes()]),
-            grant: Some("contacts"),
-            resource,
-            scopes: &[],
-            actors: &[],
+        let change = |ask: &mut Asking| {
+            ask.proofs = vec![proof.to_owned()];
+            ask.resource = resource.to_owned();
         };
-        let found = world.enclave.issue_in_stages(&request, &world.now, &passed);
-        (found.is_ok(), passed.0.into_inner())
+        let found = world.asked(change, |request| {
+            let found = world.enclave.issue_in_stages(request, &world.now, &passed);
+            found.is_ok()
+        });
+        (found, passed.0.into_inner())
     };
     let all = [
         Stage::Authenticate,
@@ -405,23 +380,7 @@ fn a_token_without_a_leaf_does_not_exist() {
     world.ask(|_| {}).unwrap();
     assert_eq!(world.store.leaves.lock().len(), before + 1);
     world.store.full.store(true, Ordering::Relaxed);
-    let proof = world.proof();
-    let request = IssueRequest {
-        door: Door::Grpc,
-        credentials: Credentials {
-            peer: Peer {
-                spki_sha256: Some(CLIENT_SPKI),
-                ..Peer::default()
-            },
-            ..Credentials::default()
-        },
-        binding: Binding::Proof(vec![proof.as_bytes()]),
-        grant: Some("contacts"),
-        resource: RESOURCE,
-        scopes: &[],
-        actors: &[],
-    };
-    let pending = world.enclave.issue(&request, &world.now).unwrap();
+    let pending = world.pending(|_| {}).unwrap();
     let found = pending.commit(&world.store).now_or_never().unwrap();
     assert_eq!(found.map(|_| ()), Err(StoreError::Full));
 }
