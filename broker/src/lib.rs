@@ -32,6 +32,7 @@ pub mod room;
 pub mod root;
 pub mod run;
 pub mod sbom;
+pub mod seated;
 pub mod shell;
 pub mod status;
 pub mod store;

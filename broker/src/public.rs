@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::StatusCode;
 use axum::middleware::{Next, from_fn};
@@ -28,6 +29,7 @@ use enclave::issue::TOKEN_ENDPOINT_PATH;
 use crate::metrics::Watch;
 use crate::metrics::doors::{self, Door};
 use crate::room::{Errand, Room, Seat, Shed};
+use crate::seated::Seated;
 use crate::shell::Shell;
 
 /// Where tokens are introspected, behind the public origin.
@@ -91,8 +93,8 @@ fn in_time(
         async move {
             let watch = Watch::start();
             let answer = match seated(&shell, &room, &mut request) {
-                Ok(_seat) => match tokio::time::timeout(deadline, next.run(request)).await {
-                    Ok(answer) => answer,
+                Ok(seat) => match tokio::time::timeout(deadline, next.run(request)).await {
+                    Ok(answer) => answer.map(|body| Body::new(Seated::new(body, seat))),
                     Err(_) => StatusCode::REQUEST_TIMEOUT.into_response(),
                 },
                 Err(shed) => problem::turned_away(shed),

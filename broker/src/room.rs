@@ -33,7 +33,8 @@ const OF_CONNECTION: usize = 8;
 pub(crate) const PEER_PART: usize = 8;
 pub(crate) const LEAST_OF_PEER: usize = 16;
 
-/// Places for what stops something where the room is full, and how many of them one peer may have.
+/// Places for what stops something where the room is full, for administrators and as many for all others, and how many of
+/// them one peer may have.
 const RESERVE: usize = 64;
 const RESERVE_OF_PEER: usize = 8;
 
@@ -107,6 +108,8 @@ impl Count {
 pub(crate) struct Share {
     pub(crate) places: Count,
     reserved: Count,
+    /// It is an administrator's, who have a reserve of their own.
+    administrator: bool,
 }
 
 /// The shares of all peers that have one at the moment.
@@ -131,7 +134,10 @@ impl Shares {
             by_peer.retain(|_, share| share.strong_count() > 0);
             *tidy_at = by_peer.len().saturating_mul(2).max(64);
         }
-        let share = Arc::default();
+        let share = Arc::new(Share {
+            administrator: matches!(peer, Known::Administrator(_)),
+            ..Share::default()
+        });
         by_peer.insert(peer, Arc::downgrade(&share));
         share
     }
@@ -183,6 +189,7 @@ struct Inner {
     nameless: Count,
     waiting: Count,
     reserved: Count,
+    reserved_to_administrators: Count,
     health: Count,
     shares: Shares,
     /// Made once: what is turned away must cost little.
@@ -218,6 +225,7 @@ impl Room {
                 nameless: Count::default(),
                 waiting: Count::default(),
                 reserved: Count::default(),
+                reserved_to_administrators: Count::default(),
                 health: Count::default(),
                 shares: Shares::default(),
                 answers: AFTER.map(answer),
@@ -273,6 +281,15 @@ impl Room {
 }
 
 impl Inner {
+    /// The reserve that a share draws on.
+    fn reserve_of(&self, share: &Share) -> &Count {
+        if share.administrator {
+            &self.reserved_to_administrators
+        } else {
+            &self.reserved
+        }
+    }
+
     fn shed(&self, reason: &'static str) -> Shed {
         events::requests_shed(reason);
         let shed = self.turn.fetch_add(1, Ordering::Relaxed);
@@ -306,22 +323,18 @@ const WAITING: u8 = 1 << 4;
 const RESERVED: u8 = 1 << 5;
 /// It asks whether the service is there.
 const HEALTH: u8 = 1 << 6;
+/// One of its peer's places of the reserve, or for questions of health.
+const ASIDE: u8 = 1 << 7;
 
-const ALL: [u8; 7] = [SHARE, COMING, WORKING, NAMELESS, WAITING, RESERVED, HEALTH];
+const ALL: [u8; 8] = [
+    SHARE, COMING, WORKING, NAMELESS, WAITING, RESERVED, HEALTH, ASIDE,
+];
 
 impl Seat {
     fn come(&self) -> Result<(), &'static str> {
         let room = &*self.room;
         if self.errand == Errand::Health {
-            let health = self.share.reserved.take(RESERVE_OF_PEER);
-            if health && room.health.take(room.requests) {
-                self.note(HEALTH);
-                return Ok(());
-            }
-            if health {
-                self.share.reserved.give();
-            }
-            return Err("NO_ROOM_FOR_HEALTH");
+            return self.set_aside().ok_or("NO_ROOM_FOR_HEALTH");
         }
         let (most, reason) = if self.stranger {
             (OF_CONNECTION, "NO_ROOM_FOR_CONNECTION")
@@ -330,12 +343,12 @@ impl Seat {
             (most, "NO_ROOM_FOR_PEER")
         };
         if !self.share.places.take(most) {
-            return self.reserve().ok_or(reason);
+            return self.may_reserve().ok_or(reason);
         }
         self.note(SHARE);
         if self.stranger {
             if !room.coming.take(room.requests) {
-                return self.reserve().ok_or("NO_ROOM_FOR_ANONYMOUS");
+                return self.may_reserve().ok_or("NO_ROOM_FOR_ANONYMOUS");
             }
             self.note(COMING);
         }
@@ -347,14 +360,29 @@ impl Seat {
     /// # Errors
     /// [`Shed`].
     pub fn enter(&self) -> Result<(), Shed> {
-        if self.holds(RESERVED) || self.holds(HEALTH) {
-            return Ok(());
-        }
         let room = &*self.room;
         self.give(COMING);
-        let taken = self.take_place();
-        let entered = taken.or_else(|reason| self.reserve().ok_or(reason));
+        let entered = if self.errand == Errand::Health {
+            let has_room = room.health.take(room.requests);
+            has_room
+                .then(|| self.note(HEALTH))
+                .ok_or("NO_ROOM_FOR_HEALTH")
+        } else if self.holds(ASIDE) {
+            self.reserve().ok_or("NO_ROOM")
+        } else {
+            let taken = self.take_place();
+            taken.or_else(|reason| {
+                let reserved = self.may_reserve().and_then(|()| self.reserve());
+                reserved.ok_or(reason)
+            })
+        };
         entered.map_err(|reason| room.shed(reason))
+    }
+
+    /// Whether it asks for the service's health. The answer is a few bytes, and keeps no place.
+    #[must_use]
+    pub fn is_of_health(&self) -> bool {
+        self.errand == Errand::Health
     }
 
     fn take_place(&self) -> Result<(), &'static str> {
@@ -386,24 +414,27 @@ impl Seat {
         }
         self.note(WAITING);
         self.give(WORKING);
+        self.give(NAMELESS);
         Ok(())
+    }
+
+    /// One of its peer's places beside the others: of the reserve, when its body is there.
+    fn may_reserve(&self) -> Option<()> {
+        if self.errand != Errand::Stop || (self.stranger && !self.room.open) {
+            return None;
+        }
+        self.set_aside()
+    }
+
+    fn set_aside(&self) -> Option<()> {
+        let taken = self.share.reserved.take(RESERVE_OF_PEER);
+        taken.then(|| self.note(ASIDE))
     }
 
     /// A place of the reserve, for what stops something.
     fn reserve(&self) -> Option<()> {
-        let room = &*self.room;
-        if self.errand != Errand::Stop || (self.stranger && !room.open) {
-            return None;
-        }
-        if !self.share.reserved.take(RESERVE_OF_PEER) {
-            return None;
-        }
-        if !room.reserved.take(RESERVE) {
-            self.share.reserved.give();
-            return None;
-        }
-        self.note(RESERVED);
-        Some(())
+        let taken = self.room.reserve_of(&self.share).take(RESERVE);
+        taken.then(|| self.note(RESERVED))
     }
 
     fn holds(&self, what: u8) -> bool {
@@ -425,14 +456,9 @@ impl Seat {
             WORKING => room.working.give(),
             NAMELESS => room.nameless.give(),
             WAITING => room.waiting.give(),
-            RESERVED => {
-                room.reserved.give();
-                self.share.reserved.give();
-            }
-            _health => {
-                room.health.give();
-                self.share.reserved.give();
-            }
+            RESERVED => room.reserve_of(&self.share).give(),
+            HEALTH => room.health.give(),
+            _aside => self.share.reserved.give(),
         }
     }
 }
@@ -512,12 +538,21 @@ mod tests {
             nameless,
             waiting,
             reserved,
+            reserved_to_administrators,
             health,
             ..
         } = &*room.inner;
-        [coming, working, nameless, waiting, reserved, health]
-            .iter()
-            .all(|count| count.value() == 0)
+        [
+            coming,
+            working,
+            nameless,
+            waiting,
+            reserved,
+            reserved_to_administrators,
+            health,
+        ]
+        .iter()
+        .all(|count| count.value() == 0)
     }
 
     #[test]
@@ -640,6 +675,58 @@ mod tests {
         );
         assert!(by(&room, &stranger, Errand::Stop, None).is_ok());
         drop(held);
+        assert!(is_empty(&room));
+    }
+
+    #[test]
+    fn clients_that_fill_their_reserve_leave_administrators_theirs() {
+        let room = Room::new(64);
+        let held = filled(&room);
+        let mut stops = Vec::new();
+        for number in 0..RESERVE / RESERVE_OF_PEER {
+            let visitor = Visitor::default();
+            let who = || client(&format!("client-{number}"));
+            let all =
+                (0..RESERVE_OF_PEER).map(|_| by(&room, &visitor, Errand::Stop, who()).unwrap());
+            stops.extend(all);
+        }
+        let visitor = Visitor::default();
+        let more = by(&room, &visitor, Errand::Stop, client("late"));
+        assert_eq!(more.unwrap_err(), "NO_ROOM");
+        let administrator = Some(Known::Administrator([7; 32]));
+        assert!(by(&room, &Visitor::default(), Errand::Stop, administrator).is_ok());
+        drop((held, stops));
+        assert!(is_empty(&room));
+    }
+
+    #[test]
+    fn bodies_on_their_way_take_no_place_of_the_reserve_and_none_for_health() {
+        let room = Room::open(16);
+        let visitors: Vec<_> = (0..20).map(|_| Visitor::default()).collect();
+        let come = |errand| {
+            let mut seats = Vec::new();
+            for visitor in &visitors {
+                for _ in 0..OF_CONNECTION {
+                    seats.extend(room.come(Some(visitor), errand, || None));
+                }
+            }
+            seats
+        };
+        let others = come(Errand::Other);
+        let (stops, health) = (come(Errand::Stop), come(Errand::Health));
+        assert!(
+            stops.len() > RESERVE && health.is_empty(),
+            "{}",
+            stops.len()
+        );
+        assert_eq!(room.inner.reserved.value(), 0);
+        drop(stops);
+        let health = come(Errand::Health);
+        assert_eq!((health.len(), room.inner.health.value()), (160, 0));
+        let visitor = Visitor::default();
+        assert!(by(&room, &visitor, Errand::Health, None).is_ok());
+        assert!(by(&room, &visitor, Errand::Stop, None).is_ok());
+        drop((others, health));
         assert!(is_empty(&room));
     }
 

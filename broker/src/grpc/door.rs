@@ -9,10 +9,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
-use hyper::body::{Frame, Incoming, SizeHint};
+use hyper::body::Incoming;
 use tonic::body::Body;
 use tonic::service::Routes;
 use tonic::{Code, Status};
@@ -21,6 +20,7 @@ use tower::Service;
 use crate::listener::Unread;
 use crate::metrics::rpc;
 use crate::room::{BODY, Errand, Room, Seat};
+use crate::seated::Seated;
 use crate::shell::Shell;
 use crate::status::Refusal;
 use crate::traces::timeline::End;
@@ -198,40 +198,14 @@ const STREAM_UNREAD: Duration = Duration::from_secs(60);
 /// An answer keeps its request's place until the peer has taken it. Streams go on for as long as they like, and have
 /// bounds of their own.
 fn carrying(mut answer: Response<Body>, seat: Arc<Seat>, streams: bool) -> Response<Body> {
-    if answer.headers().contains_key(GRPC_STATUS) {
+    if answer.headers().contains_key(GRPC_STATUS) || seat.is_of_health() {
         return answer;
     }
     if streams {
         answer.extensions_mut().insert(Unread(STREAM_UNREAD));
         return answer;
     }
-    answer.map(|body| Body::new(Carrying { body, _seat: seat }))
-}
-
-/// The body of an answer, and its request's place.
-struct Carrying {
-    body: Body,
-    _seat: Arc<Seat>,
-}
-
-impl hyper::body::Body for Carrying {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        Pin::new(&mut self.body).poll_frame(context)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
+    answer.map(|body| Body::new(Seated::new(body, seat)))
 }
 
 async fn in_time(
