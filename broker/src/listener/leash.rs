@@ -10,11 +10,19 @@ use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::Response;
 use hyper::body::{Body, Frame, SizeHint};
 use hyper::rt::Executor;
 use parking_lot::Mutex;
 use tokio::time::{Sleep, sleep};
+
+/// What is handed out at a time. HTTP takes a piece when the peer's window has room for a byte of it, and keeps the rest:
+/// whoever opens its window by a byte must not make it keep a whole answer.
+const PIECE_BYTES: usize = 16 * 1024;
+
+/// The last piece of each that is larger: when it was taken the answer may have ended, whatever HTTP still keeps of it.
+const LAST_BYTES: usize = 4 * 1024;
 
 /// In an answer's extensions: how long its peer may take none of it, where that is not as long as the listener says.
 #[derive(Clone, Copy, Debug)]
@@ -116,6 +124,8 @@ async fn cut(work: impl Future<Output = ()>, leash: Arc<Leash>, unread: Duration
 #[derive(Debug)]
 pub(super) struct Watched<B> {
     body: Pin<Box<B>>,
+    /// Of what the body gave, what was not handed out yet.
+    rest: Bytes,
     pieces: u64,
     leash: Arc<Leash>,
 }
@@ -127,35 +137,65 @@ pub(super) fn watched<B>(answer: Response<B>, leash: Arc<Leash>) -> Response<Wat
     }
     answer.map(|body| Watched {
         body: Box::pin(body),
+        rest: Bytes::new(),
         pieces: 0,
         leash,
     })
 }
 
-impl<B: Body> Body for Watched<B> {
-    type Data = B::Data;
+/// Takes the next piece off what is there.
+fn piece(rest: &mut Bytes) -> Bytes {
+    let most = match rest.len() {
+        0..=LAST_BYTES => rest.len(),
+        some => some.saturating_sub(LAST_BYTES).min(PIECE_BYTES),
+    };
+    rest.split_to(most)
+}
+
+impl<B: Body<Data = Bytes>> Body for Watched<B> {
+    type Data = Bytes;
     type Error = B::Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         let this = &mut *self;
         this.leash.handed.store(0, Ordering::Relaxed);
-        let polled = this.body.as_mut().poll_frame(context);
-        if matches!(polled, Poll::Ready(Some(Ok(_)))) {
-            this.pieces = this.pieces.saturating_add(1);
-            this.leash.handed.store(this.pieces, Ordering::Relaxed);
-        }
-        polled
+        let polled = if this.rest.is_empty() {
+            this.body.as_mut().poll_frame(context)
+        } else {
+            Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut this.rest)))))
+        };
+        let Poll::Ready(Some(Ok(frame))) = polled else {
+            return polled;
+        };
+        this.pieces = this.pieces.saturating_add(1);
+        this.leash.handed.store(this.pieces, Ordering::Relaxed);
+        let frame = match frame.into_data() {
+            Ok(mut data) => {
+                let piece = piece(&mut data);
+                this.rest = data;
+                Frame::data(piece)
+            }
+            Err(trailers) => trailers,
+        };
+        Poll::Ready(Some(Ok(frame)))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.rest.is_empty() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let rest = u64::try_from(self.rest.len()).unwrap_or(u64::MAX);
+        let of_body = self.body.size_hint();
+        let mut all = SizeHint::new();
+        all.set_lower(of_body.lower().saturating_add(rest));
+        if let Some(upper) = of_body.upper() {
+            all.set_upper(upper.saturating_add(rest));
+        }
+        all
     }
 }
 
@@ -175,7 +215,6 @@ mod tests {
     use std::collections::VecDeque;
     use std::convert::Infallible;
 
-    use bytes::Bytes;
     use http_body_util::BodyExt as _;
 
     use super::*;
@@ -229,6 +268,37 @@ mod tests {
         };
         cut(work, Arc::clone(&leash), BOUND).await;
         assert_eq!(began.elapsed(), BOUND * 28 / 10);
+    }
+
+    #[tokio::test]
+    async fn what_is_large_is_handed_out_in_pieces_and_whole() {
+        for (bytes, expected) in [
+            (0, vec![]),
+            (LAST_BYTES, vec![LAST_BYTES]),
+            (LAST_BYTES + 1, vec![1, LAST_BYTES]),
+            (
+                2 * PIECE_BYTES + LAST_BYTES + 7,
+                vec![PIECE_BYTES, PIECE_BYTES, 7, LAST_BYTES],
+            ),
+        ] {
+            let whole: Vec<u8> = (0..bytes).map(|place| (place % 251) as u8).collect();
+            let body = http_body_util::Full::new(Bytes::from(whole.clone()));
+            let leash = Arc::new(Leash::default());
+            let mut body = watched(Response::new(body), leash).into_body();
+            let (mut sizes, mut taken) = (Vec::new(), Vec::new());
+            while !body.is_end_stream() {
+                let left = body.size_hint().exact().unwrap();
+                assert_eq!(left, (bytes - taken.len()) as u64);
+                let Some(frame) = body.frame().await else {
+                    break;
+                };
+                let data = frame.unwrap().into_data().unwrap();
+                sizes.push(data.len());
+                taken.extend_from_slice(&data);
+            }
+            assert_eq!(taken, whole);
+            assert_eq!(sizes, expected);
+        }
     }
 
     #[tokio::test(start_paused = true)]
