@@ -43,6 +43,8 @@ static CALLS_REFUSED: Throttle = Throttle::new(200);
 static ADMINISTRATION_REFUSED: Throttle = Throttle::new(2_000);
 static CONNECTIONS: Throttle = Throttle::new(20);
 static SHED: Throttle = Throttle::new(1);
+static EVIDENCE_FAILED: Throttle = Throttle::new(20);
+static LOGS_NOT_READ: Throttle = Throttle::new(20);
 
 /// Core dumps and debuggers are off. Says whether memory is kept out of the
 /// swap.
@@ -311,7 +313,9 @@ pub fn key_rotated(key: &str, by: &str) {
 
 /// The platform gave no evidence, or too many wait for it.
 pub fn evidence_failed(error: &EvidenceError) {
-    warn!(event = "evidence_failed", %error);
+    if let Some(kept_back) = EVIDENCE_FAILED.pass() {
+        warn!(event = "evidence_failed", %error, kept_back);
+    }
 }
 
 /// An evidence bundle could not be made.
@@ -509,5 +513,7 @@ pub fn call_not_repeated(error: &CallError) {
 
 /// A log could not be read for somebody who asked.
 pub fn log_not_read(error: &LogReadError) {
-    error!(event = "log_not_read", %error);
+    if let Some(kept_back) = LOGS_NOT_READ.pass() {
+        error!(event = "log_not_read", %error, kept_back);
+    }
 }

@@ -224,7 +224,11 @@ impl Watch {
                     found = self.shell.events_to_come(&self.reader, self.next) => found,
                 }
             } else {
-                self.shell.events(&self.reader, self.next).await
+                tokio::select! {
+                    () = stop.begun() => return out.end(Refusal::stopping()),
+                    () = out.closed() => return,
+                    found = self.shell.events(&self.reader, self.next) => found,
+                }
             };
             let found = match found {
                 Ok(found) => found,

@@ -6,8 +6,8 @@ use tonic::Code;
 use super::Called;
 use crate::clock::Stopwatch;
 
-/// Parts of one call; more are not told.
-const MAX_PARTS: usize = 32;
+/// Parts of one call; more are not told. Sixteen tokens for one proof have fifty.
+const MAX_PARTS: usize = 64;
 
 /// A part of a call, in microseconds from its beginning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
