@@ -9,6 +9,7 @@
     reason = "a failed test may panic"
 )]
 
+use std::iter;
 use std::sync::Arc;
 use std::thread;
 
@@ -482,14 +483,23 @@ fn claims(token: &str) -> Value {
 }
 
 /// Whether a token says what it may, and no more.
-fn says(token: &str, ask: &TokenAsk, may: &May) -> bool {
+fn says(field: &Field, token: &str, ask: &TokenAsk, may: &May) -> bool {
     let claims = claims(token);
+    let key = field.keys[place_of(ask.client)].public_key();
+    let chain = iter::successors(claims.get("act"), |act| act.get("act"));
+    let actors: Vec<&str> = chain.map(|act| act["sub"].as_str().unwrap()).collect();
+    let at_s = |claim: &str| claims[claim].as_u64().unwrap();
+    let lifetime_s = at_s("exp").saturating_sub(at_s("iat"));
+    let most_s = field.core.enclave.config().token_lifetime_s;
     let mut scopes: Vec<&str> = claims["scope"].as_str().unwrap().split(' ').collect();
     scopes.sort_unstable();
     claims["aud"] == ask.resource.as_str()
         && claims["client_id"] == ask.client
         && claims["grant"] == may.grant.as_str()
         && scopes == may.scopes
+        && claims["cnf"]["jkt"] == key.thumbprint().to_string()
+        && actors == ask.actors
+        && (1..=most_s).contains(&lifetime_s)
 }
 
 fn ask_for_tokens(field: &Field, times: usize) -> Tally {
@@ -503,7 +513,7 @@ fn ask_for_tokens(field: &Field, times: usize) -> Tally {
             tally.asked += 1;
             tally.allowed += usize::from(may.is_some());
             match (&token, &may) {
-                (Some(token), Some(may)) if says(token, &ask, may) => tally.passed += 1,
+                (Some(token), Some(may)) if says(field, token, &ask, may) => tally.passed += 1,
                 (Some(token), _) => tally.out_of_policy.push(Passed::Token {
                     told: claims(token).to_string(),
                     ask,

@@ -9,6 +9,7 @@
 )]
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use base64ct::{Base64, Base64Unpadded, Encoding as _};
 use bytes::Bytes;
@@ -30,7 +31,7 @@ use tests::stack::{Blueprint, Stack};
 use tests::targets;
 use tests::wait::wait_for;
 use tokenkeep::rpc_error::answer;
-use tokenkeep::{AttestedChannel, ClientIdentity, Signer as _};
+use tokenkeep::{AttestedChannel, ClientIdentity, RpcError, Signer as _};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tonic::{Code, Status};
@@ -91,6 +92,8 @@ pub(super) struct Answered {
     pub(super) all: Vec<u8>,
     /// What the status says.
     pub(super) text: String,
+    /// When to come back, if it says so.
+    pub(super) retry_after: Option<Duration>,
 }
 
 /// The stack and all that is known of it.
@@ -276,6 +279,7 @@ pub(super) async fn ask(channel: &AttestedChannel, rpc: &Rpc, message: &[u8]) ->
         code: status.code(),
         all,
         text: status.message().to_owned(),
+        retry_after: RpcError::from(status).retry_after(),
     }
 }
 
@@ -601,15 +605,27 @@ pub(super) async fn state_of_victim(world: &World) -> BTreeMap<String, String> {
     let keys = v1::ListKeysRequest { tenant: tenant() };
     let keys = answer(by.keys().list_keys(keys)).await.unwrap();
     state.push(("keys".to_owned(), format!("{:?}", keys.into_inner())));
-    let leaves = v1::ListLeavesRequest {
-        tenant: tenant(),
-        page_size: 1_000,
-        ..v1::ListLeavesRequest::default()
-    };
-    let leaves = answer(by.audit().list_leaves(leaves)).await.unwrap();
-    for leaf in leaves.into_inner().leaves {
-        state.push((format!("leaf {}", leaf.index), leaf.event));
+    let mut from = 0;
+    loop {
+        let leaves = v1::ListLeavesRequest {
+            tenant: tenant(),
+            from,
+            page_size: 1_000,
+            ..v1::ListLeavesRequest::default()
+        };
+        let page = answer(by.audit().list_leaves(leaves)).await.unwrap();
+        let page = page.into_inner();
+        for leaf in page.leaves {
+            state.push((format!("leaf {}", leaf.index), leaf.event));
+        }
+        if page.at_end {
+            break;
+        }
+        from = page.next;
     }
+    // A test is posted before it is answered.
+    let postings = world.receiver.postings().len();
+    state.push(("postings".to_owned(), postings.to_string()));
     let introspect = v1::IntrospectTokenRequest {
         token: world.token.clone(),
     };
