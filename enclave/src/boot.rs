@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use parking_lot::{Mutex, RwLock};
 use ring::rand::SecureRandom;
+use tenant_policy::Decisions;
 use thiserror::Error;
 
 use crate::Enclave;
@@ -325,6 +326,7 @@ impl Boot {
             server_nonces: ServerNonces::default(),
             connects: Connects::default(),
             denials: Denials::default(),
+            decisions: Decisions::default(),
             upstream: Mutex::new(HashMap::new()),
             client_keys: ClientKeys::default(),
             view: RwLock::new(self.view),

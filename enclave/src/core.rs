@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use attestation::{EXPORTER_BYTES, EvidenceStatement};
 use parking_lot::{Mutex, RwLock};
+use tenant_policy::Decisions;
 
 use crate::approvals::Approvals;
 use crate::audit::sequence::{Numbered, Sequences};
@@ -69,6 +70,8 @@ pub struct Enclave {
     pub(crate) server_nonces: ServerNonces,
     pub(crate) connects: Connects,
     pub(crate) denials: Denials,
+    /// What policies decided before.
+    pub(crate) decisions: Decisions,
     pub(crate) upstream: Mutex<HashMap<GrantId, HashMap<Wanted, Arc<UpstreamAccess>>>>,
     pub(crate) client_keys: ClientKeys,
     pub(crate) view: RwLock<View>,

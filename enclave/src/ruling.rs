@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use tenant_policy::{Ask, Binding, Compiled, Question, digest_of};
+use tenant_policy::{Ask, Binding, Compiled, Decision, Question, digest_of};
 
 use crate::Enclave;
 use crate::audit::Event;
@@ -214,7 +214,11 @@ fn sequence(view: &View, tenant: &TenantId) -> u64 {
         .map_or(0, |held| held.value.sequence)
 }
 
-fn verdict(view: &View, asked: &Asked) -> Verdict {
+fn verdict(
+    view: &View,
+    asked: &Asked,
+    decide: impl FnOnce(&Compiled, Question) -> Decision,
+) -> Verdict {
     let Some(held) = view.policies.get(&asked.grant.tenant) else {
         return Verdict::NotAsked;
     };
@@ -229,7 +233,7 @@ fn verdict(view: &View, asked: &Asked) -> Verdict {
         Rules::Removed => Verdict::NotAsked,
         Rules::Unusable { sha256, .. } => Verdict::Unusable(mark(sha256, Vec::new(), Vec::new())),
         Rules::Compiled(compiled) => {
-            let decision = compiled.decide(&asked.question(view));
+            let decision = decide(compiled, asked.question(view));
             let mark = mark(compiled.sha256(), decision.policies, decision.failed);
             if decision.permitted {
                 Verdict::Permitted(mark)
@@ -246,7 +250,8 @@ pub(crate) fn overtaken(view: &View, ruled: &Ruled) -> Option<Denied> {
     if sequence(view, &ruled.asked.grant.tenant) == ruled.sequence {
         return None;
     }
-    match verdict(view, &ruled.asked) {
+    let decide = |policy: &Compiled, question| policy.decide(&question);
+    match verdict(view, &ruled.asked, decide) {
         Verdict::NotAsked | Verdict::Permitted(_) => None,
         Verdict::Denied(_) | Verdict::Unusable(_) => Some(Denied::PolicyChanged),
     }
@@ -261,7 +266,8 @@ impl Enclave {
         touched: &mut Touched,
         now: &Now,
     ) -> Result<Rule<T>, SealError> {
-        let verdict = verdict(view, &asked);
+        let decide = |policy: &Compiled, question| self.decisions.decide(policy, question);
+        let verdict = verdict(view, &asked, decide);
         let (mark, unusable) = match verdict {
             Verdict::NotAsked => return Ok(Rule::Passed(passed(view, asked, touched, None))),
             Verdict::Permitted(mark) => {

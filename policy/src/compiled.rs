@@ -13,9 +13,10 @@ use ring::digest::{SHA256, digest};
 
 use crate::decision::Effect;
 use crate::fault::{Fault, Faults, line_in, words_of};
-use crate::question::{ACTIONS, Ask};
+use crate::question::{ACTIONS, Ask, Question};
 use crate::schema::validator;
 use crate::text;
+use crate::timed::looks_at_time;
 
 /// The longest id of a policy in bytes.
 const MAX_ID_BYTES: usize = 63;
@@ -49,12 +50,27 @@ pub(crate) struct Member {
 }
 
 /// The policies of one action: evaluation takes time in proportion to those that are looked at.
-#[derive(Default)]
 struct Slice {
     /// Those that name no grant in their head.
-    common: PolicySet,
+    common: Concerned,
     /// For each grant that some name: those and the common ones.
-    by_grant: HashMap<String, PolicySet>,
+    by_grant: HashMap<String, Concerned>,
+}
+
+/// What may concern a request.
+struct Concerned {
+    policies: PolicySet,
+    /// One of them may look at the time.
+    looks_at_time: bool,
+}
+
+impl Concerned {
+    fn of<'a>(policies: impl Iterator<Item = &'a Policy> + Clone) -> Result<Self, Faults> {
+        Ok(Self {
+            looks_at_time: policies.clone().any(looks_at_time),
+            policies: set_of(policies)?,
+        })
+    }
 }
 
 impl Compiled {
@@ -105,13 +121,23 @@ impl Compiled {
     }
 
     /// What may concern a request.
-    pub(crate) fn about(&self, ask: &Ask, grant: &str) -> &PolicySet {
+    pub(crate) fn about(&self, question: &Question) -> &PolicySet {
+        &self.concerned(question).policies
+    }
+
+    /// Whether the decision may be another one at another time.
+    pub(crate) fn looks_at_time(&self, question: &Question) -> bool {
+        self.concerned(question).looks_at_time
+    }
+
+    fn concerned(&self, question: &Question) -> &Concerned {
         let [issue, call] = &self.slices;
-        let slice = match ask {
+        let slice = match question.ask {
             Ask::Issue { .. } => issue,
             Ask::Call { .. } => call,
         };
-        slice.by_grant.get(grant).unwrap_or(&slice.common)
+        let own = slice.by_grant.get(&question.grant);
+        own.unwrap_or(&slice.common)
     }
 }
 
@@ -260,7 +286,7 @@ impl Slice {
             .collect();
         let grants = of_action.iter().filter_map(|policy| grant_of(policy));
         let grants: BTreeSet<String> = grants.collect();
-        let common = set_of(
+        let common = Concerned::of(
             of_action
                 .iter()
                 .copied()
@@ -272,7 +298,7 @@ impl Slice {
                 .iter()
                 .copied()
                 .filter(|policy| grant_of(policy).is_none_or(|of| of == grant));
-            by_grant.insert(grant.clone(), set_of(own)?);
+            by_grant.insert(grant.clone(), Concerned::of(own)?);
         }
         Ok(Self { common, by_grant })
     }

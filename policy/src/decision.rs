@@ -71,7 +71,7 @@ impl Compiled {
                 failed: self.ids().map(str::to_owned).collect(),
             };
         };
-        let policies = self.about(&question.ask, &question.grant);
+        let policies = self.about(question);
         let response = Authorizer::new().is_authorized(&request, policies, &entities);
         let diagnostics = response.diagnostics();
         let mut made: Vec<String> = diagnostics.reason().map(ToString::to_string).collect();

@@ -15,7 +15,7 @@ use time::UtcDateTime;
 pub(crate) const ACTIONS: [&str; 2] = ["issue", "call"];
 
 /// One question: who asks for what, and when.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Question {
     /// The client.
     pub client: String,
@@ -50,7 +50,7 @@ pub struct Question {
 }
 
 /// What is asked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Ask {
     /// A token.
     Issue {
@@ -78,7 +78,7 @@ impl Ask {
 }
 
 /// By what a token is bound.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Binding {
     /// The key of a proof [RFC 9449].
@@ -148,6 +148,48 @@ impl Question {
         Some((request, entities))
     }
 
+    /// Whether its time has a date, without which it can't be put.
+    pub(crate) fn is_in_calendar(&self) -> bool {
+        self.time().is_some()
+    }
+
+    fn time(&self) -> Option<UtcDateTime> {
+        let at_s = i64::try_from(self.at_s).ok()?;
+        UtcDateTime::from_unix_timestamp(at_s).ok()
+    }
+
+    /// About how many bytes it says.
+    pub(crate) fn text_bytes(&self) -> usize {
+        let Self {
+            client,
+            vendor,
+            grant,
+            app,
+            provider,
+            grant_scopes,
+            grant_targets,
+            target,
+            scopes,
+            key,
+            tier,
+            ask,
+            binding: _,
+            address: _,
+            at_s: _,
+        } = self;
+        let (one, other) = match ask {
+            Ask::Issue { audience } => (audience.len(), 0),
+            Ask::Call { operation, method } => (operation.len(), method.len()),
+        };
+        let single = [client, vendor, grant, app, provider, target, key, tier];
+        let single = single.into_iter().map(String::len);
+        let listed = [grant_scopes, grant_targets, scopes].into_iter().flatten();
+        single
+            .chain(listed.map(String::len))
+            .chain([one, other])
+            .sum()
+    }
+
     fn entities(&self, types: &Types, client: &EntityUid, grant: &EntityUid) -> Option<Entities> {
         let vendor = HashSet::from([uid(&types.vendor, &self.vendor)]);
         let asks = Entity::new_no_attrs(client.clone(), vendor);
@@ -164,8 +206,7 @@ impl Question {
     }
 
     fn context(&self) -> Option<Context> {
-        let at_s = i64::try_from(self.at_s).ok()?;
-        let at = UtcDateTime::from_unix_timestamp(at_s).ok()?;
+        let at = self.time()?;
         let (year, month, day) = at.to_calendar_date();
         let (hour, minute, second) = at.as_hms();
         let month = u8::from(month);

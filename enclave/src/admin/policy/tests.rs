@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::*;
+use crate::freeze::Subject;
 use crate::issue::IssueError;
 use crate::limits::Limits;
 use crate::policy::Denied;
@@ -433,6 +434,22 @@ fn a_policy_decides_on_tokens_and_the_leaves_name_it() {
     let pending = world.pending(|asking| asking.scopes.clear()).unwrap();
     let failed = pending.commit(&world.store).now_or_never().unwrap();
     assert_eq!(failed.map(|_| ()), Err(StoreError::Full));
+}
+
+#[test]
+fn what_was_decided_before_stands_neither_against_a_change_nor_against_a_freeze() {
+    let world = World::new(Rotation::Strict);
+    let writes = || ask(&world, &["contacts.write"], None);
+    set(&world, Some(ALL), 0, b"");
+    assert!(writes().is_ok() && writes().is_ok());
+    set(&world, Some(&[ALL, NO_WRITES].concat()), 1, b"");
+    policy_denied(&world, writes());
+    policy_denied(&world, writes());
+    let reads = || ask(&world, &["contacts.read"], None);
+    assert!(reads().is_ok() && reads().is_ok());
+    let subject = Subject::Client(id("worker"));
+    world.freeze(subject.clone());
+    assert_eq!(reads().err(), Some(Denied::Frozen { subject }.into()));
 }
 
 #[test]
