@@ -1,5 +1,6 @@
 //! Sockets on loopback that are bound before the manifest names their ports.
 
+use std::hash::{BuildHasher as _, RandomState};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 
@@ -35,22 +36,43 @@ pub enum PortError {
 /// Where a free port is taken from.
 pub const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
-/// Listens on `address`.
+/// Where ports are looked for that are to be kept: below those that systems hand out for a moment [ip_local_port_range],
+/// one of which may be somebody's when a lab comes back.
+const KEPT: std::ops::Range<u16> = 20_000..32_768;
+
+/// How often a port is looked for there.
+const LOOKS: usize = 64;
+
+/// Listens on `address`; where it names no port, on a free one that can be kept.
 ///
 /// # Errors
 /// [`PortError`].
 pub fn bind(name: &'static str, address: SocketAddr) -> Result<TcpListener, PortError> {
-    TcpListener::bind(address).map_err(|error| {
-        if error.kind() == io::ErrorKind::AddrInUse {
-            PortError::Taken { name, address }
-        } else {
-            PortError::Bind {
-                name,
-                address,
-                error,
+    let kept = (address.port() == 0).then(|| free(address)).flatten();
+    kept.map_or_else(|| TcpListener::bind(address), Ok)
+        .map_err(|error| {
+            if error.kind() == io::ErrorKind::AddrInUse {
+                PortError::Taken { name, address }
+            } else {
+                PortError::Bind {
+                    name,
+                    address,
+                    error,
+                }
             }
-        }
-    })
+        })
+}
+
+/// A free port to keep, if one is found: looked for at random, so that who looks beside us finds others.
+fn free(address: SocketAddr) -> Option<TcpListener> {
+    let random = RandomState::new();
+    let ports = (0..LOOKS).filter_map(|look| {
+        let place = random.hash_one(look).checked_rem(KEPT.len() as u64)?;
+        { KEPT }.nth(usize::try_from(place).ok()?)
+    });
+    ports
+        .map(|port| SocketAddr::new(address.ip(), port))
+        .find_map(|address| TcpListener::bind(address).ok())
 }
 
 /// The sockets of the service at these addresses.
@@ -103,6 +125,7 @@ mod tests {
     fn a_taken_port_is_named_with_its_owner_and_a_way_out() {
         let first = bind("gateway", ANY).unwrap();
         let address = address("gateway", &first).unwrap();
+        assert!(KEPT.contains(&address.port()), "{address}");
         let error = bind("gateway", address).unwrap_err();
         assert_eq!(
             error.to_string(),
