@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use attestation::{Attester, AttesterError, Platform};
 use enclave::Enclave;
-use enclave::boot::{Boot, BootError};
+use enclave::boot::{Boot, BootError, Leaves};
 use enclave::config::Config;
 use enclave::frame::FrameCipher;
 use enclave::keys::envelope::EnvelopeError;
@@ -113,10 +113,22 @@ pub async fn boot(
     let rng = SystemRandom::new();
     let cipher = FrameCipher::new(keys.state.frame_key()?);
     let (dir, policy) = (&host.state_dir, host.compaction);
-    let (store, report) = EmbeddedStore::open(dir, cipher, rng.clone(), policy, Box::new(end))?;
+    let (mut leaves, mut failed) = (Leaves::default(), None);
+    let mut tell = |log, leaf: &[u8]| {
+        if failed.is_none() {
+            failed = leaves.load(log, leaf).err();
+        }
+    };
+    let random = rng.clone();
+    let (store, report) =
+        EmbeddedStore::open_telling(dir, cipher, random, policy, Box::new(end), &mut tell)?;
     events::store_opened(&report);
+    if let Some(error) = failed {
+        return Err(error.into());
+    }
 
     let mut boot = Boot::new(config, keys, retiring, Arc::new(rng))?;
+    boot.take_in_leaves(leaves);
     load::load(&mut boot, &store)?;
     if let Some(batch) = boot.admit_manifest()? {
         let _receipt = store.commit(batch).await?;

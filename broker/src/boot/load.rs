@@ -1,16 +1,14 @@
-//! Loading: brings what the store holds into the enclave.
+//! Loading: brings the store's records into the enclave.
 //!
-//! As many threads as there are processors open records; another one reads the
-//! leaves; the caller's takes in what they opened.
+//! As many threads as there are processors open them; the caller's takes in what they opened.
 
 use std::num::NonZero;
-use std::panic::resume_unwind;
 use std::sync::mpsc::sync_channel;
 use std::thread;
 
-use enclave::boot::{Boot, BootError, Leaves, Opened, Opener, Reading};
+use enclave::boot::{Boot, BootError, Opened, Opener, Reading};
 use enclave::record::RecordError;
-use enclave::store::{Log, Record};
+use enclave::store::Record;
 use parking_lot::Mutex;
 
 use super::StartError;
@@ -19,10 +17,7 @@ use crate::store::EmbeddedStore;
 /// Records that a thread opens at a time.
 const RECORDS_AT_A_TIME: usize = 1_024;
 
-/// Leaves that are read at a time.
-const LEAVES_AT_A_TIME: usize = 1_024;
-
-/// Brings all records and leaves in.
+/// Brings all records in.
 pub(super) fn load(boot: &mut Boot, store: &EmbeddedStore) -> Result<(), StartError> {
     let threads = thread::available_parallelism().map_or(1, NonZero::get);
     let opener = boot.opener();
@@ -31,7 +26,6 @@ pub(super) fn load(boot: &mut Boot, store: &EmbeddedStore) -> Result<(), StartEr
         next: Mutex::new(0),
     };
     thread::scope(|scope| {
-        let leaves = scope.spawn(|| read_leaves(store));
         // What is opened and not yet taken in is bounded.
         let (sender, opened) = sync_channel(threads.saturating_mul(2));
         for _ in 0..threads {
@@ -53,8 +47,6 @@ pub(super) fn load(boot: &mut Boot, store: &EmbeddedStore) -> Result<(), StartEr
                 boot.take_in(opened);
             }
         }
-        let leaves = leaves.join();
-        boot.take_in_leaves(leaves.unwrap_or_else(|panic| resume_unwind(panic))?);
         Ok(())
     })
 }
@@ -104,23 +96,4 @@ fn open(opener: &Opener, record: &Record) -> Result<Opened, BootError> {
         Reading::Opened(opened) => Ok(opened),
         Reading::NeedsFirst(..) => Err(NO_REALM_KEY),
     }
-}
-
-fn read_leaves(store: &EmbeddedStore) -> Result<Leaves, StartError> {
-    let mut loaded = Leaves::default();
-    for log in [Log::Control, Log::Issuance] {
-        let count = store.leaf_count(log)?;
-        let mut from: u64 = 0;
-        while from < count {
-            let leaves = store.leaves(log, from, LEAVES_AT_A_TIME)?;
-            if leaves.is_empty() {
-                break;
-            }
-            for leaf in leaves {
-                loaded.load(log, &leaf)?;
-                from = from.saturating_add(1);
-            }
-        }
-    }
-    Ok(loaded)
 }

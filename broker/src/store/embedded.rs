@@ -16,7 +16,7 @@ use super::compaction::{Compacted, CompactionPolicy, NEW_FILE_NAME};
 use super::encoding;
 use super::medium::{Folder, Medium};
 use super::reader::read_leaves;
-use super::recovery::{self, OpenError, TornTail, failed};
+use super::recovery::{self, OpenError, TellLeaf, TornTail, failed};
 use super::state_dir::StateDir;
 use super::writer::{Compaction, Message, QUEUE_BATCHES, Request, Shared, Writer, io_error};
 
@@ -102,6 +102,23 @@ impl EmbeddedStore<StateDir> {
         let folder = StateDir::lock(dir)?;
         Self::open_in(folder, cipher, random, policy, on_sync_failure)
     }
+
+    /// As [`open`](Self::open), and tells of each leaf while it reads, in the order of each log: who needs them all at
+    /// the start need not read the file once more.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open); what was told then means nothing.
+    pub fn open_telling(
+        dir: &Path,
+        cipher: FrameCipher,
+        random: SystemRandom,
+        policy: CompactionPolicy,
+        on_sync_failure: OnSyncFailure,
+        tell: &mut (dyn FnMut(Log, &[u8]) + Send),
+    ) -> Result<(Self, OpenReport), OpenError> {
+        let folder = StateDir::lock(dir)?;
+        Self::open_folder(folder, cipher, random, (policy, on_sync_failure), tell)
+    }
 }
 
 impl<F: Folder> EmbeddedStore<F> {
@@ -118,6 +135,17 @@ impl<F: Folder> EmbeddedStore<F> {
         policy: CompactionPolicy,
         on_sync_failure: OnSyncFailure,
     ) -> Result<(Self, OpenReport), OpenError> {
+        let rules = (policy, on_sync_failure);
+        Self::open_folder(folder, cipher, random, rules, &mut |_log, _leaf| {})
+    }
+
+    fn open_folder(
+        folder: F,
+        cipher: FrameCipher,
+        random: SystemRandom,
+        (policy, on_sync_failure): (CompactionPolicy, OnSyncFailure),
+        tell: TellLeaf<'_>,
+    ) -> Result<(Self, OpenReport), OpenError> {
         let path = folder.path(FILE_NAME);
         let created = !folder
             .exists(FILE_NAME)
@@ -128,7 +156,7 @@ impl<F: Folder> EmbeddedStore<F> {
         let medium = folder
             .open(FILE_NAME)
             .map_err(|error| failed("open", &path, &error))?;
-        let found = recovery::read(&medium, &cipher).map_err(|error| error.of(&path))?;
+        let found = recovery::read(&medium, &cipher, tell).map_err(|error| error.of(&path))?;
         if found.frames.torn.is_some() {
             medium
                 .truncate(found.frames.good_bytes)

@@ -274,7 +274,8 @@ impl<M: Medium> Source<M> {
     /// # Errors
     /// [`OpenError::Io`], [`OpenError::Corrupt`].
     pub fn open(medium: M, path: &std::path::Path, cipher: FrameCipher) -> Result<Self, OpenError> {
-        let found = recovery::read(&medium, &cipher).map_err(|error| error.of(path))?;
+        let found = recovery::read(&medium, &cipher, &mut |_log, _leaf| {})
+            .map_err(|error| error.of(path))?;
         Ok(Self {
             medium,
             cipher: Arc::new(cipher),

@@ -22,8 +22,10 @@ use enclave::frame::{
     BODY_TAG_BYTES, Chain, FILE_HEADER_BYTES, FRAME_HEADER_BYTES, FrameCipher, FrameError,
     MAX_BODY_BYTES,
 };
+use enclave::store::Log;
 use std::io;
 use std::mem;
+use std::ops::Range;
 use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{channel, sync_channel};
@@ -137,6 +139,12 @@ struct ReadFrame {
     entries: Vec<Entry>,
 }
 
+/// A frame that was taken in: its body, and the leaves in that.
+struct IndexedFrame {
+    body: Vec<u8>,
+    leaves: Vec<(Log, Range<usize>)>,
+}
+
 /// What a frame is read into. Kept from one to the next: a store has many.
 #[derive(Default)]
 struct Buffers {
@@ -173,11 +181,19 @@ impl From<io::Error> for ReadError {
     }
 }
 
-/// Frames that are read before they are indexed.
+/// Frames that wait for the next thread.
 const READ_AHEAD: usize = 2;
 
-/// Reads the whole file. Modifies nothing. One thread opens the frames, another one indexes what they hold.
-pub(super) fn read(medium: &impl Medium, cipher: &FrameCipher) -> Result<Recovered, ReadError> {
+/// Is told of each leaf while a file is read, in their order.
+pub(super) type TellLeaf<'a> = &'a mut (dyn FnMut(Log, &[u8]) + Send);
+
+/// Reads the whole file. Modifies nothing. One thread opens the frames, another one indexes what they hold, and a third
+/// tells of the leaves.
+pub(super) fn read(
+    medium: &impl Medium,
+    cipher: &FrameCipher,
+    tell: TellLeaf<'_>,
+) -> Result<Recovered, ReadError> {
     let Recovered {
         mut index,
         mut frames,
@@ -185,6 +201,14 @@ pub(super) fn read(medium: &impl Medium, cipher: &FrameCipher) -> Result<Recover
     let frames = thread::scope(|scope| {
         let (sender, receiver) = sync_channel(READ_AHEAD);
         let (give_back, emptied) = channel();
+        let (indexed, telling) = sync_channel::<IndexedFrame>(READ_AHEAD);
+        scope.spawn(move || {
+            for frame in telling {
+                frame.tell_leaves(tell);
+                // The reader may be done, and need it no more.
+                drop(give_back.send(frame.body));
+            }
+        });
         let reader = scope.spawn(move || {
             let read = |frames: &mut Frames| {
                 let body = emptied.try_recv().unwrap_or_default();
@@ -200,8 +224,8 @@ pub(super) fn read(medium: &impl Medium, cipher: &FrameCipher) -> Result<Recover
             frames
         });
         for frame in receiver {
-            // The reader may be done, and need it no more.
-            drop(give_back.send(frame?.index_in(&mut index)?));
+            // Who tells listens until the end.
+            drop(indexed.send(frame?.index_in(&mut index)?));
         }
         Ok::<_, ReadError>(reader.join().unwrap_or_else(|panic| resume_unwind(panic)))
     })?;
@@ -211,14 +235,35 @@ pub(super) fn read(medium: &impl Medium, cipher: &FrameCipher) -> Result<Recover
 }
 
 impl ReadFrame {
-    /// Takes in the entries. Gives the buffer back.
-    fn index_in(self, index: &mut Index) -> Result<Vec<u8>, ReadError> {
+    /// Takes in the entries.
+    fn index_in(self, index: &mut Index) -> Result<IndexedFrame, ReadError> {
         let offset = self.place.offset;
+        let leaves = self.entries.iter().filter_map(|entry| match entry {
+            Entry::Leaf { log, bytes } => Some((*log, bytes.clone())),
+            Entry::Put { .. }
+            | Entry::Delete { .. }
+            | Entry::Begin(_)
+            | Entry::Set { .. }
+            | Entry::Unset { .. }
+            | Entry::End(_) => None,
+        });
+        let leaves = leaves.collect();
         let body = self.body.get(..self.body_bytes).unwrap_or_default();
         index
             .apply(self.place, body, self.entries)
             .map_err(|error| corrupt(offset, Corruption::Apply(error)))?;
-        Ok(self.body)
+        Ok(IndexedFrame {
+            body: self.body,
+            leaves,
+        })
+    }
+}
+
+impl IndexedFrame {
+    fn tell_leaves(&self, tell: &mut (dyn FnMut(Log, &[u8]) + Send)) {
+        for (log, bytes) in &self.leaves {
+            tell(*log, self.body.get(bytes.clone()).unwrap_or_default());
+        }
     }
 }
 

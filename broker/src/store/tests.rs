@@ -916,6 +916,60 @@ async fn a_caller_that_hangs_up_cancels_nothing() {
 }
 
 #[tokio::test]
+async fn each_leaf_is_told_of_in_its_order_when_a_store_is_opened() {
+    let dir = tempfile::tempdir().unwrap();
+    let told = || {
+        let (mut control, mut issuance) = (Vec::new(), Vec::new());
+        let mut tell = |log, leaf: &[u8]| match log {
+            Log::Control => control.push(leaf.to_vec()),
+            Log::Issuance => issuance.push(leaf.to_vec()),
+        };
+        let policy = CompactionPolicy::default();
+        let (random, end) = (SystemRandom::new(), sync_must_not_fail());
+        let (store, _report) =
+            EmbeddedStore::open_telling(dir.path(), cipher(), random, policy, end, &mut tell)
+                .unwrap();
+        let read = [Log::Control, Log::Issuance].map(|log| store.leaves(log, 0, 1_000).unwrap());
+        assert_eq!([control, issuance], read);
+        (store, read.map(|leaves| leaves.len()))
+    };
+    let (mut store, mut expected) = told();
+    assert_eq!(expected, [0, 0]);
+    for round in 0..4_u8 {
+        // More frames than wait between the threads.
+        for number in 0..40_u8 {
+            let mut leaves = vec![leaf(Log::Issuance, &[round, number])];
+            if number % 3 == 0 {
+                leaves.push(leaf(Log::Control, &[number, round, 7]));
+            }
+            expected[0] += leaves.len() - 1;
+            expected[1] += 1;
+            let writes = vec![put(number, u64::from(round), &[round])];
+            commit(&store, Batch { writes, leaves }).await.unwrap();
+        }
+        if round == 2 {
+            store.compact().await.unwrap();
+        }
+        store.close();
+        drop(store);
+        let found;
+        (store, found) = told();
+        assert_eq!(found, expected);
+    }
+    store.close();
+    drop(store);
+    // What was torn was never acknowledged, and nobody is told of it.
+    let path = dir.path().join(FILE_NAME);
+    let bytes = fs::read(&path).unwrap();
+    fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
+    let (_store, found) = told();
+    assert_eq!(
+        found,
+        [expected[0] - usize::from(39 % 3 == 0), expected[1] - 1]
+    );
+}
+
+#[tokio::test]
 async fn leaves_changed_behind_our_back_are_not_given() {
     let dir = tempfile::tempdir().unwrap();
     let (store, _report) = open(dir.path()).unwrap();
