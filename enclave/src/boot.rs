@@ -20,6 +20,7 @@ use crate::config::Config;
 use crate::connect::Connects;
 use crate::denials::Denials;
 use crate::freshness::Freshness;
+use crate::gateway::VerifiedTokens;
 use crate::keys::Speaking;
 use crate::keys::keyring::{Keyring, KeyringError, StoredKey};
 use crate::keys::ring::{RING, Ring};
@@ -326,6 +327,7 @@ impl Boot {
             server_nonces: ServerNonces::default(),
             connects: Connects::default(),
             denials: Denials::default(),
+            verified_tokens: VerifiedTokens::default(),
             decisions: Decisions::default(),
             upstream: Mutex::new(HashMap::new()),
             client_keys: ClientKeys::default(),

@@ -18,6 +18,7 @@ use crate::custody::{self, Custody, Head};
 use crate::denials::Denials;
 use crate::freeze::Touched;
 use crate::freshness::Freshness;
+use crate::gateway::VerifiedTokens;
 use crate::ids::{ClientId, GrantId, TenantId};
 use crate::keys::instance::{NoRandomness, SignStatementError, SignedStatement};
 use crate::keys::keyring::Keyring;
@@ -70,6 +71,8 @@ pub struct Enclave {
     pub(crate) server_nonces: ServerNonces,
     pub(crate) connects: Connects,
     pub(crate) denials: Denials,
+    /// Tokens that were verified before.
+    pub(crate) verified_tokens: VerifiedTokens,
     /// What policies decided before.
     pub(crate) decisions: Decisions,
     pub(crate) upstream: Mutex<HashMap<GrantId, HashMap<Wanted, Arc<UpstreamAccess>>>>,

@@ -1,6 +1,8 @@
 //! Introspection [RFC 7662]: a client asks whether a token of its own still
 //! holds. Of any other token, and of any that does not hold, it learns nothing.
 
+use std::sync::Arc;
+
 use thiserror::Error;
 
 use crate::Enclave;
@@ -70,7 +72,7 @@ impl Enclave {
         }
         // An older state would call a token good that was stopped since.
         match self.freshness.check(now) {
-            Ok(()) => Ok(Some(claims)),
+            Ok(()) => Ok(Some(Arc::unwrap_or_clone(claims))),
             Err(_) => Err(IntrospectError::NotWitnessed),
         }
     }

@@ -87,7 +87,7 @@ impl Enclave {
             return Err(RevokeError::Full);
         }
         let revoked = RevokedToken {
-            jti: claims.jti,
+            jti: claims.jti.clone(),
             expires_at_s: claims.exp,
         };
         let place = Place::system(Table::RevokedTokens, &revoked.jti);

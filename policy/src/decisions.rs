@@ -5,10 +5,10 @@
 //! nothing need be told when a policy, a grant or a client changes; the next question is another one. Freezes are no
 //! matter of policies.
 
-use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
-use std::mem;
+use std::num::NonZeroUsize;
 
+use lru::LruCache;
 use parking_lot::Mutex;
 
 use crate::{Compiled, Decision, Question};
@@ -16,17 +16,16 @@ use crate::{Compiled, Decision, Question};
 /// Parts with a lock each.
 const PARTS: usize = 16;
 
-/// Decisions that a part keeps: the newest, and those before them that were asked for again.
-const OF_PART: usize = 512;
+/// Decisions that a part keeps: those that were asked for last.
+const OF_PART: NonZeroUsize = NonZeroUsize::new(512).unwrap();
 
 /// Questions that say more are decided each time.
 const MAX_QUESTION_BYTES: usize = 4 * 1024;
 
 /// Decisions that were made, at most 8,192. Whoever asks ever other questions drives others' out, and gains nothing:
 /// they are made again.
-#[derive(Default)]
 pub struct Decisions {
-    parts: [Mutex<Part>; PARTS],
+    parts: [Mutex<LruCache<Key, Decision>>; PARTS],
     hasher: RandomState,
 }
 
@@ -37,28 +36,12 @@ struct Key {
     question: Question,
 }
 
-/// Two halves: when the first is full it takes the place of the second, of which those went over that were asked for.
-#[derive(Default)]
-struct Part {
-    newest: HashMap<Key, Decision>,
-    before: HashMap<Key, Decision>,
-}
-
-impl Part {
-    fn find(&mut self, key: &Key) -> Option<Decision> {
-        if let Some(found) = self.newest.get(key) {
-            return Some(found.clone());
+impl Default for Decisions {
+    fn default() -> Self {
+        Self {
+            parts: std::array::from_fn(|_| Mutex::new(LruCache::new(OF_PART))),
+            hasher: RandomState::new(),
         }
-        let (key, found) = self.before.remove_entry(key)?;
-        self.keep(key, found.clone());
-        Some(found)
-    }
-
-    fn keep(&mut self, key: Key, decision: Decision) {
-        if self.newest.len() >= OF_PART / 2 {
-            self.before = mem::take(&mut self.newest);
-        }
-        self.newest.insert(key, decision);
     }
 }
 
@@ -82,15 +65,15 @@ impl Decisions {
                 ..question
             },
         };
-        let found = part.lock().find(&key);
-        found.unwrap_or_else(|| {
-            let decision = policy.decide(&key.question);
-            part.lock().keep(key, decision.clone());
-            decision
-        })
+        if let Some(found) = part.lock().get(&key) {
+            return found.clone();
+        }
+        let decision = policy.decide(&key.question);
+        part.lock().put(key, decision.clone());
+        decision
     }
 
-    fn part(&self, question: &Question) -> Option<&Mutex<Part>> {
+    fn part(&self, question: &Question) -> Option<&Mutex<LruCache<Key, Decision>>> {
         let place = self
             .hasher
             .hash_one(&question.grant)
@@ -186,14 +169,13 @@ mod tests {
         };
         let kept = || {
             let parts = decisions.parts.iter().map(Mutex::lock);
-            let sizes = parts.map(|part| part.newest.len() + part.before.len());
-            sizes.sum::<usize>()
+            parts.map(|part| part.len()).sum::<usize>()
         };
-        for number in 0..10 * OF_PART {
+        for number in 0..10 * OF_PART.get() {
             assert!(decisions.decide(policy, numbered(number)).permitted);
             assert!(decisions.decide(policy, numbered(0)).permitted);
             // All are of one grant, and so in one part.
-            assert!(kept() <= OF_PART, "{}", kept());
+            assert!(kept() <= OF_PART.get(), "{}", kept());
         }
         let has = |number| {
             let key = Key {
@@ -201,7 +183,7 @@ mod tests {
                 question: numbered(number),
             };
             let part = decisions.part(&key.question).unwrap().lock();
-            part.newest.contains_key(&key) || part.before.contains_key(&key)
+            part.contains(&key)
         };
         assert!(has(0) && !has(1));
         let long = Question {

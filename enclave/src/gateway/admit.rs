@@ -243,7 +243,7 @@ impl Enclave {
             References::new(&base_url, &path_and_query, &audience).ok_or(PathError::Form)?;
         let admitted = Admitted {
             tenant: grant.value.tenant.clone(),
-            jti: claims.jti,
+            jti: claims.jti.clone(),
             byte_budgets,
             references,
             grant: grant_id,
@@ -252,7 +252,7 @@ impl Enclave {
                 resource: upstream_resource.clone(),
                 client_key: None,
             },
-            client: claims.client_id,
+            client: claims.client_id.clone(),
             target: target.name.clone(),
             operation,
             method: request.method.clone(),

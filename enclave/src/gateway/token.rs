@@ -1,5 +1,9 @@
 //! Checking a token of our own [RFC 9068 §4].
 
+mod verified;
+
+use std::sync::Arc;
+
 use jose::Alg;
 use jose::jws::{Compact, JwsError};
 use thiserror::Error;
@@ -7,6 +11,8 @@ use thiserror::Error;
 use crate::Enclave;
 use crate::mint::Claims;
 use crate::time::Now;
+
+pub(crate) use verified::VerifiedTokens;
 
 /// Why a token can't be used here. The caller learns `invalid_token` alone.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -53,7 +59,7 @@ impl Enclave {
         token: &str,
         audience: &str,
         now: &Now,
-    ) -> Result<Claims, TokenError> {
+    ) -> Result<Arc<Claims>, TokenError> {
         let claims = self.read_token(token, now)?;
         if claims.aud != audience {
             return Err(TokenError::Audience);
@@ -62,21 +68,8 @@ impl Enclave {
     }
 
     /// Checks a token of ours, whatever its audience.
-    pub(crate) fn read_token(&self, token: &str, now: &Now) -> Result<Claims, TokenError> {
-        let jws = Compact::parse(token)?;
-        // [RFC 9068 §4]
-        if !matches!(jws.typ(), Some("at+jwt" | "application/at+jwt")) {
-            return Err(TokenError::Type);
-        }
-        let keys = self.keys();
-        let key = jws.kid().and_then(|kid| keys.token_public(kid));
-        let key = key.ok_or(TokenError::UnknownKey)?;
-        let verified = jws.verify(key, &[Alg::Es256, Alg::EdDsa])?;
-        let claims: Claims =
-            serde_json::from_slice(verified.payload()).map_err(|_| TokenError::Claims)?;
-        if claims.iss != self.config.issuer {
-            return Err(TokenError::Issuer);
-        }
+    pub(crate) fn read_token(&self, token: &str, now: &Now) -> Result<Arc<Claims>, TokenError> {
+        let claims = self.verified_claims(token)?;
         if now.hi_s >= claims.exp {
             return Err(TokenError::Expired);
         }
@@ -85,6 +78,34 @@ impl Enclave {
         }
         if self.view.read().revoked.contains_key(&claims.jti) {
             return Err(TokenError::Revoked);
+        }
+        Ok(claims)
+    }
+
+    /// What a token says that one of our keys signed, whatever the time.
+    fn verified_claims(&self, token: &str) -> Result<Arc<Claims>, TokenError> {
+        let keys = self.keys();
+        let name = VerifiedTokens::name(token);
+        let known = name.and_then(|name| self.verified_tokens.find(&name, &keys));
+        if let Some(known) = known {
+            return Ok(known);
+        }
+        let jws = Compact::parse(token)?;
+        // [RFC 9068 §4]
+        if !matches!(jws.typ(), Some("at+jwt" | "application/at+jwt")) {
+            return Err(TokenError::Type);
+        }
+        let kid = jws.kid().ok_or(TokenError::UnknownKey)?.to_owned();
+        let key = keys.token_public(&kid).ok_or(TokenError::UnknownKey)?;
+        let verified = jws.verify(key, &[Alg::Es256, Alg::EdDsa])?;
+        let claims: Claims =
+            serde_json::from_slice(verified.payload()).map_err(|_| TokenError::Claims)?;
+        if claims.iss != self.config.issuer {
+            return Err(TokenError::Issuer);
+        }
+        let claims = Arc::new(claims);
+        if let Some(name) = name {
+            self.verified_tokens.keep(name, &kid, *key, &claims);
         }
         Ok(claims)
     }

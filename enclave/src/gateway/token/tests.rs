@@ -14,6 +14,7 @@ use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
 
 use super::*;
+use crate::keys::keyring::Keyring;
 use crate::mint::Confirmation;
 use crate::registry::Rotation;
 use crate::testing::{RESOURCE, World, key};
@@ -569,4 +570,31 @@ fn a_confirmation_reads_as_it_was_written() {
     );
     assert_eq!(certificate.token_type(), "Bearer");
     assert_eq!(Confirmation::Jkt(String::new()).token_type(), "DPoP");
+}
+
+#[test]
+fn a_token_that_was_verified_before_answers_for_no_other_and_not_without_its_key() {
+    let world = World::new(Rotation::Strict);
+    let token = world.ask(|_| {}).unwrap().access_token;
+    let check = |token: &str| {
+        let claims = world.enclave.check_token(token, RESOURCE, &world.now);
+        claims.map(drop)
+    };
+    let name = VerifiedTokens::name(&token).unwrap();
+    let remembered = |world: &World, keys: &Keyring| {
+        let tokens = &world.enclave.verified_tokens;
+        tokens.find(&name, keys).is_some()
+    };
+    assert!(!remembered(&world, &world.enclave.keys()));
+    assert_eq!(check(&token), Ok(()));
+    assert!(remembered(&world, &world.enclave.keys()));
+    assert_eq!(check(&token), Ok(()));
+    for at in 0..token.len() {
+        let mut other = token.clone().into_bytes();
+        other[at] = if other[at] == b'A' { b'B' } else { b'A' };
+        let other = String::from_utf8(other).unwrap();
+        assert!(check(&other).is_err(), "{at}");
+    }
+    let another = World::new(Rotation::Strict);
+    assert!(!remembered(&world, &another.enclave.keys()));
 }
