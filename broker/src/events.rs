@@ -484,7 +484,7 @@ pub fn completion_not_written(grant: &GrantId) {
 
 /// A call was forwarded.
 pub fn call_forwarded(admitted: &Admitted) {
-    info!(
+    debug!(
         event = "call_forwarded",
         client = %admitted.client,
         grant = %admitted.grant,

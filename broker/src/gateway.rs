@@ -3,6 +3,7 @@
 
 mod answer;
 mod calls;
+mod completions;
 pub mod metadata;
 mod pacing;
 mod problem;
@@ -36,6 +37,7 @@ use url::Url;
 
 use answer::Answer;
 use calls::Calls;
+use completions::Completions;
 use pacing::{Pacing, Reached};
 pub(crate) use problem::reason_of_refresh;
 use report::Report;
@@ -112,6 +114,7 @@ struct Inner {
     egress: Egress,
     /// For calls under way, until their answers have ended.
     calls: Arc<Calls>,
+    completions: Arc<Completions>,
 }
 
 impl Gateway {
@@ -124,6 +127,7 @@ impl Gateway {
                 refresher,
                 egress,
                 calls: Calls::new(calls),
+                completions: Arc::default(),
             }),
         }
     }
@@ -252,7 +256,12 @@ impl Inner {
         begun.passed();
         let admitted = self.write_down(admitted).await?;
         let place = place.of(&admitted.client).ok_or(CallError::Overloaded)?;
-        let mut report = Report::new(Arc::clone(&self.shell), admitted, place);
+        let mut report = Report::new(
+            Arc::clone(&self.shell),
+            Arc::clone(&self.completions),
+            admitted,
+            place,
+        );
         let touched = report.admitted().touched();
         let mut stop: Stop = Box::pin(Arc::clone(&self.shell).stopped(touched));
         let answer = tokio::select! {

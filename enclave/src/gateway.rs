@@ -36,12 +36,13 @@ use crate::seal::SealError;
 use crate::secret::{CredentialHeader, UpstreamAccessToken};
 use references::References;
 
-pub use complete::{CallEnd, Completed};
+pub use complete::{CallEnd, Completed, CompletedCall};
 pub(crate) use echo::Needles;
 pub use echo::{EchoFilter, Echoed};
 pub use headers::AnswerError;
 pub use path::PathError;
 pub use token::TokenError;
+pub(crate) use token::VerifiedTokens;
 
 /// The methods that are forwarded.
 pub const METHODS: [Method; 6] = [

@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use enclave::gateway::{Admitted, CallEnd, Completed};
 use enclave::refresh::UpstreamAccess;
 use http::StatusCode;
-use tokio::runtime::Handle;
 
 use super::calls::Place;
+use super::completions::Completions;
 use crate::events;
 use crate::shell::Shell;
 
@@ -16,6 +16,7 @@ use crate::shell::Shell;
 /// that: the decision was durable before the first byte went upstream.
 pub(super) struct Report {
     shell: Arc<Shell>,
+    completions: Arc<Completions>,
     admitted: Admitted,
     sent: Arc<AtomicU64>,
     completed: Completed,
@@ -24,7 +25,12 @@ pub(super) struct Report {
 }
 
 impl Report {
-    pub(super) fn new(shell: Arc<Shell>, admitted: Admitted, place: Place) -> Self {
+    pub(super) fn new(
+        shell: Arc<Shell>,
+        completions: Arc<Completions>,
+        admitted: Admitted,
+        place: Place,
+    ) -> Self {
         let completed = Completed {
             status: None,
             request_bytes: 0,
@@ -33,6 +39,7 @@ impl Report {
         };
         Self {
             shell,
+            completions,
             admitted,
             sent: Arc::default(),
             completed,
@@ -76,22 +83,9 @@ impl Report {
 
 impl Drop for Report {
     fn drop(&mut self) {
-        let shell = Arc::clone(&self.shell);
         self.completed.request_bytes = self.sent.load(Ordering::Relaxed);
-        let now = shell.clock.now();
-        let pending = shell
-            .enclave
-            .complete_call(&self.admitted, &self.completed, &now);
-        let (Ok(pending), Ok(_running)) = (pending, Handle::try_current()) else {
-            events::completion_not_written(&self.admitted.grant);
-            return;
-        };
-        let grant = self.admitted.grant.clone();
-        let afterwards = shell.afterwards.clone();
-        afterwards.spawn(async move {
-            if pending.commit(&*shell.store).await.is_err() {
-                events::completion_not_written(&grant);
-            }
-        });
+        let now = self.shell.clock.now();
+        let call = self.admitted.completed(self.completed, now);
+        self.completions.add(&self.shell, call);
     }
 }

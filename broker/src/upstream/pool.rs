@@ -23,7 +23,7 @@ use super::origin::Origin;
 pub(super) type ApiBody = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
 
 /// Connections of one grant to one origin that wait.
-const MAX_WAITING_EACH: usize = 16;
+const MAX_WAITING_EACH: usize = 64;
 
 /// Connections that wait in all.
 const MAX_WAITING: usize = 1_024;

@@ -8,6 +8,8 @@ use serde::Serialize;
 use super::Admitted;
 use crate::Enclave;
 use crate::audit::Event;
+use crate::freeze::Touched;
+use crate::ids::{GrantId, TenantId};
 use crate::pending::Pending;
 use crate::refresh::UpstreamAccess;
 use crate::seal::SealError;
@@ -40,7 +42,7 @@ pub enum CallEnd {
     Encoded,
 }
 
-/// A call that is over.
+/// How a call went that is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Completed {
     /// The API's status, if it answered.
@@ -54,38 +56,65 @@ pub struct Completed {
     pub end: CallEnd,
 }
 
+/// What is to be written down of a call that is over.
+#[derive(Clone, Debug)]
+pub struct CompletedCall {
+    tenant: TenantId,
+    grant: GrantId,
+    jti: String,
+    completed: Completed,
+    at: Now,
+}
+
+impl CompletedCall {
+    /// The grant that it drew on.
+    #[must_use]
+    pub const fn grant(&self) -> &GrantId {
+        &self.grant
+    }
+}
+
+impl Admitted {
+    /// What is to be written down of the call, which is over.
+    #[must_use]
+    pub fn completed(&self, completed: Completed, at: Now) -> CompletedCall {
+        CompletedCall {
+            tenant: self.tenant.clone(),
+            grant: self.grant.clone(),
+            jti: self.jti.clone(),
+            completed,
+            at,
+        }
+    }
+}
+
 impl Enclave {
-    /// The completion leaf of a call. Nothing waits for it, and there is nothing
-    /// to release.
+    /// The completion leaves of calls. Nothing waits for them, and there is nothing to release. Of a tenant that was
+    /// erased meanwhile there is nothing to write.
     ///
     /// # Errors
     /// [`SealError`].
-    pub fn complete_call(
-        &self,
-        admitted: &Admitted,
-        completed: &Completed,
-        now: &Now,
-    ) -> Result<Pending<()>, SealError> {
-        let event = Event::GatewayCompleted {
-            grant: &admitted.grant,
-            jti: &admitted.jti,
-            status: completed.status,
-            request_bytes: completed.request_bytes,
-            answer_bytes: completed.answer_bytes,
-            end: completed.end,
-        };
+    pub fn complete_calls(&self, calls: &[CompletedCall]) -> Result<Pending<()>, SealError> {
         let view = self.view.read();
-        let leaf = self.leaf(&view, Some(&admitted.tenant), &event, now)?;
+        let known = calls
+            .iter()
+            .filter(|call| view.realm_key(&call.tenant).is_ok());
+        let leaves = known.map(|call| {
+            let event = Event::GatewayCompleted {
+                grant: &call.grant,
+                jti: &call.jti,
+                status: call.completed.status,
+                request_bytes: call.completed.request_bytes,
+                answer_bytes: call.completed.answer_bytes,
+                end: call.completed.end,
+            };
+            self.leaf(&view, Some(&call.tenant), &event, &call.at)
+        });
         let batch = Batch {
             writes: Vec::new(),
-            leaves: vec![leaf],
+            leaves: leaves.collect::<Result<_, _>>()?,
         };
-        Ok(Pending::new(
-            batch,
-            Vec::new(),
-            admitted.touched.clone(),
-            (),
-        ))
+        Ok(Pending::new(batch, Vec::new(), Touched::nothing(), ()))
     }
 
     /// Says whether a token that an API has just refused (401) may merely have been

@@ -499,15 +499,20 @@ fn a_completed_call_leaves_a_leaf() {
         end: CallEnd::Complete,
     };
     let leaves = world.store.leaves.lock().len();
-    let pending = world
-        .enclave
-        .complete_call(&admitted, &completed, &world.now)
-        .unwrap();
-    world.settle(pending);
+    let of = |admitted: &Admitted| admitted.completed(completed, world.now);
+    let (one, other) = (of(&admitted), of(&admitted));
+    let nobody = Admitted {
+        tenant: id("erased"),
+        ..admitted
+    };
+    let calls = [one, of(&nobody), other];
+    world.settle(world.enclave.complete_calls(&calls).unwrap());
     let found = world.store.leaves.lock();
-    assert_eq!(found.len(), leaves + 1);
-    let text = String::from_utf8(found.last().unwrap().bytes.clone()).unwrap();
-    assert!(text.contains("\"kind\":\"gateway_completed\""), "{text}");
+    assert_eq!(found.len(), leaves + 2);
+    for leaf in found.iter().skip(leaves) {
+        let text = String::from_utf8(leaf.bytes.clone()).unwrap();
+        assert!(text.contains("\"kind\":\"gateway_completed\""), "{text}");
+    }
 }
 
 const LISTED: &str = "/g/listed/listed";

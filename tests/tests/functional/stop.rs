@@ -131,7 +131,11 @@ async fn each_freeze_cuts_the_streams_that_it_covers_and_no_other() {
 
 #[tokio::test]
 async fn a_call_that_waits_for_the_api_ends_when_it_is_frozen() {
-    let stack = Stack::with_grant(Blueprint::default()).await;
+    let stack = Stack::with_grant(Blueprint {
+        log_level: "debug",
+        ..Blueprint::default()
+    })
+    .await;
     let caller = Arc::new(Caller::of(&stack).await);
     let token = caller.token().await;
     let warm = caller.call(Method::GET, "/contacts", &token).await;
