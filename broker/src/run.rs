@@ -2,7 +2,9 @@
 //! told to stop.
 
 use std::net::TcpListener as StdTcpListener;
+use std::num::NonZero;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use attestation::manifest::{EnclaveKind, Manifest, ManifestError};
@@ -47,7 +49,7 @@ use crate::grpc::token::Token;
 use crate::grpc::webhook::Webhooks;
 use crate::host_config::{HostConfig, Limits, ManifestFiles};
 use crate::key_watch::{KeyWatch, LeafError};
-use crate::listener::{self, ListenError, Name, Shutdown, ShutdownSignal, shutdown};
+use crate::listener::{self, ListenError, Name, Shutdown, ShutdownSignal, Workers, shutdown};
 use crate::metrics::exporter::{BindError, Exporter};
 use crate::metrics::readings::{Named, Sources};
 use crate::public;
@@ -134,6 +136,9 @@ pub enum RunError {
     /// The roots that evidence ends in can't be read.
     #[error(transparent)]
     Roots(#[from] RootsError),
+    /// The system gives no threads.
+    #[error("no threads for connections ({0})")]
+    Threads(std::io::ErrorKind),
     /// A socket that was handed over can't be used.
     #[error("a socket that was handed over can't be used: {0}")]
     Socket(std::io::ErrorKind),
@@ -254,7 +259,9 @@ pub async fn run(
     let spoken = Arc::clone(&shell);
     let watchman = Watchman::new(Arc::clone(&shell), supply.clone());
     let desk = EvidenceDesk::start(attester, move || spoken.enclave.bundle(), supply.clone());
+    let workers = workers(host.limits.connection_threads)?;
     let sources = Sources {
+        workers: workers.clone(),
         shell: Arc::clone(&shell),
         refresher: Arc::clone(&refresher),
         supply,
@@ -344,6 +351,7 @@ pub async fn run(
             grpc_tls,
             grpc_limits,
             door,
+            &workers,
             stop.clone()
         ),
         listener::serve(
@@ -352,6 +360,7 @@ pub async fn run(
             public_tls,
             public_limits,
             public,
+            &workers,
             stop.clone(),
         ),
         listener::serve(
@@ -360,6 +369,7 @@ pub async fn run(
             gateway_tls,
             gateway_limits,
             gateway,
+            &workers,
             stop
         ),
     );
@@ -396,6 +406,17 @@ pub async fn run(
         },
         None => Ok(()),
     }
+}
+
+/// The threads that serve connections: by default as many as there are processors.
+fn workers(count: Option<usize>) -> Result<Workers, RunError> {
+    let count = match count {
+        None => thread::available_parallelism().ok(),
+        Some(count) => NonZero::new(count),
+    };
+    count
+        .map_or(Ok(Workers::none()), Workers::start)
+        .map_err(|error| RunError::Threads(error.kind()))
 }
 
 /// Begins to tell numbers and traces to whom the host's configuration names: numbers until the service stops, traces until

@@ -5,6 +5,7 @@ mod connection;
 mod leash;
 mod limits;
 mod shutdown;
+mod workers;
 
 #[cfg(test)]
 mod tests;
@@ -14,3 +15,4 @@ pub use connection::Connection;
 pub use leash::Unread;
 pub use limits::Limits;
 pub use shutdown::{Shutdown, ShutdownSignal, shutdown};
+pub use workers::Workers;

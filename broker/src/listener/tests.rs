@@ -140,7 +140,19 @@ async fn start(name: Name, limits: Limits) -> Fixture {
     let listener = bind(name, "127.0.0.1:0".parse().unwrap()).await.unwrap();
     let addr = listener.local_addr().unwrap();
     let (shutdown, signal) = shutdown();
-    let serving = tokio::spawn(serve(name, listener, tls.unwrap(), limits, router, signal));
+    let serving = tokio::spawn(async move {
+        let workers = Workers::none();
+        serve(
+            name,
+            listener,
+            tls.unwrap(),
+            limits,
+            router,
+            &workers,
+            signal,
+        )
+        .await
+    });
     Fixture {
         addr,
         certificate,

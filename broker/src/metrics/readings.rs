@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 
 use crate::collateral::Supply;
 use crate::evidence::EvidenceDesk;
+use crate::listener::Workers;
 use crate::refresher::Refresher;
 use crate::shell::Shell;
 use crate::store::{QUEUE_BATCHES, Stats};
@@ -35,6 +36,8 @@ pub struct Sources {
     pub supply: Supply,
     /// Who wait for evidence.
     pub desk: EvidenceDesk,
+    /// The threads that serve connections.
+    pub workers: Workers,
     /// The providers that are told apart.
     pub named: Named,
 }
@@ -118,6 +121,7 @@ impl Sources {
             refresher,
             supply,
             desk,
+            workers,
             named,
         } = self;
         let now = shell.clock.now();
@@ -161,7 +165,9 @@ impl Sources {
             endorsement_days_left: enclave.config().endorsed_until_s.map(days_left),
             afterwards: shell.afterwards.len(),
             exchanges,
-            runtime_tasks: runtime.map_or(0, |runtime| runtime.metrics().num_alive_tasks()),
+            runtime_tasks: runtime
+                .map_or(0, |runtime| runtime.metrics().num_alive_tasks())
+                .saturating_add(workers.tasks()),
             process: process(),
         }
     }
