@@ -239,9 +239,9 @@ impl Egress {
             counted.map_err(Into::into).boxed_unsync()
         });
         let key = (owner.clone(), origin.clone());
-        if may_repeat && let Some((stage, calls)) = self.pool.take(&key) {
+        if may_repeat && let Some((stage, used)) = self.pool.take(&key) {
             let copy = without_body(&request);
-            let lease = Lease::new(Arc::clone(&self.pool), key.clone(), stage, calls);
+            let lease = Lease::new(Arc::clone(&self.pool), key.clone(), stage, used);
             match self.ask(lease, origin, request, &sent).await {
                 // It was closed while it waited.
                 Err(UpstreamError::Ambiguous {
@@ -254,7 +254,8 @@ impl Egress {
         let stage = timeout(self.limits.deadline, opened)
             .await
             .map_err(|_elapsed| NotSent::Deadline)??;
-        let lease = Lease::new(Arc::clone(&self.pool), key, stage, 0);
+        let used = self.pool.new_used();
+        let lease = Lease::new(Arc::clone(&self.pool), key, stage, used);
         self.ask(lease, origin, request, &sent).await
     }
 

@@ -1,9 +1,10 @@
 //! Connections to APIs that wait for the next call of the same grant.
 //!
 //! A connection is used by one call at a time, whatever its version of HTTP, and by the calls of one grant alone: what
-//! an API keeps of it (a sign-in by connection, an answer too many) reaches nobody else. It waits for seconds, less
-//! than servers do, and serves a bounded number of calls, so that names are resolved and their addresses looked at
-//! again.
+//! an API keeps of it (a sign-in by connection, an answer too many) reaches nobody else. It waits for a minute: one that
+//! the server closes meanwhile is seen to be closed, and if that crosses with a call, the call is one that may be sent
+//! again. It serves a bounded number of calls and has a bounded age, so that names are resolved and their addresses
+//! looked at again.
 
 use bytes::Bytes;
 use enclave::ids::{GrantId, TenantId};
@@ -31,10 +32,13 @@ const MAX_WAITING: usize = 1_024;
 /// Calls on one connection.
 const MAX_CALLS: u32 = 1_000;
 
-/// How often those that wait are looked at; one that has waited for two looks is closed: after 2 to 4 s. Node waits for
-/// 5 s, and others for longer.
-const LOOK: Duration = Duration::from_secs(2);
-const LOOKS: u8 = 2;
+/// How often those that wait are looked at; one that has waited for six looks is closed: after 50 to 60 s, as long as
+/// other proxies wait.
+const LOOK: Duration = Duration::from_secs(10);
+const LOOKS: u64 = 6;
+
+/// After so many looks, five minutes, a connection waits no more, however often it is used.
+const MAX_AGE_LOOKS: u64 = 30;
 
 /// Whose calls share connections.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -66,17 +70,28 @@ struct Waiting {
     count: usize,
     /// Whether somebody looks after them.
     is_looked_after: bool,
+    /// Looks so far.
+    looks: u64,
 }
 
 struct Idle {
     stage: Stage<ApiBody>,
+    used: Used,
+    /// The look at which it began to wait.
+    since: u64,
+}
+
+/// How much a connection was used.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Used {
     calls: u32,
-    looks: u8,
+    /// The look at which it began.
+    born: u64,
 }
 
 impl Pool {
-    /// A connection that waits, ready for a call, and how many it has served.
-    pub(super) fn take(&self, key: &Key) -> Option<(Stage<ApiBody>, u32)> {
+    /// A connection that waits, ready for a call, and how much it was used.
+    pub(super) fn take(&self, key: &Key) -> Option<(Stage<ApiBody>, Used)> {
         let mut waiting = self.waiting.lock();
         let idle = waiting.by_key.get_mut(key)?;
         // The one that waited least is the least likely to be closed.
@@ -86,29 +101,35 @@ impl Pool {
             waiting.by_key.remove(key);
         }
         waiting.count = waiting.count.saturating_sub(1);
-        Some((taken.stage, taken.calls))
+        Some((taken.stage, taken.used))
     }
 
-    fn give(self: &Arc<Self>, key: Key, stage: Stage<ApiBody>, calls: u32) {
+    /// For a connection that is new.
+    pub(super) fn new_used(&self) -> Used {
+        Used {
+            calls: 0,
+            born: self.waiting.lock().looks,
+        }
+    }
+
+    fn give(self: &Arc<Self>, key: Key, stage: Stage<ApiBody>, used: Used) {
         let Ok(runtime) = Handle::try_current() else {
             return;
         };
-        if calls >= MAX_CALLS || stage.is_closed() {
+        if used.calls >= MAX_CALLS || stage.is_closed() {
             return;
         }
         let mut waiting = self.waiting.lock();
-        if waiting.count >= MAX_WAITING {
+        let since = waiting.looks;
+        let age = since.saturating_sub(used.born);
+        if waiting.count >= MAX_WAITING || age >= MAX_AGE_LOOKS {
             return;
         }
         let idle = waiting.by_key.entry(key).or_default();
         if idle.len() >= MAX_WAITING_EACH {
             return;
         }
-        idle.push(Idle {
-            stage,
-            calls,
-            looks: 0,
-        });
+        idle.push(Idle { stage, used, since });
         waiting.count = waiting.count.saturating_add(1);
         if !waiting.is_looked_after {
             waiting.is_looked_after = true;
@@ -119,12 +140,10 @@ impl Pool {
     /// Closes those that have waited for too long. Whether some are left.
     fn look(&self) -> bool {
         let mut waiting = self.waiting.lock();
-        let mut count = 0_usize;
+        waiting.looks = waiting.looks.saturating_add(1);
+        let (now, mut count) = (waiting.looks, 0_usize);
         waiting.by_key.retain(|_, idle| {
-            idle.retain_mut(|idle| {
-                idle.looks = idle.looks.saturating_add(1);
-                idle.looks < LOOKS && !idle.stage.is_closed()
-            });
+            idle.retain(|idle| now.saturating_sub(idle.since) < LOOKS && !idle.stage.is_closed());
             count = count.saturating_add(idle.len());
             !idle.is_empty()
         });
@@ -158,16 +177,20 @@ pub(super) struct Lease {
     pool: Arc<Pool>,
     key: Key,
     stage: Stage<ApiBody>,
-    calls: u32,
+    used: Used,
 }
 
 impl Lease {
-    pub(super) fn new(pool: Arc<Pool>, key: Key, stage: Stage<ApiBody>, calls: u32) -> Self {
+    pub(super) fn new(pool: Arc<Pool>, key: Key, stage: Stage<ApiBody>, used: Used) -> Self {
+        let used = Used {
+            calls: used.calls.saturating_add(1),
+            ..used
+        };
         Self {
             pool,
             key,
             stage,
-            calls: calls.saturating_add(1),
+            used,
         }
     }
 
@@ -181,8 +204,8 @@ impl Lease {
             pool,
             key,
             stage,
-            calls,
+            used,
         } = self;
-        pool.give(key, stage, calls);
+        pool.give(key, stage, used);
     }
 }
