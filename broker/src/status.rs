@@ -511,6 +511,7 @@ impl From<&LogReadError> for Refusal {
             }
             LogReadError::Log(
                 LogError::Leaf { .. }
+                | LogError::Missing
                 | LogError::Gap { .. }
                 | LogError::Leaves
                 | LogError::Read

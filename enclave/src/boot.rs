@@ -13,7 +13,7 @@ use thiserror::Error;
 use crate::Enclave;
 use crate::admin::Erasure;
 use crate::approvals::Approvals;
-use crate::audit::sequence::Sequences;
+use crate::audit::sequence::{SeenNumbers, Sequences};
 use crate::audit::{self, Scribe};
 use crate::authenticate::SpentAssertions;
 use crate::config::Config;
@@ -299,7 +299,7 @@ impl Boot {
             .iter()
             .fold(String::new(), |text, b| text + &format!("{b:02x}"));
         self.view.fill(self.grants, self.erasures);
-        let sequences = sequences(&self.view, &mut self.recovery);
+        let sequences = sequences(&self.view, &mut self.recovery)?;
         let boot_id = BootId::from_bytes(boot_identity);
         let logs = Logs::new(&self.config.issuer, &speaking.keys, boot_id, self.recovery)?;
         Ok(Enclave {
@@ -337,16 +337,17 @@ impl Boot {
 }
 
 /// Whose numbers were recovered: leaves name tenants by their tags.
-fn sequences(view: &View, recovery: &mut Recovery) -> Sequences {
+fn sequences(view: &View, recovery: &mut Recovery) -> Result<Sequences, LogError> {
+    let numbers_of = |seen: SeenNumbers| seen.into_numbers().map_err(|_| LogError::Missing);
     let mut numbers = HashMap::new();
     if let Some(own) = recovery.numbers.remove(&None) {
-        numbers.insert(None, own);
+        numbers.insert(None, numbers_of(own)?);
     }
     for (tenant, held) in &view.tenant_keys {
         let tag = Some(audit::tag(tenant, &held.key));
         if let Some(own) = recovery.numbers.remove(&tag) {
-            numbers.insert(Some(tenant.clone()), own);
+            numbers.insert(Some(tenant.clone()), numbers_of(own)?);
         }
     }
-    Sequences::new(numbers)
+    Ok(Sequences::new(numbers))
 }

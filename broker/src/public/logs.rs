@@ -122,6 +122,7 @@ fn refusal(error: &LogReadError) -> Response {
         LogReadError::Log(
             LogError::Reversed
             | LogError::Leaf { .. }
+            | LogError::Missing
             | LogError::Gap { .. }
             | LogError::Leaves
             | LogError::Read

@@ -7,7 +7,7 @@
 //! What nobody gave back (the service ended while a batch was under way) is found
 //! missing at the next boot, which writes leaves that say so.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -15,14 +15,61 @@ use thiserror::Error;
 
 use crate::ids::TenantId;
 
-/// The most numbers that may be missing below a leaf's: far more than batches
-/// can be under way.
+/// The most numbers that may be missing: far more than batches can be under way.
 const MAX_GAPS: u64 = 65_536;
 
-/// A leaf's number is further ahead than leaves can be.
+/// More numbers are missing than can have been under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("a sequence number is too far ahead")]
-pub(crate) struct TooFarAhead;
+#[error("more sequence numbers are missing than can have been under way")]
+pub(crate) struct TooManyMissing;
+
+/// The numbers that leaves have, read in any order: a snapshot holds one log behind the other.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct SeenNumbers {
+    /// Runs without a gap: the last number by the first.
+    runs: BTreeMap<u64, u64>,
+}
+
+impl SeenNumbers {
+    /// Notes the number of a leaf that is there.
+    pub(crate) fn note(&mut self, number: u64) {
+        let before = self.runs.range_mut(..=number).next_back();
+        let first = match before {
+            Some((_, last)) if *last >= number => return,
+            Some((first, last)) if last.saturating_add(1) == number => {
+                *last = number;
+                *first
+            }
+            Some(_) | None => {
+                self.runs.insert(number, number);
+                number
+            }
+        };
+        // The run behind it may follow now.
+        let next = number.saturating_add(1);
+        if next > number
+            && let Some(end) = self.runs.remove(&next)
+        {
+            self.runs.insert(first, end);
+        }
+    }
+
+    /// What comes behind them.
+    pub(crate) fn into_numbers(self) -> Result<Numbers, TooManyMissing> {
+        let mut numbers = Numbers::default();
+        for (first, last) in self.runs {
+            let missing = numbers.last.saturating_add(1)..first;
+            let more = missing.end.saturating_sub(missing.start);
+            let gaps = u64::try_from(numbers.free.len()).unwrap_or(u64::MAX);
+            if gaps.saturating_add(more) > MAX_GAPS {
+                return Err(TooManyMissing);
+            }
+            numbers.free.extend(missing);
+            numbers.last = last;
+        }
+        Ok(numbers)
+    }
+}
 
 /// The numbers of one tenant, or the system.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -51,22 +98,6 @@ impl Numbers {
         } else {
             self.free.insert(number);
         }
-    }
-
-    /// Notes the number of a leaf that is there.
-    pub(crate) fn saw(&mut self, number: u64) -> Result<(), TooFarAhead> {
-        if number <= self.last {
-            self.free.remove(&number);
-            return Ok(());
-        }
-        let ahead = number.saturating_sub(self.last);
-        let gaps = u64::try_from(self.free.len()).unwrap_or(u64::MAX);
-        if ahead.saturating_add(gaps) > MAX_GAPS {
-            return Err(TooFarAhead);
-        }
-        self.free.extend(self.last.saturating_add(1)..number);
-        self.last = number;
-        Ok(())
     }
 
     #[cfg(test)]
@@ -218,12 +249,42 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_found_and_used() {
-        let mut numbers = Numbers::default();
-        for seen in [2, 1, 5] {
-            numbers.saw(seen).unwrap();
-        }
+        let seen = |all: &mut dyn Iterator<Item = u64>| {
+            let mut seen = SeenNumbers::default();
+            all.for_each(|number| seen.note(number));
+            seen.into_numbers()
+        };
+        let mut numbers = seen(&mut [2, 1, 5].into_iter()).unwrap();
         assert_eq!(numbers.gaps(), BTreeSet::from([3, 4]));
         assert_eq!([(); 3].map(|()| numbers.take()), [3, 4, 6]);
-        assert_eq!(numbers.saw(6 + MAX_GAPS + 1), Err(TooFarAhead));
+        assert_eq!(seen(&mut [].into_iter()), Ok(Numbers::default()));
+        // As many may be missing, in one place or in many.
+        let last = MAX_GAPS + 1;
+        let numbers = seen(&mut [last].into_iter()).unwrap();
+        assert_eq!(numbers.gaps().len() as u64, MAX_GAPS);
+        for too_many in [vec![last + 1], vec![u64::MAX], vec![2, last + 2]] {
+            let found = seen(&mut too_many.clone().into_iter());
+            assert_eq!(found, Err(TooManyMissing), "{too_many:?}");
+        }
+        // What is missing for a while, because the other log stands behind, is not missing.
+        let control = [1, 70_000, 140_000];
+        let issuance = (2..140_000).filter(|number| *number != 70_000);
+        let mut numbers = seen(&mut control.into_iter().chain(issuance)).unwrap();
+        assert_eq!((numbers.gaps().len(), numbers.take()), (0, 140_001));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn numbers_are_read_in_any_order(all in proptest::collection::vec(1..60_u64, 0..60)) {
+            let mut seen = SeenNumbers::default();
+            for number in &all {
+                seen.note(*number);
+            }
+            let numbers = seen.into_numbers().unwrap();
+            let last = all.iter().copied().max().unwrap_or_default();
+            let missing: BTreeSet<u64> = (1..=last).filter(|number| !all.contains(number)).collect();
+            proptest::prop_assert_eq!(numbers.last, last);
+            proptest::prop_assert_eq!(numbers.free, missing);
+        }
     }
 }

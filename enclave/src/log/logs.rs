@@ -47,6 +47,9 @@ pub enum LogError {
         /// Its place in the stream.
         index: u64,
     },
+    /// Leaves of a tenant are missing: more than can have been under way when a boot ended.
+    #[error("more leaves of a tenant are missing than can have been under way")]
+    Missing,
     /// Leaves came out of order.
     #[error("the leaves begin at {from}, not at {taken}")]
     Gap {

@@ -10,7 +10,7 @@ use super::LogError;
 use super::logs::Shard;
 use super::name::BootId;
 use super::tree::Tree;
-use crate::audit::sequence::Numbers;
+use crate::audit::sequence::SeenNumbers;
 use crate::store::Log;
 
 /// The version of leaves that is read.
@@ -32,7 +32,7 @@ pub(crate) struct Recovery {
     pub(super) shards: Vec<Shard>,
     issuance_leaves: u64,
     /// By the tenant's tag; the system's own under none.
-    pub(crate) numbers: HashMap<Option<String>, Numbers>,
+    pub(crate) numbers: HashMap<Option<String>, SeenNumbers>,
 }
 
 impl Recovery {
@@ -68,7 +68,8 @@ impl Recovery {
                 .entry(seen.tenant.map(str::to_owned))
                 .or_default(),
         };
-        numbers.saw(seen.seq).map_err(|_| unreadable)
+        numbers.note(seen.seq);
+        Ok(())
     }
 
     /// Leaves of a stream so far.
