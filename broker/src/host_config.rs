@@ -163,9 +163,6 @@ pub struct Limits {
     pub replay_entries: usize,
     /// Seconds without a byte after which a gateway's answer is cut.
     pub gateway_idle_s: u64,
-    /// Threads that serve connections, if it says how many; with 0 they share the others' threads. As many as there are
-    /// processors, if it does not.
-    pub connection_threads: Option<usize>,
 }
 
 impl Limits {
@@ -416,9 +413,6 @@ fn traces(mut fields: Fields, faults: &mut Vec<Fault>) -> Option<Traces> {
     url.map(|endpoint| Traces { endpoint, one_in })
 }
 
-/// No number of threads.
-const AS_MANY_AS_PROCESSORS: u64 = u64::MAX;
-
 fn limits(mut fields: Fields, faults: &mut Vec<Fault>) -> Limits {
     let mut number = |name, bounds, default| fields.number(name, bounds, default, faults);
     let limits = Limits {
@@ -435,13 +429,6 @@ fn limits(mut fields: Fields, faults: &mut Vec<Fault>) -> Limits {
         drain_s: number("drain_s", 1..=300, 30),
         replay_entries: size(number("replay_entries", 1_000..=16_000_000, 1_000_000)),
         gateway_idle_s: number("gateway_idle_s", 1..=600, 60),
-        connection_threads: Some(number(
-            "connection_threads",
-            0..=1_024,
-            AS_MANY_AS_PROCESSORS,
-        ))
-        .filter(|count| *count != AS_MANY_AS_PROCESSORS)
-        .map(size),
     };
     fields.end(faults);
     limits
@@ -617,22 +604,6 @@ drain_s = -1
         for (more, expected) in rows {
             assert_eq!(faults(&format!("{LEAST}{more}")), [expected]);
         }
-    }
-
-    #[test]
-    fn threads_for_connections_are_as_many_as_it_says_if_it_does() {
-        for (more, expected) in [
-            ("", None),
-            ("[limits]\nconnection_threads = 0", Some(0)),
-            ("[limits]\nconnection_threads = 1024", Some(1_024)),
-        ] {
-            let config = HostConfig::parse(&format!("{LEAST}{more}"), Path::new("/")).unwrap();
-            assert_eq!(config.limits.connection_threads, expected, "{more}");
-        }
-        assert_eq!(
-            faults(&format!("{LEAST}[limits]\nconnection_threads = 1025")),
-            ["limits.connection_threads: is 1025; write a number from 0 to 1024"]
-        );
     }
 
     #[test]

@@ -28,7 +28,6 @@ use super::connection::Connection;
 use super::leash::{Leashes, Watched, watched};
 use super::limits::Limits;
 use super::shutdown::ShutdownSignal;
-use super::workers::Workers;
 use crate::events;
 use crate::metrics::Watch;
 use crate::metrics::doors::{self, Door};
@@ -114,7 +113,7 @@ pub async fn bind(name: Name, addr: SocketAddr) -> Result<TcpListener, ListenErr
         })
 }
 
-/// Serves connections, on the workers' threads, until shutdown begins, then lets their requests finish,
+/// Serves connections until shutdown begins, then lets their requests finish,
 /// at most for [`Limits::drain`]. Each request carries its [`Connection`].
 ///
 /// `service` is what tower calls one: tonic's `Routes`, axum's `Router`.
@@ -124,7 +123,6 @@ pub async fn serve<S, B>(
     tls: Arc<ServerConfig>,
     limits: Limits,
     service: S,
-    workers: &Workers,
     mut stop: ShutdownSignal,
 ) -> Drained
 where
@@ -162,27 +160,12 @@ where
                     door.accepted.one();
                     let served = served.clone();
                     let number = accepted;
-                    // A socket belongs to the runtime that it was registered with.
-                    let stream = match stream.into_std() {
-                        Ok(stream) => stream,
-                        Err(error) => {
-                            events::accept_failed(name, error.kind());
-                            continue;
-                        }
-                    };
-                    let task = async move {
+                    tasks.spawn(async move {
                         let inside = door.open.enter();
-                        let ended = match TcpStream::from_std(stream) {
-                            Ok(stream) => served.connection(stream, peer_addr, number).await,
-                            Err(error) => served.no_handshake(peer_addr, error.kind()),
-                        };
+                        let ended = served.connection(stream, peer_addr, number).await;
                         drop((inside, permit));
                         ended
-                    };
-                    match workers.next() {
-                        Some(thread) => tasks.spawn_on(task, thread),
-                        None => tasks.spawn(task),
-                    };
+                    });
                 }
                 Err(error) => {
                     events::accept_failed(name, error.kind());

@@ -5,7 +5,6 @@ mod connection;
 mod leash;
 mod limits;
 mod shutdown;
-mod workers;
 
 #[cfg(test)]
 mod tests;
@@ -15,4 +14,3 @@ pub use connection::Connection;
 pub use leash::Unread;
 pub use limits::Limits;
 pub use shutdown::{Shutdown, ShutdownSignal, shutdown};
-pub use workers::Workers;

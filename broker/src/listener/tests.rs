@@ -140,19 +140,7 @@ async fn start(name: Name, limits: Limits) -> Fixture {
     let listener = bind(name, "127.0.0.1:0".parse().unwrap()).await.unwrap();
     let addr = listener.local_addr().unwrap();
     let (shutdown, signal) = shutdown();
-    let serving = tokio::spawn(async move {
-        let workers = Workers::none();
-        serve(
-            name,
-            listener,
-            tls.unwrap(),
-            limits,
-            router,
-            &workers,
-            signal,
-        )
-        .await
-    });
+    let serving = tokio::spawn(serve(name, listener, tls.unwrap(), limits, router, signal));
     Fixture {
         addr,
         certificate,

@@ -12,7 +12,6 @@ use parking_lot::Mutex;
 
 use crate::collateral::Supply;
 use crate::evidence::EvidenceDesk;
-use crate::listener::Workers;
 use crate::refresher::Refresher;
 use crate::shell::Shell;
 use crate::store::{QUEUE_BATCHES, Stats};
@@ -36,8 +35,6 @@ pub struct Sources {
     pub supply: Supply,
     /// Who wait for evidence.
     pub desk: EvidenceDesk,
-    /// The threads that serve connections.
-    pub workers: Workers,
     /// The providers that are told apart.
     pub named: Named,
 }
@@ -121,7 +118,6 @@ impl Sources {
             refresher,
             supply,
             desk,
-            workers,
             named,
         } = self;
         let now = shell.clock.now();
@@ -165,9 +161,7 @@ impl Sources {
             endorsement_days_left: enclave.config().endorsed_until_s.map(days_left),
             afterwards: shell.afterwards.len(),
             exchanges,
-            runtime_tasks: runtime
-                .map_or(0, |runtime| runtime.metrics().num_alive_tasks())
-                .saturating_add(workers.tasks()),
+            runtime_tasks: runtime.map_or(0, |runtime| runtime.metrics().num_alive_tasks()),
             process: process(),
         }
     }

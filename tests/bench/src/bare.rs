@@ -3,11 +3,10 @@
 
 use std::io::Write;
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
-use broker::listener::{self, Limits, Name, Workers, shutdown};
+use broker::listener::{self, Limits, Name, shutdown};
 use broker::tls::{self, ServerCertificate};
 use proto::v1::token_service_server::{TokenService, TokenServiceServer};
 use proto::v1::{IssueTokenRequest, IssueTokenResponse};
@@ -81,13 +80,14 @@ pub(crate) async fn run() -> anyhow::Result<()> {
         drain: Duration::from_secs(1),
         ..Limits::default()
     };
-    // On as many threads as the service.
-    let count = thread::available_parallelism().context("the processors are not known")?;
-    let workers = Workers::start(count).context("no threads")?;
-    let serving = tokio::spawn(async move {
-        let tls = Arc::clone(&tls);
-        listener::serve(Name::Grpc, socket, tls, limits, routes, &workers, stopped).await
-    });
+    let serving = tokio::spawn(listener::serve(
+        Name::Grpc,
+        socket,
+        Arc::clone(&tls),
+        limits,
+        routes,
+        stopped,
+    ));
     let mut rest = Vec::new();
     tokio::io::stdin().read_to_end(&mut rest).await?;
     stop.begin();
