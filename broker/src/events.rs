@@ -39,6 +39,7 @@ use crate::witness::ask::Fault;
 /// Lines that callers can cause as often as they like.
 static TOKENS_REFUSED: Throttle = Throttle::new(200);
 static CALLS_REFUSED: Throttle = Throttle::new(200);
+static COMPLETIONS_LOST: Throttle = Throttle::new(20);
 /// Far more: whoever tries administrators' services is to be seen, and no flood of others hides it.
 static ADMINISTRATION_REFUSED: Throttle = Throttle::new(2_000);
 static CONNECTIONS: Throttle = Throttle::new(20);
@@ -478,8 +479,10 @@ pub fn credential_echoed(admitted: &Admitted) {
 }
 
 /// The completion leaf of a call could not be written.
-pub fn completion_not_written(grant: &GrantId) {
-    warn!(event = "completion_not_written", %grant);
+pub fn completions_not_written(calls: usize) {
+    if let Some(kept_back) = COMPLETIONS_LOST.pass() {
+        warn!(event = "completions_not_written", calls, kept_back);
+    }
 }
 
 /// A call was forwarded.

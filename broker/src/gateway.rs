@@ -33,6 +33,7 @@ use http::{HeaderValue, Request, Response, StatusCode, Uri};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Incoming};
+use tokio::runtime::Handle;
 use url::Url;
 
 use answer::Answer;
@@ -118,7 +119,7 @@ struct Inner {
 }
 
 impl Gateway {
-    /// With the enclave, its exchanges, the way out, and room for so many calls.
+    /// With the enclave, its exchanges, the way out, and room for so many calls. Of the runtime that it is called in.
     #[must_use]
     pub fn new(shell: Arc<Shell>, refresher: Arc<Refresher>, egress: Egress, calls: usize) -> Self {
         Self {
@@ -127,13 +128,18 @@ impl Gateway {
                 refresher,
                 egress,
                 calls: Calls::new(calls),
-                completions: Arc::default(),
+                completions: Completions::on(Handle::current()),
             }),
         }
     }
 }
 
 impl Gateway {
+    /// Writes down what is left to be said of calls that are over, when no more come.
+    pub async fn written(&self) {
+        self.inner.completions.write(&self.inner.shell).await;
+    }
+
     /// Whether a request names a host that stands for a target of a grant.
     pub(crate) fn is_below(&self, uri: &Uri, headers: &HeaderMap) -> bool {
         let origin = &self.inner.shell.enclave.config().gateway_origin;

@@ -2,9 +2,7 @@
 //! told to stop.
 
 use std::net::TcpListener as StdTcpListener;
-use std::num::NonZero;
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
 use attestation::manifest::{EnclaveKind, Manifest, ManifestError};
@@ -49,7 +47,7 @@ use crate::grpc::token::Token;
 use crate::grpc::webhook::Webhooks;
 use crate::host_config::{HostConfig, Limits, ManifestFiles};
 use crate::key_watch::{KeyWatch, LeafError};
-use crate::listener::{self, ListenError, Name, Shutdown, ShutdownSignal, Workers, shutdown};
+use crate::listener::{self, ListenError, Name, Shutdown, ShutdownSignal, shutdown};
 use crate::metrics::exporter::{BindError, Exporter};
 use crate::metrics::readings::{Named, Sources};
 use crate::public;
@@ -71,6 +69,9 @@ use crate::witness::keeper::Keeper;
 
 /// The earliest time that the host's clock is believed: 2026-11-01.
 const CLOCK_FLOOR_S: u64 = 1_793_491_200;
+
+/// How long the last completions of calls may take at the end.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// Sockets that are bound already: for whoever must know the ports before the
 /// manifest is written.
@@ -136,9 +137,6 @@ pub enum RunError {
     /// The roots that evidence ends in can't be read.
     #[error(transparent)]
     Roots(#[from] RootsError),
-    /// The system gives no threads.
-    #[error("no threads for connections ({0})")]
-    Threads(std::io::ErrorKind),
     /// A socket that was handed over can't be used.
     #[error("a socket that was handed over can't be used: {0}")]
     Socket(std::io::ErrorKind),
@@ -259,9 +257,7 @@ pub async fn run(
     let spoken = Arc::clone(&shell);
     let watchman = Watchman::new(Arc::clone(&shell), supply.clone());
     let desk = EvidenceDesk::start(attester, move || spoken.enclave.bundle(), supply.clone());
-    let workers = workers(host.limits.connection_threads)?;
     let sources = Sources {
-        workers: workers.clone(),
         shell: Arc::clone(&shell),
         refresher: Arc::clone(&refresher),
         supply,
@@ -301,6 +297,7 @@ pub async fn run(
     let calls = host.limits.calls;
     let gateway = Gateway::new(Arc::clone(&shell), Arc::clone(&refresher), egress, calls);
     let endpoints = public::mtls_router(&shell, gateway_room, request_deadline);
+    let completing = gateway.clone();
     let gateway = Proved::new(gateway, proofs, endpoints);
     let public = public::router(&shell, Room::open(requests), request_deadline);
 
@@ -351,7 +348,6 @@ pub async fn run(
             grpc_tls,
             grpc_limits,
             door,
-            &workers,
             stop.clone()
         ),
         listener::serve(
@@ -360,7 +356,6 @@ pub async fn run(
             public_tls,
             public_limits,
             public,
-            &workers,
             stop.clone(),
         ),
         listener::serve(
@@ -369,7 +364,6 @@ pub async fn run(
             gateway_tls,
             gateway_limits,
             gateway,
-            &workers,
             stop
         ),
     );
@@ -397,6 +391,8 @@ pub async fn run(
     let written =
         async { tokio::join!(refresher.drained(), shell.afterwards.wait(), posting, told) };
     drop(tokio::time::timeout(drain, written).await);
+    // Calls that were cut may have ended since.
+    drop(tokio::time::timeout(LAST_WORDS, completing.written()).await);
     shell.store.close_for_good();
     shell.enclave.abandon();
     match kept {
@@ -406,17 +402,6 @@ pub async fn run(
         },
         None => Ok(()),
     }
-}
-
-/// The threads that serve connections: by default as many as there are processors.
-fn workers(count: Option<usize>) -> Result<Workers, RunError> {
-    let count = match count {
-        None => thread::available_parallelism().ok(),
-        Some(count) => NonZero::new(count),
-    };
-    count
-        .map_or(Ok(Workers::none()), Workers::start)
-        .map_err(|error| RunError::Threads(error.kind()))
 }
 
 /// Begins to tell numbers and traces to whom the host's configuration names: numbers until the service stops, traces until

@@ -25,8 +25,12 @@ const OF_COMMIT: usize = 256;
 const MOST: usize = 16_384;
 
 /// Calls that are over and not written down.
-#[derive(Debug, Default)]
-pub(super) struct Completions(Mutex<Waiting>);
+#[derive(Debug)]
+pub(super) struct Completions {
+    waiting: Mutex<Waiting>,
+    /// Where they are written down.
+    runtime: Handle,
+}
 
 #[derive(Debug, Default)]
 struct Waiting {
@@ -35,42 +39,78 @@ struct Waiting {
     is_written: bool,
 }
 
-impl Completions {
-    /// Takes a call that is over. Somebody writes it down, unless there is no runtime any more.
-    pub(super) fn add(self: &Arc<Self>, shell: &Arc<Shell>, call: CompletedCall) {
-        let mut waiting = self.0.lock();
-        if waiting.calls.len() >= MOST || Handle::try_current().is_err() {
-            return events::completion_not_written(call.grant());
+/// Who writes them down. Whatever ends it, somebody else may.
+struct Writing {
+    completions: Arc<Completions>,
+    is_over: bool,
+}
+
+impl Writing {
+    async fn run(mut self, shell: Arc<Shell>) {
+        loop {
+            sleep(GATHERING).await;
+            {
+                let mut waiting = self.completions.waiting.lock();
+                if waiting.calls.is_empty() {
+                    waiting.is_written = false;
+                    self.is_over = true;
+                    return;
+                }
+            }
+            self.completions.write(&shell).await;
         }
-        waiting.calls.push(call);
-        if !mem::replace(&mut waiting.is_written, true) {
-            drop(waiting);
-            let writing = Arc::clone(self).write(Arc::clone(shell));
-            shell.afterwards.spawn(writing);
+    }
+}
+
+impl Drop for Writing {
+    fn drop(&mut self) {
+        if !self.is_over {
+            self.completions.waiting.lock().is_written = false;
+        }
+    }
+}
+
+impl Completions {
+    /// They are written down by tasks of this runtime.
+    pub(super) fn on(runtime: Handle) -> Arc<Self> {
+        Arc::new(Self {
+            waiting: Mutex::default(),
+            runtime,
+        })
+    }
+
+    /// Takes a call that is over.
+    pub(super) fn add(self: &Arc<Self>, shell: &Arc<Shell>, call: CompletedCall) {
+        let is_written = {
+            let mut waiting = self.waiting.lock();
+            if waiting.calls.len() < MOST {
+                waiting.calls.push(call);
+                mem::replace(&mut waiting.is_written, true)
+            } else {
+                drop(waiting);
+                return events::completions_not_written(1);
+            }
+        };
+        if !is_written {
+            let writing = Writing {
+                completions: Arc::clone(self),
+                is_over: false,
+            };
+            let task = writing.run(Arc::clone(shell));
+            shell.afterwards.spawn_on(task, &self.runtime);
         }
     }
 
-    async fn write(self: Arc<Self>, shell: Arc<Shell>) {
-        loop {
-            sleep(GATHERING).await;
-            let calls = {
-                let mut waiting = self.0.lock();
-                if waiting.calls.is_empty() {
-                    waiting.is_written = false;
-                    return;
-                }
-                mem::take(&mut waiting.calls)
+    /// Writes down those that wait.
+    pub(super) async fn write(&self, shell: &Shell) {
+        let calls = mem::take(&mut self.waiting.lock().calls);
+        for calls in calls.chunks(OF_COMMIT) {
+            let written = match shell.enclave.complete_calls(calls, &shell.clock.now()) {
+                Ok(pending) => pending.commit(&*shell.store).await.is_ok(),
+                Err(_) => false,
             };
-            for calls in calls.chunks(OF_COMMIT) {
-                let written = match shell.enclave.complete_calls(calls) {
-                    Ok(pending) => pending.commit(&*shell.store).await.is_ok(),
-                    Err(_) => false,
-                };
-                if !written {
-                    for call in calls {
-                        events::completion_not_written(call.grant());
-                    }
-                }
+            if !written {
+                events::completions_not_written(calls.len());
             }
         }
     }

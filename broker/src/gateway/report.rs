@@ -84,8 +84,7 @@ impl Report {
 impl Drop for Report {
     fn drop(&mut self) {
         self.completed.request_bytes = self.sent.load(Ordering::Relaxed);
-        let now = self.shell.clock.now();
-        let call = self.admitted.completed(self.completed, now);
+        let call = self.admitted.completed(self.completed);
         self.completions.add(&self.shell, call);
     }
 }

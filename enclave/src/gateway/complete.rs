@@ -63,27 +63,17 @@ pub struct CompletedCall {
     grant: GrantId,
     jti: String,
     completed: Completed,
-    at: Now,
-}
-
-impl CompletedCall {
-    /// The grant that it drew on.
-    #[must_use]
-    pub const fn grant(&self) -> &GrantId {
-        &self.grant
-    }
 }
 
 impl Admitted {
     /// What is to be written down of the call, which is over.
     #[must_use]
-    pub fn completed(&self, completed: Completed, at: Now) -> CompletedCall {
+    pub fn completed(&self, completed: Completed) -> CompletedCall {
         CompletedCall {
             tenant: self.tenant.clone(),
             grant: self.grant.clone(),
             jti: self.jti.clone(),
             completed,
-            at,
         }
     }
 }
@@ -94,7 +84,11 @@ impl Enclave {
     ///
     /// # Errors
     /// [`SealError`].
-    pub fn complete_calls(&self, calls: &[CompletedCall]) -> Result<Pending<()>, SealError> {
+    pub fn complete_calls(
+        &self,
+        calls: &[CompletedCall],
+        now: &Now,
+    ) -> Result<Pending<()>, SealError> {
         let view = self.view.read();
         let known = calls
             .iter()
@@ -108,7 +102,7 @@ impl Enclave {
                 answer_bytes: call.completed.answer_bytes,
                 end: call.completed.end,
             };
-            self.leaf(&view, Some(&call.tenant), &event, &call.at)
+            self.leaf(&view, Some(&call.tenant), &event, now)
         });
         let batch = Batch {
             writes: Vec::new(),

@@ -499,14 +499,14 @@ fn a_completed_call_leaves_a_leaf() {
         end: CallEnd::Complete,
     };
     let leaves = world.store.leaves.lock().len();
-    let of = |admitted: &Admitted| admitted.completed(completed, world.now);
+    let of = |admitted: &Admitted| admitted.completed(completed);
     let (one, other) = (of(&admitted), of(&admitted));
     let nobody = Admitted {
         tenant: id("erased"),
         ..admitted
     };
     let calls = [one, of(&nobody), other];
-    world.settle(world.enclave.complete_calls(&calls).unwrap());
+    world.settle(world.enclave.complete_calls(&calls, &world.now).unwrap());
     let found = world.store.leaves.lock();
     assert_eq!(found.len(), leaves + 2);
     for leaf in found.iter().skip(leaves) {

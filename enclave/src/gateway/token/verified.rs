@@ -53,6 +53,11 @@ impl VerifiedTokens {
         is_ours.then(|| Arc::clone(&found.claims))
     }
 
+    /// Forgets all of them.
+    pub(crate) fn clear(&self) {
+        self.0.lock().clear();
+    }
+
     /// Remembers a token that was verified by a key.
     pub(super) fn keep(&self, name: Sha256, kid: &str, key: PublicKey, claims: &Arc<Claims>) {
         let verified = Verified {
