@@ -94,7 +94,10 @@ fn in_time(
             let watch = Watch::start();
             let answer = match seated(&shell, &room, &mut request) {
                 Ok(seat) => match tokio::time::timeout(deadline, next.run(request)).await {
-                    Ok(answer) => answer.map(|body| Body::new(Seated::new(body, seat))),
+                    Ok(answer) => {
+                        seat.is_answered();
+                        answer.map(|body| Body::new(Seated::new(body, seat)))
+                    }
                     Err(_) => StatusCode::REQUEST_TIMEOUT.into_response(),
                 },
                 Err(shed) => problem::turned_away(shed),

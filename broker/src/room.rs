@@ -437,6 +437,14 @@ impl Seat {
         taken.then(|| self.note(RESERVED))
     }
 
+    /// Its answer is there as a whole, and waits for its peer to take it: the room is free for others, and the peer's own
+    /// share is not.
+    pub fn is_answered(&self) {
+        for what in [COMING, WORKING, NAMELESS, WAITING, RESERVED, HEALTH] {
+            self.give(what);
+        }
+    }
+
     fn holds(&self, what: u8) -> bool {
         self.held.load(Ordering::Relaxed) & what != 0
     }
@@ -727,6 +735,25 @@ mod tests {
         assert!(by(&room, &visitor, Errand::Health, None).is_ok());
         assert!(by(&room, &visitor, Errand::Stop, None).is_ok());
         drop((others, health));
+        assert!(is_empty(&room));
+    }
+
+    #[test]
+    fn answers_that_nobody_takes_fill_their_peers_share_and_not_the_room() {
+        let room = Room::open(16);
+        let mut untaken = Vec::new();
+        for _ in 0..16 {
+            let visitor = Visitor::default();
+            for _ in 0..OF_CONNECTION {
+                let seat = by(&room, &visitor, Errand::Other, None).unwrap();
+                seat.is_answered();
+                untaken.push(seat);
+            }
+            assert!(by(&room, &visitor, Errand::Other, None).is_err());
+        }
+        assert!(is_empty(&room));
+        assert!(by(&room, &Visitor::default(), Errand::Other, None).is_ok());
+        drop(untaken);
         assert!(is_empty(&room));
     }
 
