@@ -202,6 +202,9 @@ impl Enclave {
             }
             if let Effect::Erasure(held) = &effect {
                 let tenant = &held.value.tenant;
+                // They hold names of its.
+                self.decisions.clear();
+                self.verified_tokens.clear();
                 let grants = view.grants.values();
                 for grant in grants.filter(|held| held.value.tenant == *tenant) {
                     self.upstream.lock().remove(&grant.value.id);

@@ -19,7 +19,7 @@ const PARTS: usize = 16;
 /// Decisions that a part keeps: those that were asked for last.
 const OF_PART: NonZeroUsize = NonZeroUsize::new(512).unwrap();
 
-/// Questions that say more are decided each time.
+/// Questions that take more are decided each time.
 const MAX_QUESTION_BYTES: usize = 4 * 1024;
 
 /// Decisions that were made, at most 8,192. Whoever asks ever other questions drives others' out, and gains nothing:
@@ -71,6 +71,13 @@ impl Decisions {
         let decision = policy.decide(&key.question);
         part.lock().put(key, decision.clone());
         decision
+    }
+
+    /// Forgets all of them.
+    pub fn clear(&self) {
+        for part in &self.parts {
+            part.lock().clear();
+        }
     }
 
     fn part(&self, question: &Question) -> Option<&Mutex<LruCache<Key, Decision>>> {
@@ -193,6 +200,8 @@ mod tests {
         let before = kept();
         assert!(decisions.decide(policy, long).permitted);
         assert_eq!(kept(), before);
+        decisions.clear();
+        assert_eq!(kept(), 0);
     }
 
     #[test]

@@ -158,7 +158,7 @@ impl Question {
         UtcDateTime::from_unix_timestamp(at_s).ok()
     }
 
-    /// About how many bytes it says.
+    /// About how many bytes it takes.
     pub(crate) fn text_bytes(&self) -> usize {
         let Self {
             client,
@@ -184,10 +184,10 @@ impl Question {
         let single = [client, vendor, grant, app, provider, target, key, tier];
         let single = single.into_iter().map(String::len);
         let listed = [grant_scopes, grant_targets, scopes].into_iter().flatten();
-        single
-            .chain(listed.map(String::len))
-            .chain([one, other])
-            .sum()
+        // Each has a head of its own in memory.
+        let head = size_of::<String>().saturating_add(16);
+        let all = single.chain(listed.map(String::len)).chain([one, other]);
+        all.map(|bytes| bytes.saturating_add(head)).sum()
     }
 
     fn entities(&self, types: &Types, client: &EntityUid, grant: &EntityUid) -> Option<Entities> {
