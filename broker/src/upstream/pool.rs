@@ -72,6 +72,8 @@ struct Waiting {
     is_looked_after: bool,
     /// Looks so far.
     looks: u64,
+    /// Looks in a row that found nobody.
+    idle_looks: u64,
 }
 
 struct Idle {
@@ -133,11 +135,12 @@ impl Pool {
         waiting.count = waiting.count.saturating_add(1);
         if !waiting.is_looked_after {
             waiting.is_looked_after = true;
+            waiting.idle_looks = 0;
             runtime.spawn(look_after(Arc::downgrade(self)));
         }
     }
 
-    /// Closes those that have waited for too long. Whether some are left.
+    /// Closes those that have waited for too long. Whether to look again.
     fn look(&self) -> bool {
         let mut waiting = self.waiting.lock();
         waiting.looks = waiting.looks.saturating_add(1);
@@ -148,8 +151,13 @@ impl Pool {
             !idle.is_empty()
         });
         waiting.count = count;
-        waiting.is_looked_after = count > 0;
-        count > 0
+        // Those in use age too.
+        waiting.idle_looks = match count {
+            0 => waiting.idle_looks.saturating_add(1),
+            _ => 0,
+        };
+        waiting.is_looked_after = waiting.idle_looks < LOOKS;
+        waiting.is_looked_after
     }
 }
 
