@@ -44,17 +44,30 @@ impl TokenClient {
                 }
             });
         }
+        let mut unreached: Option<RpcError> = None;
         for some in missing.chunks(MAX_ASKS) {
             let wanted: Vec<_> = some.iter().map(|(_, request)| *request).collect();
             let asked_at_ms = self.issuer.clock.monotonic_ms();
-            let found = match Box::pin(self.issuer.issue_several(&wanted)).await {
+            let asked = match &unreached {
+                // It need not be waited for once more.
+                Some(error) => Err(error.clone().into()),
+                None => Box::pin(self.issuer.issue_several(&wanted)).await,
+            };
+            let found = match asked {
                 Ok(found) => found,
                 // As for one: what is still good serves until the service can be reached.
                 Err(TokenError::Rpc(error)) if error.is_unavailable() => {
-                    let unreached = || Err(TokenError::Rpc(error.clone()));
-                    wanted.iter().map(|_| unreached()).collect()
+                    let error = unreached.insert(error);
+                    let answers = wanted.iter().map(|_| Err(error.clone().into()));
+                    answers.collect()
                 }
-                Err(error) => return Err(error),
+                Err(error) => {
+                    // As for one: a refusal ends what was kept, too.
+                    for request in wanted {
+                        self.cache.forget(request);
+                    }
+                    return Err(error);
+                }
             };
             for ((place, request), found) in some.iter().zip(found) {
                 let answer = self.keep(request, found, asked_at_ms);
