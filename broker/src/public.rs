@@ -25,12 +25,16 @@ use axum::middleware::{Next, from_fn};
 use axum::response::IntoResponse;
 use axum::routing::{MethodRouter, post};
 use enclave::issue::TOKEN_ENDPOINT_PATH;
+use hyper::body::Body as _;
 
 use crate::metrics::Watch;
 use crate::metrics::doors::{self, Door};
 use crate::room::{Errand, Room, Seat, Shed};
 use crate::seated::Seated;
 use crate::shell::Shell;
+
+/// Answers up to here leave the room before they are taken.
+const SMALL_BYTES: u64 = 16 * 1024;
 
 /// Where tokens are introspected, behind the public origin.
 pub const INTROSPECTION_PATH: &str = "/introspect";
@@ -95,7 +99,11 @@ fn in_time(
             let answer = match seated(&shell, &room, &mut request) {
                 Ok(seat) => match tokio::time::timeout(deadline, next.run(request)).await {
                     Ok(answer) => {
-                        seat.is_answered();
+                        // A large one that nobody takes is memory: it keeps its place.
+                        let bytes = answer.body().size_hint().exact();
+                        if bytes.is_some_and(|bytes| bytes <= SMALL_BYTES) {
+                            seat.is_answered();
+                        }
                         answer.map(|body| Body::new(Seated::new(body, seat)))
                     }
                     Err(_) => StatusCode::REQUEST_TIMEOUT.into_response(),

@@ -63,8 +63,8 @@ impl TokenClient {
                 }
                 Err(error) => {
                     // As for one: a refusal ends what was kept, too.
-                    for request in wanted {
-                        self.cache.forget(request);
+                    if let TokenError::Rpc(_) = error {
+                        wanted.iter().for_each(|one| self.cache.forget(one));
                     }
                     return Err(error);
                 }
