@@ -53,8 +53,6 @@ const ADDED_BAR_MS: f64 = 5.0;
 
 const ROUNDS: usize = 5;
 const ROUND: Duration = Duration::from_secs(3);
-/// At a fixed rate: long enough that its first moment, when all connections are opened, weighs what it weighs in use.
-const RATE_ROUND: Duration = Duration::from_secs(15);
 /// One call at a time on each.
 const CONNECTIONS: usize = 16;
 
@@ -183,7 +181,7 @@ async fn at_rate(subject: &Subject, client: &Arc<Client>, per_s: f64) -> f64 {
         });
     }
     let begun = Instant::now();
-    let calls = (per_s * RATE_ROUND.as_secs_f64()) as u32;
+    let calls = (per_s * ROUND.as_secs_f64()) as u32;
     let mut sent = 0;
     while sent < calls {
         let at = begun + Duration::from_secs_f64(f64::from(sent) / per_s);
