@@ -16,6 +16,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use enclave::gateway::{
@@ -34,6 +35,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Incoming};
 use tokio::runtime::Handle;
+use tokio::time::{sleep, timeout};
 use url::Url;
 
 use answer::Answer;
@@ -57,6 +59,10 @@ pub type AnswerBody = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sy
 
 /// Ends when the call must not go on.
 type Stop = Pin<Box<dyn Future<Output = Denied> + Send>>;
+
+/// How long calls that were cut may take to end when the service stops, and how often that is looked at.
+const LAST_CALLS: Duration = Duration::from_secs(1);
+const LOOK: Duration = Duration::from_millis(5);
 
 const DPOP_NONCE: HeaderName = HeaderName::from_static("dpop-nonce");
 
@@ -135,9 +141,23 @@ impl Gateway {
 }
 
 impl Gateway {
-    /// Writes down what is left to be said of calls that are over, when no more come.
+    /// Writes down what is left to be said of calls, when no more come: those that were cut end first, if they do so in
+    /// a second.
     pub async fn written(&self) {
-        self.inner.completions.write(&self.inner.shell).await;
+        let Inner {
+            shell,
+            calls,
+            completions,
+            ..
+        } = &*self.inner;
+        let over = async {
+            while calls.under_way() > 0 {
+                sleep(LOOK).await;
+            }
+        };
+        // Those that are not over then are lost, and the service ends all the same.
+        drop(timeout(LAST_CALLS, over).await);
+        completions.write(shell).await;
     }
 
     /// Whether a request names a host that stands for a target of a grant.

@@ -97,7 +97,6 @@ impl Count {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
 
-    #[cfg(test)]
     pub(crate) fn value(&self) -> usize {
         self.0.load(Ordering::Relaxed)
     }
@@ -749,7 +748,8 @@ mod tests {
                 seat.is_answered();
                 untaken.push(seat);
             }
-            assert!(by(&room, &visitor, Errand::Other, None).is_err());
+            let more = by(&room, &visitor, Errand::Other, None);
+            assert_eq!(more.unwrap_err(), "NO_ROOM_FOR_CONNECTION");
         }
         assert!(is_empty(&room));
         assert!(by(&room, &Visitor::default(), Errand::Other, None).is_ok());

@@ -33,6 +33,11 @@ impl Calls {
         })
     }
 
+    /// How many are under way.
+    pub(super) fn under_way(&self) -> usize {
+        self.under_way.value()
+    }
+
     /// A place, if there is one.
     pub(super) fn enter(self: &Arc<Self>) -> Option<Place> {
         self.under_way.take(self.most).then(|| Place {
@@ -81,7 +86,7 @@ mod tests {
         assert_eq!(held.len(), 256);
         assert!(calls.enter().is_none());
         held.clear();
-        assert_eq!(calls.under_way.value(), 0);
+        assert_eq!(calls.under_way(), 0);
         assert!(enter("greedy").is_some());
     }
 }

@@ -39,6 +39,17 @@ struct Waiting {
     is_written: bool,
 }
 
+/// Calls that were taken to be written down and are not yet. Dropped, it says how many are lost.
+struct Unwritten(usize);
+
+impl Drop for Unwritten {
+    fn drop(&mut self) {
+        if self.0 > 0 {
+            events::completions_not_written(self.0);
+        }
+    }
+}
+
 /// Who writes them down. Whatever ends it, somebody else may.
 struct Writing {
     completions: Arc<Completions>,
@@ -104,6 +115,7 @@ impl Completions {
     /// Writes down those that wait.
     pub(super) async fn write(&self, shell: &Shell) {
         let calls = mem::take(&mut self.waiting.lock().calls);
+        let mut unwritten = Unwritten(calls.len());
         for calls in calls.chunks(OF_COMMIT) {
             let written = match shell.enclave.complete_calls(calls, &shell.clock.now()) {
                 Ok(pending) => pending.commit(&*shell.store).await.is_ok(),
@@ -112,6 +124,7 @@ impl Completions {
             if !written {
                 events::completions_not_written(calls.len());
             }
+            unwritten.0 = unwritten.0.saturating_sub(calls.len());
         }
     }
 }
