@@ -12,6 +12,7 @@ use crate::Enclave;
 use crate::mint::Claims;
 use crate::time::Now;
 
+use verified::NewlyVerified;
 pub(crate) use verified::VerifiedTokens;
 
 /// Why a token can't be used here. The caller learns `invalid_token` alone.
@@ -69,26 +70,36 @@ impl Enclave {
 
     /// Checks a token of ours, whatever its audience.
     pub(crate) fn read_token(&self, token: &str, now: &Now) -> Result<Arc<Claims>, TokenError> {
-        let claims = self.verified_claims(token)?;
+        let (claims, new) = self.verified_claims(token)?;
         if now.hi_s >= claims.exp {
             return Err(TokenError::Expired);
         }
         if claims.iat > now.hi_s {
             return Err(TokenError::FromFuture);
         }
-        if self.view.read().revoked.contains_key(&claims.jti) {
+        let view = self.view.read();
+        if view.revoked.contains_key(&claims.jti) {
             return Err(TokenError::Revoked);
+        }
+        // Under the lock under which an erasure forgets: what was a tenant's does not come back.
+        if let Some(new) = new
+            && view.grants.contains_key(&claims.grant)
+        {
+            self.verified_tokens.keep(new);
         }
         Ok(claims)
     }
 
-    /// What a token says that one of our keys signed, whatever the time.
-    fn verified_claims(&self, token: &str) -> Result<Arc<Claims>, TokenError> {
+    /// What a token says that one of our keys signed, whatever the time; and what it can be remembered by, if it is not.
+    fn verified_claims(
+        &self,
+        token: &str,
+    ) -> Result<(Arc<Claims>, Option<NewlyVerified>), TokenError> {
         let keys = self.keys();
         let name = VerifiedTokens::name(token);
         let known = name.and_then(|name| self.verified_tokens.find(&name, &keys));
         if let Some(known) = known {
-            return Ok(known);
+            return Ok((known, None));
         }
         let jws = Compact::parse(token)?;
         // [RFC 9068 §4]
@@ -104,10 +115,8 @@ impl Enclave {
             return Err(TokenError::Issuer);
         }
         let claims = Arc::new(claims);
-        if let Some(name) = name {
-            self.verified_tokens.keep(name, &kid, *key, &claims);
-        }
-        Ok(claims)
+        let new = name.map(|name| NewlyVerified::new(name, kid, *key, &claims));
+        Ok((claims, new))
     }
 }
 

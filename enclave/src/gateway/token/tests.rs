@@ -597,4 +597,13 @@ fn a_token_that_was_verified_before_answers_for_no_other_and_not_without_its_key
     }
     let another = World::new(Rotation::Strict);
     assert!(!remembered(&world, &another.enclave.keys()));
+    // What is of no use is not remembered.
+    let mut late = World::new(Rotation::Strict);
+    let token = late.ask(|_| {}).unwrap().access_token;
+    let name = VerifiedTokens::name(&token).unwrap();
+    late.now.hi_s += 300;
+    let found = late.enclave.check_token(&token, RESOURCE, &late.now);
+    assert_eq!(found.map(drop), Err(TokenError::Expired));
+    let tokens = &late.enclave.verified_tokens;
+    assert!(tokens.find(&name, &late.enclave.keys()).is_none());
 }

@@ -32,6 +32,21 @@ struct Verified {
     claims: Arc<Claims>,
 }
 
+/// A token that is not remembered yet.
+pub(super) struct NewlyVerified {
+    name: Sha256,
+    verified: Verified,
+}
+
+impl NewlyVerified {
+    /// One that was verified by a key.
+    pub(super) fn new(name: Sha256, kid: String, key: PublicKey, claims: &Arc<Claims>) -> Self {
+        let claims = Arc::clone(claims);
+        let verified = Verified { kid, key, claims };
+        Self { name, verified }
+    }
+}
+
 impl Default for VerifiedTokens {
     fn default() -> Self {
         Self(Mutex::new(LruCache::new(MOST)))
@@ -58,13 +73,8 @@ impl VerifiedTokens {
         self.0.lock().clear();
     }
 
-    /// Remembers a token that was verified by a key.
-    pub(super) fn keep(&self, name: Sha256, kid: &str, key: PublicKey, claims: &Arc<Claims>) {
-        let verified = Verified {
-            kid: kid.to_owned(),
-            key,
-            claims: Arc::clone(claims),
-        };
+    /// Remembers a token.
+    pub(super) fn keep(&self, NewlyVerified { name, verified }: NewlyVerified) {
         self.0.lock().put(name, verified);
     }
 }
