@@ -5,7 +5,7 @@ use std::sync::Arc;
 use proto::v1::token_answer::Answer;
 use proto::v1::token_service_client::TokenServiceClient;
 use proto::v1::{IssueTokensRequest, IssueTokensResponse, TokenAnswer, TokenAsk};
-use tonic::{Request, Status};
+use tonic::{Code, Request, Status};
 
 use super::{Again, DPOP, Issuer, TokenClient, TokenError, TokenRequest};
 use crate::access_token::AccessToken;
@@ -62,8 +62,10 @@ impl TokenClient {
                     answers.collect()
                 }
                 Err(error) => {
-                    // As for one: a refusal ends what was kept, too.
-                    if let TokenError::Rpc(_) = error {
+                    // As for one: a refusal ends what was kept, too. A want of room is none.
+                    if let TokenError::Rpc(refused) = &error
+                        && refused.code() != Code::ResourceExhausted
+                    {
                         wanted.iter().for_each(|one| self.cache.forget(one));
                     }
                     return Err(error);

@@ -661,7 +661,10 @@ async fn an_unreachable_service_leaves_what_is_good_of_several() {
     let turns = vec![
         Turn::Issue("t1", None),
         Turn::Refuse(Code::Unavailable, "STORE_UNAVAILABLE"),
+        Turn::Refuse(Code::ResourceExhausted, "OVERLOADED"),
+        Turn::Refuse(Code::Unavailable, "STORE_UNAVAILABLE"),
         Turn::Refuse(Code::FailedPrecondition, "FROZEN"),
+        Turn::Refuse(Code::Unavailable, "STORE_UNAVAILABLE"),
     ];
     let bench = bench(turns, 9).await;
     assert!(bench.tokens.tokens(&[at("a")]).await.unwrap()[0].is_ok());
@@ -672,8 +675,17 @@ async fn an_unreachable_service_leaves_what_is_good_of_several() {
         panic!("{:?}", answers[1]);
     };
     assert_eq!(error.reason(), Some("STORE_UNAVAILABLE"));
-    match bench.tokens.tokens(&[at("a")]).await {
-        Err(TokenError::Rpc(error)) => assert_eq!(error.reason(), Some("FROZEN")),
+    let refused = async || match bench.tokens.tokens(&[at("a")]).await {
+        Err(TokenError::Rpc(error)) => error.reason().map(str::to_owned),
         other => panic!("{other:?}"),
-    }
+    };
+    // A want of room ends nothing that was kept, and a refusal does.
+    assert_eq!(refused().await.as_deref(), Some("OVERLOADED"));
+    let answers = bench.tokens.tokens(&[at("a")]).await.unwrap();
+    assert_eq!(answers[0].as_ref().unwrap().expose_secret(), "t1");
+    assert_eq!(refused().await.as_deref(), Some("FROZEN"));
+    assert!(matches!(
+        &bench.tokens.tokens(&[at("a")]).await.unwrap()[..],
+        [Err(TokenError::Rpc(error))] if error.is_unavailable()
+    ));
 }
