@@ -13,10 +13,10 @@ use ring::digest::{SHA256, digest};
 
 use crate::decision::Effect;
 use crate::fault::{Fault, Faults, line_in, words_of};
+use crate::looks::Looks;
 use crate::question::{ACTIONS, Ask, Question};
 use crate::schema::validator;
 use crate::text;
-use crate::timed::looks_at_time;
 
 /// The longest id of a policy in bytes.
 const MAX_ID_BYTES: usize = 63;
@@ -58,16 +58,16 @@ struct Slice {
 }
 
 /// What may concern a request.
-struct Concerned {
-    policies: PolicySet,
-    /// One of them may look at the time.
-    looks_at_time: bool,
+pub(crate) struct Concerned {
+    pub(crate) policies: PolicySet,
+    /// What they look at.
+    pub(crate) looks: Looks,
 }
 
 impl Concerned {
     fn of<'a>(policies: impl Iterator<Item = &'a Policy> + Clone) -> Result<Self, Faults> {
         Ok(Self {
-            looks_at_time: policies.clone().any(looks_at_time),
+            looks: Looks::of(policies.clone()),
             policies: set_of(policies)?,
         })
     }
@@ -121,16 +121,7 @@ impl Compiled {
     }
 
     /// What may concern a request.
-    pub(crate) fn about(&self, question: &Question) -> &PolicySet {
-        &self.concerned(question).policies
-    }
-
-    /// Whether the decision may be another one at another time.
-    pub(crate) fn looks_at_time(&self, question: &Question) -> bool {
-        self.concerned(question).looks_at_time
-    }
-
-    fn concerned(&self, question: &Question) -> &Concerned {
+    pub(crate) fn about(&self, question: &Question) -> &Concerned {
         let [issue, call] = &self.slices;
         let slice = match question.ask {
             Ask::Issue { .. } => issue,

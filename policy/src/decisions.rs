@@ -49,7 +49,7 @@ impl Decisions {
     /// Decides as [`Compiled::decide`] does, by what was decided before where that is the same question.
     #[must_use]
     pub fn decide(&self, policy: &Compiled, question: Question) -> Decision {
-        if policy.looks_at_time(&question)
+        if policy.about(&question).looks.at_time()
             || !question.is_in_calendar()
             || question.text_bytes() > MAX_QUESTION_BYTES
         {

@@ -11,11 +11,11 @@ mod compiled;
 mod decision;
 mod decisions;
 mod fault;
+mod looks;
 mod question;
 mod schema;
 pub mod template;
 mod text;
-mod timed;
 
 pub use change::PolicyChange;
 pub use compare::{Comparison, compare};

@@ -11,6 +11,8 @@ use cedar_policy::{
 use serde::Deserialize;
 use time::UtcDateTime;
 
+use crate::looks::Looks;
+
 /// The actions of the schema.
 pub(crate) const ACTIONS: [&str; 2] = ["issue", "call"];
 
@@ -135,16 +137,20 @@ fn texts(all: &[String]) -> RestrictedExpression {
 }
 
 impl Question {
-    /// The question as Cedar takes it; none if it can't be put, which does not happen for what the registry holds.
-    pub(crate) fn put(&self) -> Option<(Request, Entities)> {
+    /// The question as Cedar takes it, with what is looked at; none if it can't be put, which does not happen for what
+    /// the registry holds.
+    pub(crate) fn put(&self, looks: &Looks) -> Option<(Request, Entities)> {
         let types = types()?;
         let (client, grant) = (
             uid(&types.client, &self.client),
             uid(&types.grant, &self.grant),
         );
-        let entities = self.entities(types, &client, &grant)?;
+        let entities = match looks.attributes || looks.above {
+            true => self.entities(types, &client, &grant, looks)?,
+            false => Entities::empty(),
+        };
         let action = uid(&types.action, self.ask.action());
-        let request = Request::new(client, action, grant, self.context()?, None).ok()?;
+        let request = Request::new(client, action, grant, self.context(looks)?, None).ok()?;
         Some((request, entities))
     }
 
@@ -190,53 +196,75 @@ impl Question {
         all.map(|bytes| bytes.saturating_add(head)).sum()
     }
 
-    fn entities(&self, types: &Types, client: &EntityUid, grant: &EntityUid) -> Option<Entities> {
-        let vendor = HashSet::from([uid(&types.vendor, &self.vendor)]);
-        let asks = Entity::new_no_attrs(client.clone(), vendor);
-        let attributes = HashMap::from([
-            ("scopes".to_owned(), texts(&self.grant_scopes)),
-            ("targets".to_owned(), texts(&self.grant_targets)),
-        ]);
-        let above = HashSet::from([
-            uid(&types.app, &self.app),
-            uid(&types.provider, &self.provider),
-        ]);
-        let asked = Entity::new(grant.clone(), attributes, above).ok()?;
+    fn entities(
+        &self,
+        types: &Types,
+        client: &EntityUid,
+        grant: &EntityUid,
+        looks: &Looks,
+    ) -> Option<Entities> {
+        let (above_client, above_grant) = match looks.above {
+            true => (
+                HashSet::from([uid(&types.vendor, &self.vendor)]),
+                HashSet::from([
+                    uid(&types.app, &self.app),
+                    uid(&types.provider, &self.provider),
+                ]),
+            ),
+            false => (HashSet::new(), HashSet::new()),
+        };
+        let attributes = match looks.attributes {
+            true => HashMap::from([
+                ("scopes".to_owned(), texts(&self.grant_scopes)),
+                ("targets".to_owned(), texts(&self.grant_targets)),
+            ]),
+            false => HashMap::new(),
+        };
+        let asks = Entity::new_no_attrs(client.clone(), above_client);
+        let asked = Entity::new(grant.clone(), attributes, above_grant).ok()?;
         Entities::from_entities([asks, asked], None).ok()
     }
 
-    fn context(&self) -> Option<Context> {
+    fn context(&self, looks: &Looks) -> Option<Context> {
         let at = self.time()?;
-        let (year, month, day) = at.to_calendar_date();
-        let (hour, minute, second) = at.as_hms();
-        let month = u8::from(month);
-        let now = format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z");
-        let weekday = i64::from(at.weekday().number_from_monday());
-        let mut pairs = vec![
-            ("now", RestrictedExpression::new_datetime(now)),
-            ("weekday", RestrictedExpression::new_long(weekday)),
-            ("key", text(&self.key)),
-            ("binding", text(self.binding.word())),
-            ("tier", text(&self.tier)),
-            ("target", text(&self.target)),
-            ("scopes", texts(&self.scopes)),
-        ];
+        let mut pairs = Vec::new();
+        let mut add = |name: &str, value: &dyn Fn() -> RestrictedExpression| {
+            if looks.at(name) {
+                pairs.push((name.to_owned(), value()));
+            }
+        };
+        add("now", &|| RestrictedExpression::new_datetime(words_of(at)));
+        add("weekday", &|| {
+            let weekday = at.weekday().number_from_monday();
+            RestrictedExpression::new_long(i64::from(weekday))
+        });
+        add("key", &|| text(&self.key));
+        add("binding", &|| text(self.binding.word()));
+        add("tier", &|| text(&self.tier));
+        add("target", &|| text(&self.target));
+        add("scopes", &|| texts(&self.scopes));
         if let Some(address) = self.address {
-            let address = RestrictedExpression::new_ip(address.to_string());
-            pairs.push(("address", address));
+            add("address", &|| {
+                RestrictedExpression::new_ip(address.to_string())
+            });
         }
         match &self.ask {
-            Ask::Issue { audience } => pairs.push(("audience", text(audience))),
+            Ask::Issue { audience } => add("audience", &|| text(audience)),
             Ask::Call { operation, method } => {
-                pairs.push(("operation", text(operation)));
-                pairs.push(("method", text(method)));
+                add("operation", &|| text(operation));
+                add("method", &|| text(method));
             }
         }
-        let pairs = pairs
-            .into_iter()
-            .map(|(name, value)| (name.to_owned(), value));
         Context::from_pairs(pairs).ok()
     }
+}
+
+/// A time as Cedar writes it.
+fn words_of(at: UtcDateTime) -> String {
+    let (year, month, day) = at.to_calendar_date();
+    let (hour, minute, second) = at.as_hms();
+    let month = u8::from(month);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
 }
 
 #[cfg(test)]
@@ -280,12 +308,12 @@ mod tests {
                     address,
                     ..question(ask.clone())
                 };
-                let (request, entities) = asked.put().unwrap();
+                let (request, entities) = asked.put(&Looks::everywhere()).unwrap();
                 let again = Request::new(
                     request.principal().unwrap().clone(),
                     request.action().unwrap().clone(),
                     request.resource().unwrap().clone(),
-                    asked.context().unwrap(),
+                    asked.context(&Looks::everywhere()).unwrap(),
                     Some(schema),
                 );
                 assert!(again.is_ok(), "{:?}", again.err());
@@ -306,7 +334,11 @@ mod tests {
                 at_s,
                 ..question(ask.clone())
             };
-            assert_eq!(asked.put().is_some(), expected, "{at_s}");
+            assert_eq!(
+                asked.put(&Looks::everywhere()).is_some(),
+                expected,
+                "{at_s}"
+            );
         }
     }
 }

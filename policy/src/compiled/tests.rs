@@ -266,7 +266,7 @@ fn what_concerns_another_grant_or_action_is_not_looked_at() {
     "#;
     let compiled = Compiled::new(text.as_bytes()).unwrap();
     let looked_at = |question: &Question| {
-        let set = compiled.about(question);
+        let set = &compiled.about(question).policies;
         let mut ids: Vec<String> = set.policies().map(|p| p.id().to_string()).collect();
         ids.sort();
         ids.join(" ")
