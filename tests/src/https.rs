@@ -170,6 +170,8 @@ impl Https {
             host
         };
         let tcp = TcpStream::connect((address, port)).await?;
+        // Else a request waits until the end of the handshake is acknowledged, up to 40 ms later.
+        tcp.set_nodelay(true)?;
         let name = ServerName::try_from(host.to_owned()).expect("a server name");
         TlsConnector::from(tls).connect(name, tcp).await
     }

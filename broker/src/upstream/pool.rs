@@ -29,8 +29,9 @@ const MAX_WAITING_EACH: usize = 64;
 /// Connections that wait in all.
 const MAX_WAITING: usize = 1_024;
 
-/// Calls on one connection.
-const MAX_CALLS: u32 = 1_000;
+/// Calls on one connection: what a busy one serves in half a minute. Few, and connections that are used alike are
+/// replaced all at once, again and again.
+const MAX_CALLS: u32 = 10_000;
 
 /// How often those that wait are looked at; one that has waited for six looks is closed: after 50 to 60 s, as long as
 /// other proxies wait.
