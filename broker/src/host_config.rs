@@ -16,7 +16,7 @@ use toml::Table;
 use url::Url;
 
 use crate::listener;
-use crate::store::CompactionPolicy;
+use crate::store::FilePolicy;
 use crate::toml_fields::{Fault, Fields};
 
 /// A configuration file of more bytes is refused.
@@ -30,7 +30,7 @@ pub struct HostConfig {
     /// The directory of the store and the sealed root key.
     pub state_dir: PathBuf,
     /// When the store's file is compacted.
-    pub compaction: CompactionPolicy,
+    pub compaction: FilePolicy,
     /// The signed manifest.
     pub manifest: ManifestFiles,
     /// Where what vouches for evidence comes from.
@@ -269,9 +269,9 @@ fn checked(text: &str, base: &Path, faults: &mut Vec<Fault>) -> Option<HostConfi
     })
 }
 
-fn compaction(state: &mut Fields, faults: &mut Vec<Fault>) -> CompactionPolicy {
-    let CompactionPolicy { ratio, from_bytes } = CompactionPolicy::default();
-    CompactionPolicy {
+fn compaction(state: &mut Fields, faults: &mut Vec<Fault>) -> FilePolicy {
+    let FilePolicy { ratio, from_bytes } = FilePolicy::default();
+    FilePolicy {
         ratio: state.number("compact_at_ratio", 2..=100, ratio, faults),
         from_bytes: state.number(
             "compact_from_bytes",
@@ -513,7 +513,7 @@ signature = "manifest.toml.sig"
     fn paths_count_from_the_file() {
         let config = parse(LEAST).unwrap();
         assert_eq!(config.state_dir, Path::new("/etc/tokenkeep/state"));
-        assert_eq!(config.compaction, CompactionPolicy::default());
+        assert_eq!(config.compaction, FilePolicy::default());
         assert_eq!(
             config.manifest.signature,
             Path::new("/etc/tokenkeep/manifest.toml.sig")

@@ -14,7 +14,7 @@ use attestation::{DepositContext, DepositEnvelope};
 use broker::clock::Clock;
 use broker::refresher::Refresher;
 use broker::shell::Shell;
-use broker::store::{CompactionPolicy, EmbeddedStore, Folder, OnSyncFailure};
+use broker::store::{EmbeddedStore, FilePolicy, Folder, OnSyncFailure};
 use broker::svid::TrustDomains;
 use broker::upstream::{Egress, EgressLimits, Loopback};
 use enclave::Enclave;
@@ -213,12 +213,7 @@ impl<F: Folder> Exchanges<F> {
     ///
     /// # Panics
     /// It does not come up.
-    pub async fn open(
-        folder: F,
-        keys: &Unlocked,
-        policy: CompactionPolicy,
-        end: OnSyncFailure,
-    ) -> Self {
+    pub async fn open(folder: F, keys: &Unlocked, policy: FilePolicy, end: OnSyncFailure) -> Self {
         Self::open_towards(folder, keys, policy, end, egress(RootCertStore::empty())).await
     }
 
@@ -229,7 +224,7 @@ impl<F: Folder> Exchanges<F> {
     pub async fn open_towards(
         folder: F,
         keys: &Unlocked,
-        policy: CompactionPolicy,
+        policy: FilePolicy,
         end: OnSyncFailure,
         egress: Egress,
     ) -> Self {

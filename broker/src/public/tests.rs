@@ -34,7 +34,7 @@ use tower::Service;
 use super::*;
 use crate::clock::Clock;
 use crate::room::Room;
-use crate::store::{CompactionPolicy, EmbeddedStore};
+use crate::store::{EmbeddedStore, FilePolicy};
 use crate::svid::TrustDomains;
 use enclave::limits::Limits;
 
@@ -139,7 +139,7 @@ impl Door {
         let keys = Unlocked::generate(&rng).unwrap();
         let cipher = FrameCipher::new(keys.state.frame_key().unwrap());
         let end = Box::new(|_| panic!("a sync failed"));
-        let policy = CompactionPolicy::default();
+        let policy = FilePolicy::default();
         let opened = EmbeddedStore::open(state.path(), cipher, rng.clone(), policy, end);
         let (store, _) = opened.unwrap();
         let clock = Clock::new(0);

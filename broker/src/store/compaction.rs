@@ -34,14 +34,14 @@ const MAX_ROUNDS: usize = 8;
 
 /// When a file is compacted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CompactionPolicy {
+pub struct FilePolicy {
     /// When it is so many times as large as what it has come to.
     pub ratio: u64,
     /// But not below this size.
     pub from_bytes: u64,
 }
 
-impl Default for CompactionPolicy {
+impl Default for FilePolicy {
     /// At twice the size of what is live, from 64 MiB on: at most about as much
     /// is written again as was written in the first place.
     fn default() -> Self {
@@ -52,7 +52,7 @@ impl Default for CompactionPolicy {
     }
 }
 
-impl CompactionPolicy {
+impl FilePolicy {
     /// Whether a file is to be compacted.
     #[must_use]
     pub fn is_due(self, file_bytes: u64, live_bytes: u64) -> bool {

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use tokio::sync::{mpsc, oneshot};
 
-use super::compaction::{Compacted, CompactionPolicy, NEW_FILE_NAME};
+use super::compaction::{Compacted, FilePolicy, NEW_FILE_NAME};
 use super::encoding;
 use super::medium::{Folder, Medium};
 use super::reader::read_leaves;
@@ -96,7 +96,7 @@ impl EmbeddedStore<StateDir> {
         dir: &Path,
         cipher: FrameCipher,
         random: SystemRandom,
-        policy: CompactionPolicy,
+        policy: FilePolicy,
         on_sync_failure: OnSyncFailure,
     ) -> Result<(Self, OpenReport), OpenError> {
         let folder = StateDir::lock(dir)?;
@@ -112,7 +112,7 @@ impl EmbeddedStore<StateDir> {
         dir: &Path,
         cipher: FrameCipher,
         random: SystemRandom,
-        policy: CompactionPolicy,
+        policy: FilePolicy,
         on_sync_failure: OnSyncFailure,
         tell: &mut (dyn FnMut(Log, &[u8]) + Send),
     ) -> Result<(Self, OpenReport), OpenError> {
@@ -132,7 +132,7 @@ impl<F: Folder> EmbeddedStore<F> {
         folder: F,
         cipher: FrameCipher,
         random: SystemRandom,
-        policy: CompactionPolicy,
+        policy: FilePolicy,
         on_sync_failure: OnSyncFailure,
     ) -> Result<(Self, OpenReport), OpenError> {
         let rules = (policy, on_sync_failure);
@@ -143,7 +143,7 @@ impl<F: Folder> EmbeddedStore<F> {
         folder: F,
         cipher: FrameCipher,
         random: SystemRandom,
-        (policy, on_sync_failure): (CompactionPolicy, OnSyncFailure),
+        (policy, on_sync_failure): (FilePolicy, OnSyncFailure),
         tell: TellLeaf<'_>,
     ) -> Result<(Self, OpenReport), OpenError> {
         let path = folder.path(FILE_NAME);

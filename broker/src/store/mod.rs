@@ -25,7 +25,7 @@ mod writer;
 
 pub use atomic_file::{create_or_replace, sync_dir};
 pub use check::{Checked, Damage, check};
-pub use compaction::{Compacted, CompactionPolicy, NEW_FILE_NAME};
+pub use compaction::{Compacted, FilePolicy, NEW_FILE_NAME};
 pub use embedded::{EmbeddedStore, FILE_NAME, LOCK_NAME, OnSyncFailure, OpenReport, Stats};
 pub use encoding::MAX_BATCH_BYTES;
 pub use export::{

@@ -36,7 +36,7 @@ fn open(dir: &Path) -> Result<(EmbeddedStore, OpenReport), OpenError> {
 }
 
 fn open_with(dir: &Path, cipher: FrameCipher) -> Result<(EmbeddedStore, OpenReport), OpenError> {
-    let policy = CompactionPolicy::default();
+    let policy = FilePolicy::default();
     let end = sync_must_not_fail();
     EmbeddedStore::open(dir, cipher, SystemRandom::new(), policy, end)
 }
@@ -671,7 +671,7 @@ fn open_faulty(
         inner: StateDir::lock(dir).unwrap(),
         control: Arc::clone(&control),
     };
-    let (random, policy) = (SystemRandom::new(), CompactionPolicy::default());
+    let (random, policy) = (SystemRandom::new(), FilePolicy::default());
     let (store, _report) =
         EmbeddedStore::open_in(folder, cipher(), random, policy, on_sync_failure).unwrap();
     (store, control)
@@ -924,7 +924,7 @@ async fn each_leaf_is_told_of_in_its_order_when_a_store_is_opened() {
             Log::Control => control.push(leaf.to_vec()),
             Log::Issuance => issuance.push(leaf.to_vec()),
         };
-        let policy = CompactionPolicy::default();
+        let policy = FilePolicy::default();
         let (random, end) = (SystemRandom::new(), sync_must_not_fail());
         let (store, _report) =
             EmbeddedStore::open_telling(dir.path(), cipher(), random, policy, end, &mut tell)
@@ -1204,7 +1204,7 @@ async fn a_compacted_store_holds_the_same_in_less_and_goes_on() {
 #[tokio::test]
 async fn a_store_compacts_itself_when_its_policy_says() {
     let dir = tempfile::tempdir().unwrap();
-    let policy = CompactionPolicy {
+    let policy = FilePolicy {
         ratio: 3,
         from_bytes: 30_000,
     };

@@ -19,7 +19,7 @@ use std::thread::{self, JoinHandle};
 use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot};
 
-use super::compaction::{Compacted, CompactionPolicy, Copied, NEW_FILE_NAME, copy};
+use super::compaction::{Compacted, Copied, FilePolicy, NEW_FILE_NAME, copy};
 use super::embedded::FILE_NAME;
 use super::encoding::{self, End, MAX_BATCH_BYTES};
 use super::gathering::{GATHERING, Load};
@@ -90,7 +90,7 @@ pub(super) struct Writer<F: Folder> {
     pub(super) chain: Chain,
     /// The file up to here is durable, authentic and indexed.
     pub(super) good_bytes: u64,
-    pub(super) policy: CompactionPolicy,
+    pub(super) policy: FilePolicy,
     pub(super) compaction: Compaction<F>,
     pub(super) on_sync_failure: OnSyncFailure,
 }

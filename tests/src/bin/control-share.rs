@@ -20,7 +20,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use base64ct::{Base64UrlUnpadded, Encoding as _};
-use broker::store::{CompactionPolicy, EmbeddedStore};
+use broker::store::{EmbeddedStore, FilePolicy};
 use clap::Parser;
 use dev::fill::{Amount, Opened};
 use dev::names;
@@ -312,7 +312,7 @@ impl Parts {
             dir,
             cipher(),
             SystemRandom::new(),
-            CompactionPolicy::default(),
+            FilePolicy::default(),
             Box::new(|_kind| std::process::abort()),
         )?;
         Ok(Self {

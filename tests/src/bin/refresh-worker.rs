@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use broker::store::{CompactionPolicy, StateDir};
+use broker::store::{FilePolicy, StateDir};
 use clap::{Parser, ValueEnum};
 use enclave::refresh::RefreshError;
 use enclave::registry::Rotation;
@@ -77,7 +77,7 @@ enum Bug {
 }
 
 /// Compactions come under load, too.
-const POLICY: CompactionPolicy = CompactionPolicy {
+const POLICY: FilePolicy = FilePolicy {
     ratio: 2,
     from_bytes: 256 * 1024,
 };

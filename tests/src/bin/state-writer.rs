@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use broker::store::{CompactionPolicy, EmbeddedStore, StateDir};
+use broker::store::{EmbeddedStore, FilePolicy, StateDir};
 use clap::Parser;
 use enclave::store::{Batch, Store as _, StoreError};
 use ring::rand::SystemRandom;
@@ -14,7 +14,7 @@ use tests::life::{cipher, key, step};
 use tokio::task::JoinSet;
 
 /// Compacts whenever a file of some kilobytes is twice as large as it need be: kills fall into compactions, too.
-const POLICY: CompactionPolicy = CompactionPolicy {
+const POLICY: FilePolicy = FilePolicy {
     ratio: 2,
     from_bytes: 16 * 1024,
 };

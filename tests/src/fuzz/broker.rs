@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 use ::broker::grpc::convert;
 use ::broker::host_config::HostConfig;
 use ::broker::store::{
-    Behind, CompactionPolicy, EmbeddedStore, ExportHeader, FILE_NAME, Folder as _, Source, import,
+    Behind, EmbeddedStore, ExportHeader, FILE_NAME, FilePolicy, Folder as _, Source, import,
 };
 use ::broker::traces::parent::Parent;
 use ::enclave::store::{Log, Store as _};
@@ -107,7 +107,7 @@ fn store(input: &[u8]) -> bool {
         Disk::with(FILE_NAME, input),
         cipher(),
         SystemRandom::new(),
-        CompactionPolicy::default(),
+        FilePolicy::default(),
         Box::new(|_| {}),
     );
     let Ok((store, report)) = opened else {
@@ -151,7 +151,7 @@ fn snapshot(input: &[u8]) -> bool {
         rest = behind;
     }
     let disk = Disk::with(FILE_NAME, &file);
-    let policy = CompactionPolicy::default();
+    let policy = FilePolicy::default();
     let opened = EmbeddedStore::open_in(disk.clone(), cipher, rng, policy, Box::new(|_| {}));
     let Ok((store, report)) = opened else {
         return false;

@@ -10,7 +10,7 @@
 use std::path::Path;
 use std::process::Stdio;
 
-use broker::store::{CompactionPolicy, EmbeddedStore, OnSyncFailure};
+use broker::store::{EmbeddedStore, FilePolicy, OnSyncFailure};
 use ring::rand::SystemRandom;
 use tests::bars::{self, Bar, Row};
 use tests::binary::binary;
@@ -68,7 +68,7 @@ async fn kills(count: u64, seed: u64, bug: Option<&str>) -> Findings {
         }
         heard += life(folder.path(), dice.below(120), bug, &mut ledger).await;
         let end: OnSyncFailure = Box::new(|kind| panic!("a sync failed: {kind}"));
-        let policy = CompactionPolicy::default();
+        let policy = FilePolicy::default();
         let rng = SystemRandom::new();
         match EmbeddedStore::open(folder.path(), cipher(), rng, policy, end) {
             Ok((store, _report)) => findings.add(ledger.examine(&store).await),

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use broker::store::{CompactionPolicy, Folder, StateDir};
+use broker::store::{FilePolicy, Folder, StateDir};
 use broker::upstream::TokenRequest;
 use enclave::ids::GrantId;
 use enclave::refresh::{
@@ -36,7 +36,7 @@ use tests::wait::wait_for;
 use tests::wire::{Habit, Wire};
 use tokio::task::JoinSet;
 
-const POLICY: CompactionPolicy = CompactionPolicy {
+const POLICY: FilePolicy = FilePolicy {
     ratio: 2,
     from_bytes: 256 * 1024,
 };

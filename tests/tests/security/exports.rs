@@ -10,7 +10,7 @@
 use std::path::{Path, PathBuf};
 
 use broker::store::{
-    Behind, CompactionPolicy, Corruption, EmbeddedStore, ExportHeader, FILE_NAME, Folder as _,
+    Behind, Corruption, EmbeddedStore, ExportHeader, FILE_NAME, FilePolicy, Folder as _,
     HeaderError, Medium as _, OnSyncFailure, Progress, Source, TransferError, import,
 };
 use enclave::frame::{FrameCipher, FrameError};
@@ -24,7 +24,7 @@ const EXPORT: &str = "state.tkexport";
 
 fn open(disk: &Disk) -> EmbeddedStore<Disk> {
     let end: OnSyncFailure = Box::new(|kind| panic!("a sync failed: {kind}"));
-    let policy = CompactionPolicy::default();
+    let policy = FilePolicy::default();
     let opened =
         EmbeddedStore::open_in(disk.clone(), cipher(), SystemRandom::new(), policy, end).unwrap();
     opened.0

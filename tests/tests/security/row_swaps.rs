@@ -11,7 +11,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
 
-use broker::store::{CompactionPolicy, EmbeddedStore, FILE_NAME, OpenError, OpenReport};
+use broker::store::{EmbeddedStore, FILE_NAME, FilePolicy, OpenError, OpenReport};
 use enclave::frame::{FILE_HEADER_BYTES, FrameCipher};
 use enclave::ids::TenantId;
 use enclave::record::{Cabinet, Place, Table};
@@ -28,7 +28,7 @@ fn cipher(byte: u8) -> FrameCipher {
 }
 
 fn open(disk: &Disk, key: u8) -> Result<(EmbeddedStore<Disk>, OpenReport), OpenError> {
-    let policy = CompactionPolicy::default();
+    let policy = FilePolicy::default();
     EmbeddedStore::open_in(
         disk.clone(),
         cipher(key),

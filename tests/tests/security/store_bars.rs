@@ -13,7 +13,7 @@ use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use broker::store::{
-    CompactionPolicy, EmbeddedStore, FILE_NAME, Folder, OnSyncFailure, OpenError, OpenReport,
+    EmbeddedStore, FILE_NAME, FilePolicy, Folder, OnSyncFailure, OpenError, OpenReport,
 };
 use enclave::frame::FILE_HEADER_BYTES;
 use enclave::store::{Key, Store, StoreError};
@@ -24,7 +24,7 @@ use tests::effort;
 use tests::life::{Findings, Ledger, cipher, key, step, value};
 
 /// Compacts by itself whenever a file of some kilobytes is twice as large as it need be.
-const POLICY: CompactionPolicy = CompactionPolicy {
+const POLICY: FilePolicy = FilePolicy {
     ratio: 2,
     from_bytes: 6_000,
 };
@@ -196,7 +196,7 @@ async fn state_bar_canary_an_early_acknowledgement_is_seen_when_writes_fail() {
 #[tokio::test]
 async fn a_lone_commit_costs_one_sync_and_waits_for_nobody() {
     let disk = Disk::default();
-    let policy = CompactionPolicy::default();
+    let policy = FilePolicy::default();
     let end: OnSyncFailure = Box::new(|kind| panic!("a sync failed: {kind}"));
     let (store, _report) =
         EmbeddedStore::open_in(disk.clone(), cipher(), SystemRandom::new(), policy, end).unwrap();
@@ -211,7 +211,7 @@ async fn a_lone_commit_costs_one_sync_and_waits_for_nobody() {
 async fn a_full_disk_is_said_and_the_store_goes_on_when_there_is_room() {
     let disk = Disk::default();
     // Nobody else touches the disk.
-    let policy = CompactionPolicy::default();
+    let policy = FilePolicy::default();
     let end: OnSyncFailure = Box::new(|kind| panic!("a sync failed: {kind}"));
     let (store, _report) =
         EmbeddedStore::open_in(disk.clone(), cipher(), SystemRandom::new(), policy, end).unwrap();
@@ -233,7 +233,7 @@ async fn a_full_disk_is_said_and_the_store_goes_on_when_there_is_room() {
 /// were there after each frame of the tail.
 async fn sample(bytes: usize) -> (Vec<u8>, Vec<BTreeMap<Key, Vec<u8>>>) {
     let disk = Disk::default();
-    let policy = CompactionPolicy {
+    let policy = FilePolicy {
         ratio: u64::MAX,
         from_bytes: u64::MAX,
     };
@@ -386,7 +386,7 @@ fn cuts(
 /// A store of so many records, and its state after each.
 async fn torn_sample(count: u64) -> (Vec<u8>, Vec<(usize, BTreeMap<Key, Vec<u8>>)>) {
     let disk = Disk::default();
-    let policy = CompactionPolicy::default();
+    let policy = FilePolicy::default();
     let end: OnSyncFailure = Box::new(|kind| panic!("a sync failed: {kind}"));
     let (store, _report) =
         EmbeddedStore::open_in(disk.clone(), cipher(), SystemRandom::new(), policy, end).unwrap();
