@@ -270,7 +270,11 @@ fn checked(text: &str, base: &Path, faults: &mut Vec<Fault>) -> Option<HostConfi
 }
 
 fn compaction(state: &mut Fields, faults: &mut Vec<Fault>) -> FilePolicy {
-    let FilePolicy { ratio, from_bytes } = FilePolicy::default();
+    let FilePolicy {
+        ratio,
+        from_bytes,
+        room_from_bytes,
+    } = FilePolicy::default();
     FilePolicy {
         ratio: state.number("compact_at_ratio", 2..=100, ratio, faults),
         from_bytes: state.number(
@@ -279,6 +283,7 @@ fn compaction(state: &mut Fields, faults: &mut Vec<Fault>) -> FilePolicy {
             from_bytes,
             faults,
         ),
+        room_from_bytes,
     }
 }
 

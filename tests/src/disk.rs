@@ -209,9 +209,24 @@ fn survived(inode: &Inode, dice: &mut Dice) -> Vec<u8> {
     bytes
 }
 
-/// The last write that reached the disk: whole, or its first sectors, or with room for the others.
+/// The last write that reached the disk: whole, or its first sectors, or any of them; with room for the others.
 fn tear(file: &mut Vec<u8>, offset: u64, new: &[u8], dice: &mut Dice) {
     let end = offset.saturating_add(new.len() as u64);
+    if dice.below(2) == 0 {
+        let length = (file.len() as u64).max(end);
+        resize(file, length);
+        let mut at = offset;
+        while at < end {
+            let border = at.saturating_add(1).next_multiple_of(SECTOR_BYTES).min(end);
+            let place = |at: u64| usize::try_from(at.saturating_sub(offset)).unwrap_or(usize::MAX);
+            if dice.below(2) == 0 {
+                let sector = new.get(place(at)..place(border)).unwrap_or_default();
+                write(file, at, sector);
+            }
+            at = border;
+        }
+        return;
+    }
     let sectors = end
         .div_ceil(SECTOR_BYTES)
         .saturating_sub(offset.checked_div(SECTOR_BYTES).unwrap_or(0));

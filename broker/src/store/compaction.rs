@@ -32,34 +32,6 @@ const FEW: usize = 128;
 /// Rounds of copying what changed in the round before.
 const MAX_ROUNDS: usize = 8;
 
-/// When a file is compacted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FilePolicy {
-    /// When it is so many times as large as what it has come to.
-    pub ratio: u64,
-    /// But not below this size.
-    pub from_bytes: u64,
-}
-
-impl Default for FilePolicy {
-    /// At twice the size of what is live, from 64 MiB on: at most about as much
-    /// is written again as was written in the first place.
-    fn default() -> Self {
-        Self {
-            ratio: 2,
-            from_bytes: 64 * 1024 * 1024,
-        }
-    }
-}
-
-impl FilePolicy {
-    /// Whether a file is to be compacted.
-    #[must_use]
-    pub fn is_due(self, file_bytes: u64, live_bytes: u64) -> bool {
-        file_bytes >= self.from_bytes && file_bytes >= live_bytes.saturating_mul(self.ratio)
-    }
-}
-
 /// What a compaction came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Compacted {

@@ -12,11 +12,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use tokio::sync::{mpsc, oneshot};
 
-use super::compaction::{Compacted, FilePolicy, NEW_FILE_NAME};
+use super::compaction::{Compacted, NEW_FILE_NAME};
 use super::encoding;
 use super::medium::{Folder, Medium};
+use super::policy::FilePolicy;
 use super::reader::read_leaves;
 use super::recovery::{self, OpenError, TellLeaf, TornTail, failed};
+use super::room::Room;
 use super::state_dir::StateDir;
 use super::writer::{Compaction, Message, QUEUE_BATCHES, Request, Shared, Writer, io_error};
 
@@ -157,10 +159,10 @@ impl<F: Folder> EmbeddedStore<F> {
             .open(FILE_NAME)
             .map_err(|error| failed("open", &path, &error))?;
         let found = recovery::read(&medium, &cipher, tell).map_err(|error| error.of(&path))?;
-        if found.frames.torn.is_some() {
+        if found.frames.is_more_in_file() {
             medium
                 .truncate(found.frames.good_bytes)
-                .map_err(|error| failed("cut the torn end of", &path, &error))?;
+                .map_err(|error| failed("cut the end of", &path, &error))?;
         }
         // A process that died of a failed sync may have left its last frame in
         // the page cache alone, marked clean. Written again it is dirty, and the
@@ -203,6 +205,7 @@ impl<F: Folder> EmbeddedStore<F> {
             random,
             chain: found.frames.chain,
             good_bytes: found.frames.good_bytes,
+            room: Room::none(found.frames.good_bytes, policy.room_from_bytes),
             policy,
             compaction: Compaction::default(),
             on_sync_failure,

@@ -14,9 +14,11 @@ mod export;
 mod gathering;
 mod index;
 mod medium;
+mod policy;
 mod reader;
 mod records;
 mod recovery;
+mod room;
 mod snapshot;
 mod state_dir;
 #[cfg(test)]
@@ -25,7 +27,7 @@ mod writer;
 
 pub use atomic_file::{create_or_replace, sync_dir};
 pub use check::{Checked, Damage, check};
-pub use compaction::{Compacted, FilePolicy, NEW_FILE_NAME};
+pub use compaction::{Compacted, NEW_FILE_NAME};
 pub use embedded::{EmbeddedStore, FILE_NAME, LOCK_NAME, OnSyncFailure, OpenReport, Stats};
 pub use encoding::MAX_BATCH_BYTES;
 pub use export::{
@@ -33,6 +35,7 @@ pub use export::{
     import,
 };
 pub use medium::{Folder, Medium};
+pub use policy::FilePolicy;
 pub use recovery::{Corruption, OpenError, TornTail};
 pub use state_dir::{FileMedium, StateDir};
 pub use writer::QUEUE_BATCHES;

@@ -2,15 +2,19 @@
 //!
 //! A process or machine that dies while it appends leaves a torn frame at the
 //! end, and nowhere else: each frame is synced before the next is written. A
-//! torn frame is dropped; nobody was told that it was durable. It shows in one
-//! of three ways:
+//! torn frame is dropped; nobody was told that it was durable. Behind the last
+//! frame there may be room ([`super::room`]), which is dropped without a word.
+//! A torn frame shows in one of these ways:
 //!
 //! - it is incomplete: the file ends before the frame does, or
 //! - the file's length reached the disk and some of its last sectors did not:
 //!   from a sector's border (or from the frame's first byte) to the end of the
 //!   file all bytes are zero, or
+//! - it was written where there was room, and a sector with a part of its
+//!   header is still room, or
 //! - its header is whole, so that it is known to be the last, and any of its
-//!   sectors did not reach the disk: they are zero.
+//!   sectors did not reach the disk: they are zero, or still room. Behind it
+//!   there is nothing but room.
 //!
 //! Any other byte that doesn't authenticate is damage or an attack, and the
 //! store refuses to open. So does it if a file ends within its snapshot, which
@@ -35,6 +39,7 @@ use thiserror::Error;
 use super::encoding::{self, EncodingError, Entry};
 use super::index::{ApplyError, FramePlace, Index};
 use super::medium::Medium;
+use super::room::{MAX_ROOM_BYTES, ROOM};
 
 /// The unit in which disks write; a write is torn at a multiple of it.
 const SECTOR_BYTES: u64 = 512;
@@ -127,6 +132,8 @@ pub(super) struct Frames {
     pub(super) torn: Option<TornTail>,
     /// The last good frame as it stands in the file, with its offset.
     pub(super) last_frame: Option<(u64, Vec<u8>)>,
+    /// The last one was read.
+    ended: bool,
     file_bytes: u64,
     raw: Vec<u8>,
 }
@@ -276,7 +283,7 @@ impl Frames {
         body: Vec<u8>,
     ) -> Result<Option<ReadFrame>, ReadError> {
         let offset = self.good_bytes;
-        if offset >= self.file_bytes || self.torn.is_some() {
+        if offset >= self.file_bytes || self.ended {
             return Ok(None);
         }
         let mut buffers = Buffers {
@@ -309,9 +316,19 @@ impl Frames {
                     offset,
                     bytes: self.file_bytes.saturating_sub(offset),
                 });
+                self.ended = true;
+                Ok(None)
+            }
+            Frame::Room => {
+                self.ended = true;
                 Ok(None)
             }
         }
+    }
+
+    /// Whether the file goes on behind its last good frame.
+    pub(super) const fn is_more_in_file(&self) -> bool {
+        self.good_bytes < self.file_bytes
     }
 }
 
@@ -334,6 +351,7 @@ impl Recovered {
                 good_bytes: FILE_HEADER_BYTES as u64,
                 torn: None,
                 last_frame: None,
+                ended: false,
                 file_bytes,
                 raw: Vec::new(),
             },
@@ -381,7 +399,7 @@ pub(super) fn reread(
             Ok(buffers.body)
         }
         // The frame was whole when it was indexed.
-        Frame::Torn => Err(corrupt(place.offset, Corruption::Short)),
+        Frame::Torn | Frame::Room => Err(corrupt(place.offset, Corruption::Short)),
     }
 }
 
@@ -392,6 +410,8 @@ enum Frame {
         next: Chain,
     },
     Torn,
+    /// There is none.
+    Room,
 }
 
 fn read_frame(
@@ -403,19 +423,18 @@ fn read_frame(
 ) -> Result<Frame, ReadError> {
     let left = file_bytes.saturating_sub(offset);
     if left < FRAME_HEADER_BYTES as u64 {
-        return Ok(Frame::Torn);
+        return Ok(match is_blank(medium, offset, file_bytes)? {
+            true => Frame::Room,
+            false => Frame::Torn,
+        });
     }
     let mut front = [0; FRAME_HEADER_BYTES];
     medium.read_exact_at(&mut front, offset)?;
     let header = match cipher.open_header(chain, &front) {
         Ok(header) => header,
         Err(error) => {
-            let header_end = offset.saturating_add(FRAME_HEADER_BYTES as u64);
-            return if ends_in_zero_sectors(medium, offset, header_end, file_bytes)? {
-                Ok(Frame::Torn)
-            } else {
-                Err(corrupt(offset, Corruption::Frame(error)))
-            };
+            return without_header(medium, (offset, file_bytes))?
+                .ok_or_else(|| corrupt(offset, Corruption::Frame(error)));
         }
     };
     let sealed_bytes = header.sealed_body_bytes();
@@ -436,8 +455,11 @@ fn read_frame(
             next,
         }),
         Err(error) => {
-            let last = left == frame_bytes;
-            if last && has_zero_sector(raw, offset) {
+            let end = offset.saturating_add(frame_bytes);
+            let is_torn = [0, ROOM]
+                .iter()
+                .any(|of| has_sector_of(*of, raw, offset, raw.len()));
+            if is_torn && is_blank(medium, end, file_bytes)? {
                 Ok(Frame::Torn)
             } else {
                 Err(corrupt(offset, Corruption::Frame(error)))
@@ -446,23 +468,44 @@ fn read_frame(
     }
 }
 
-/// Whether all bytes from some sector's border before `before` (or from the
-/// frame's first byte, at `offset`) to the end of the file are zero.
-fn ends_in_zero_sectors(
+/// What a frame is whose header does not open: none, or a torn one; nothing if it is damaged.
+fn without_header(
     medium: &impl Medium,
-    offset: u64,
-    before: u64,
-    file_bytes: u64,
-) -> io::Result<bool> {
+    (offset, file_bytes): (u64, u64),
+) -> Result<Option<Frame>, ReadError> {
+    let left = file_bytes.saturating_sub(offset).min(MAX_FRAME_BYTES);
+    let mut tail = vec![0; usize::try_from(left).unwrap_or_default()];
+    medium.read_exact_at(&mut tail, offset)?;
+    if !is_blank(medium, offset.saturating_add(left), file_bytes)? {
+        return Ok(None);
+    }
+    let is_torn = ends_in_zero_sectors(&tail, offset)
+        || has_sector_of(ROOM, &tail, offset, FRAME_HEADER_BYTES);
+    Ok(if tail.iter().all(is_blank_byte) {
+        Some(Frame::Room)
+    } else {
+        is_torn.then_some(Frame::Torn)
+    })
+}
+
+/// Whether there is nothing from `offset` on but room, or what should have become room.
+fn is_blank(medium: &impl Medium, offset: u64, file_bytes: u64) -> io::Result<bool> {
     let left = file_bytes.saturating_sub(offset);
-    if left > MAX_FRAME_BYTES {
+    if left > MAX_ROOM_BYTES {
         return Ok(false);
     }
-    let Ok(left) = usize::try_from(left) else {
-        return Ok(false);
-    };
-    let mut tail = vec![0; left];
-    medium.read_exact_at(&mut tail, offset)?;
+    let mut rest = vec![0; usize::try_from(left).unwrap_or_default()];
+    medium.read_exact_at(&mut rest, offset)?;
+    Ok(rest.iter().all(is_blank_byte))
+}
+
+const fn is_blank_byte(byte: &u8) -> bool {
+    matches!(*byte, 0 | ROOM)
+}
+
+/// Whether all of a frame's bytes, and all behind them, are zero from some sector's border within its header on, or
+/// from its first byte, which is at `offset`.
+fn ends_in_zero_sectors(tail: &[u8], offset: u64) -> bool {
     let border = match tail.iter().rposition(|byte| *byte != 0) {
         None => offset,
         Some(last) => offset
@@ -470,18 +513,21 @@ fn ends_in_zero_sectors(
             .saturating_add(1)
             .next_multiple_of(SECTOR_BYTES),
     };
-    Ok(border < before)
+    border < offset.saturating_add(FRAME_HEADER_BYTES as u64)
 }
 
-/// Whether a sector, or the part of one that a frame has, is all zero.
-fn has_zero_sector(frame: &[u8], offset: u64) -> bool {
-    let to_border = SECTOR_BYTES.saturating_sub(offset.checked_rem(SECTOR_BYTES).unwrap_or(0));
-    let first = usize::try_from(to_border).map_or(frame.len(), |first| first.min(frame.len()));
-    let (first, rest) = frame.split_at(first);
+/// Whether a sector of which the first `before` of these bytes have a part is all `of`, as far as these bytes, which
+/// begin at `offset`, have it.
+fn has_sector_of(of: u8, bytes: &[u8], offset: u64, before: usize) -> bool {
     let sector = usize::try_from(SECTOR_BYTES).unwrap_or(usize::MAX);
-    std::iter::once(first)
-        .chain(rest.chunks(sector))
-        .any(|part| part.iter().all(|byte| *byte == 0))
+    let to_border = SECTOR_BYTES.saturating_sub(offset.checked_rem(SECTOR_BYTES).unwrap_or(0));
+    let first = usize::try_from(to_border).map_or(bytes.len(), |first| first.min(bytes.len()));
+    let (front, rest) = bytes.split_at(first);
+    let begins = (first..before).step_by(sector.max(1));
+    let rest = rest.chunks(sector).zip(begins).map(|(part, _begins)| part);
+    std::iter::once(front)
+        .chain(rest)
+        .any(|part| part.iter().all(|byte| *byte == of))
 }
 
 /// An error of the operating system, with what was tried.

@@ -9,6 +9,7 @@
 )]
 
 use super::index::ApplyError;
+use super::room::ROOM;
 use super::*;
 use enclave::frame::{FILE_HEADER_BYTES, FRAME_HEADER_BYTES, FrameCipher, FrameError};
 use enclave::store::{Batch, Key, Leaf, Log, Record, Store, StoreError, Write};
@@ -36,7 +37,11 @@ fn open(dir: &Path) -> Result<(EmbeddedStore, OpenReport), OpenError> {
 }
 
 fn open_with(dir: &Path, cipher: FrameCipher) -> Result<(EmbeddedStore, OpenReport), OpenError> {
-    let policy = FilePolicy::default();
+    // The file ends with its last frame, so that its length says how far that goes.
+    let policy = FilePolicy {
+        room_from_bytes: u64::MAX,
+        ..FilePolicy::default()
+    };
     let end = sync_must_not_fail();
     EmbeddedStore::open(dir, cipher, SystemRandom::new(), policy, end)
 }
@@ -216,7 +221,10 @@ async fn a_file_cut_anywhere_opens_with_the_whole_frames() {
         let (store, report) = opened.unwrap();
         let frames = small.borders.iter().filter(|b| **b <= length).count() - 1;
         let good = small.borders[frames];
-        let torn = (good < length).then_some(TornTail {
+        // A byte or two may look as if nothing had been written.
+        let blank = |byte: &u8| [0, ROOM].contains(byte);
+        let torn = !small.bytes[good..length].iter().all(blank);
+        let torn = torn.then_some(TornTail {
             offset: good as u64,
             bytes: (length - good) as u64,
         });
@@ -297,7 +305,7 @@ async fn every_changed_byte_is_reported_where_it_is() {
 }
 
 #[tokio::test]
-async fn zeros_from_a_sector_border_to_the_end_are_a_torn_write() {
+async fn sectors_that_a_write_did_not_reach_are_told_from_damage() {
     let small = small().await;
     let (last, end) = (small.borders[3], small.bytes.len());
     let border = |n: usize| (last / 512 + n) * 512;
@@ -309,10 +317,39 @@ async fn zeros_from_a_sector_border_to_the_end_are_a_torn_write() {
         bytes[from..to].fill(0);
         bytes
     };
+    let with_room = |mut bytes: Vec<u8>| {
+        bytes.resize(bytes.len() + 1024 * 1024, ROOM);
+        bytes
+    };
+    let unwritten = |from: usize, to: usize| {
+        let mut bytes = small.bytes.clone();
+        bytes[from..to].fill(ROOM);
+        with_room(bytes)
+    };
     let torn = [
         ("its last sector", zeroed(border(2), end)),
         ("its last two sectors", zeroed(border(1), end)),
-        ("all of it", zeroed(last, end)),
+        // The header is whole, so that no frame can follow.
+        ("one in the middle", zeroed(border(1), border(2))),
+        (
+            "the same before room",
+            with_room(zeroed(border(1), border(2))),
+        ),
+        (
+            "its last sector, written into room",
+            unwritten(border(2), end),
+        ),
+        (
+            "one in the middle, written into room",
+            unwritten(border(1), border(2)),
+        ),
+        ("its header, written into room", unwritten(last, border(1))),
+        ("its last sector, behind the room", {
+            let mut bytes = unwritten(border(1), border(2));
+            bytes.truncate(border(2));
+            bytes.resize(end, 0);
+            bytes
+        }),
         ("a later frame's room", {
             let mut bytes = zeroed(border(1), end);
             bytes.truncate(border(1) + 100);
@@ -337,33 +374,46 @@ async fn zeros_from_a_sector_border_to_the_end_are_a_torn_write() {
         );
     }
 
-    // The length of the next frame reached the disk, its bytes did not.
-    let dir = dir_with(&zeroed(end, end + 700));
-    let (store, report) = open(dir.path()).unwrap();
-    assert_eq!(
-        report.torn,
-        Some(TornTail {
-            offset: end as u64,
-            bytes: 700
-        })
-    );
-    assert_eq!(store.scan(None, 9).await.unwrap(), records_after(4));
-    drop(store);
+    // Nothing of a frame reached the disk but its length, or there was room for one.
+    for (name, frames, good, bytes) in [
+        ("all of the last frame", 3, last, zeroed(last, end)),
+        (
+            "all of the last frame, into room",
+            3,
+            last,
+            unwritten(last, end),
+        ),
+        ("room", 4, end, zeroed(end, end + 700)),
+        ("room for a header's half", 4, end, zeroed(end, end + 20)),
+        (
+            "all room that there is",
+            4,
+            end,
+            with_room(small.bytes.clone()),
+        ),
+        (
+            "all room, and a large frame's",
+            4,
+            end,
+            zeroed(end, end + 9 * 1024 * 1024),
+        ),
+    ] {
+        let dir = dir_with(&bytes);
+        let (store, report) = open(dir.path()).unwrap();
+        assert_eq!((report.frames, report.torn), (frames, None), "{name}");
+        assert_eq!(report.file_bytes, good as u64, "{name}");
+        assert_eq!(store.scan(None, 9).await.unwrap(), records_after(frames));
+        let length = fs::metadata(dir.path().join(FILE_NAME)).unwrap().len();
+        assert_eq!(length, good as u64, "{name}");
+    }
 
     // What was sealed there may be zero.
     let marked = |mut bytes: Vec<u8>, at: usize| {
-        bytes[at] |= 1;
+        bytes[at] ^= 1;
         bytes
     };
     let header_is_bad = Corruption::Frame(FrameError::Header);
     let body_is_bad = Corruption::Frame(FrameError::Body);
-    // The header is whole, so that no frame can follow.
-    let dir = dir_with(&zeroed(border(1), border(2)));
-    let (store, report) = open(dir.path()).unwrap();
-    assert_eq!(report.torn.map(|torn| torn.offset), Some(last as u64));
-    assert_eq!(store.scan(None, 9).await.unwrap(), records_after(3));
-    drop(store);
-
     let damaged = [
         (
             "zeros that begin inside a sector",
@@ -384,8 +434,65 @@ async fn zeros_from_a_sector_border_to_the_end_are_a_torn_write() {
             header_is_bad,
         ),
         (
+            "an earlier frame, and room",
+            with_room(zeroed(small.borders[1], small.borders[2])),
+            small.borders[1],
+            header_is_bad,
+        ),
+        (
+            "two earlier frames",
+            zeroed(small.borders[1], small.borders[3]),
+            small.borders[1],
+            header_is_bad,
+        ),
+        (
+            "the sector of its header, which was not room",
+            zeroed(last, border(1)),
+            last,
+            header_is_bad,
+        ),
+        (
+            "the same before room",
+            with_room(zeroed(last, border(1))),
+            last,
+            header_is_bad,
+        ),
+        (
+            "a header's sector that is room in part",
+            {
+                let mut bytes = unwritten(last, border(1));
+                bytes[border(1) - 1] = 0;
+                bytes
+            },
+            last,
+            header_is_bad,
+        ),
+        (
+            "a header that is still room, and more than room behind",
+            [
+                unwritten(last, border(1)),
+                vec![ROOM; 8 * 1024 * 1024],
+                vec![1],
+            ]
+            .concat(),
+            last,
+            header_is_bad,
+        ),
+        (
             "zeros that no frame needs",
-            zeroed(end, end + 9 * 1024 * 1024),
+            zeroed(end, end + 10 * 1024 * 1024),
+            end,
+            header_is_bad,
+        ),
+        (
+            "a lost sector, and more than room behind",
+            marked(with_room(zeroed(border(1), border(2))), end + 1000),
+            last,
+            body_is_bad,
+        ),
+        (
+            "room that was changed where a header would be",
+            marked(with_room(small.bytes.clone()), end + 10),
             end,
             header_is_bad,
         ),
@@ -1207,6 +1314,7 @@ async fn a_store_compacts_itself_when_its_policy_says() {
     let policy = FilePolicy {
         ratio: 3,
         from_bytes: 30_000,
+        ..FilePolicy::default()
     };
     let end = sync_must_not_fail();
     let (store, _report) =
@@ -1228,6 +1336,65 @@ async fn a_store_compacts_itself_when_its_policy_says() {
         store.get(&key(1)).await.unwrap().unwrap().generation,
         generation
     );
+}
+
+#[tokio::test]
+async fn there_is_room_behind_the_last_frame_while_a_store_is_open() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join(FILE_NAME);
+    let open = |dir: &Path| {
+        let policy = FilePolicy {
+            room_from_bytes: 3_000,
+            ..FilePolicy::default()
+        };
+        let end = sync_must_not_fail();
+        EmbeddedStore::open(dir, cipher(), SystemRandom::new(), policy, end).unwrap()
+    };
+    let length = || fs::metadata(&path).unwrap().len();
+    let (store, _report) = open(dir.path());
+    commit(&store, writes(vec![put(1, 0, &[1; 1_000])]))
+        .await
+        .unwrap();
+    let first = length();
+    assert!(first < 1_500, "none for a little: {first}");
+    let (mut lengths, mut generation) = (vec![first], 1);
+    while lengths.len() < 5 {
+        commit(&store, writes(vec![put(1, generation, &[1; 1_000])]))
+            .await
+            .unwrap();
+        generation += 1;
+        if lengths.last() != Some(&length()) {
+            lengths.push(length());
+        }
+    }
+    // Without room each of them changes the length. There is twice as much each time.
+    assert!(generation > 12, "{generation} {lengths:?}");
+    // The power goes: what is there opens, and nothing of the room was a write.
+    let bytes = fs::read(&path).unwrap();
+    let again = dir_with(&bytes);
+    let (found, report) = open(again.path());
+    assert_eq!(
+        (report.frames, report.torn),
+        (usize::try_from(generation).unwrap(), None)
+    );
+    assert!(report.file_bytes < bytes.len() as u64);
+    assert_eq!(
+        found.record(&key(1)).unwrap(),
+        store.record(&key(1)).unwrap()
+    );
+    // A compaction leaves no room, and what follows makes it.
+    let compacted = store.compact().await.unwrap();
+    assert_eq!(length(), compacted.after_bytes);
+    commit(&store, writes(vec![put(1, generation, &[1; 1_000])]))
+        .await
+        .unwrap();
+    assert!(length() > compacted.after_bytes + 4_000);
+    store.close();
+    drop(store);
+    let closed = length();
+    assert!(closed < compacted.after_bytes + 1_500, "it is given back");
+    let (_store, report) = open(dir.path());
+    assert_eq!(report.file_bytes, closed);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -19,12 +19,14 @@ use std::thread::{self, JoinHandle};
 use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot};
 
-use super::compaction::{Compacted, Copied, FilePolicy, NEW_FILE_NAME, copy};
+use super::compaction::{Compacted, Copied, NEW_FILE_NAME, copy};
 use super::embedded::FILE_NAME;
 use super::encoding::{self, End, MAX_BATCH_BYTES};
 use super::gathering::{GATHERING, Load};
 use super::index::{FramePlace, Index};
 use super::medium::{Folder, Medium};
+use super::policy::FilePolicy;
+use super::room::Room;
 use super::snapshot::Snapshot;
 use crate::events;
 use crate::metrics::storage;
@@ -90,6 +92,7 @@ pub(super) struct Writer<F: Folder> {
     pub(super) chain: Chain,
     /// The file up to here is durable, authentic and indexed.
     pub(super) good_bytes: u64,
+    pub(super) room: Room,
     pub(super) policy: FilePolicy,
     pub(super) compaction: Compaction<F>,
     pub(super) on_sync_failure: OnSyncFailure,
@@ -120,9 +123,15 @@ impl<F: Folder> Default for Compaction<F> {
 impl<F: Folder> Writer<F> {
     /// Serves until the store is closed, or a sync fails.
     pub(super) fn run(mut self) {
-        if let Err(SyncFailed(kind)) = self.serve() {
-            self.shared.closed.store(true, Ordering::Release);
-            (self.on_sync_failure)(kind);
+        match self.serve() {
+            Ok(()) => {
+                let medium = Arc::clone(&self.shared.medium.read());
+                self.room.give_back(&*medium, self.good_bytes);
+            }
+            Err(SyncFailed(kind)) => {
+                self.shared.closed.store(true, Ordering::Release);
+                (self.on_sync_failure)(kind);
+            }
         }
         self.shared.closed.store(true, Ordering::Release);
         self.abandon();
@@ -301,6 +310,7 @@ impl<F: Folder> Writer<F> {
         };
         self.chain = snapshot.chain;
         self.good_bytes = snapshot.end_bytes;
+        self.room.moved(snapshot.end_bytes);
         let mut index = self.shared.index.write();
         index.move_to(snapshot.places, snapshot.begin);
         *self.shared.medium.write() = Arc::new(snapshot.medium);
@@ -392,13 +402,19 @@ impl<F: Folder> Writer<F> {
             .ok_or(StoreError::Full)?;
 
         let medium = Arc::clone(&self.shared.medium.read());
-        self.cut_back(&*medium)?;
-        if let Err(error) = medium.write_all_at(&frame, self.good_bytes) {
-            // If this fails too, the next append tries it again before it
-            // writes, and a restart drops the torn frame.
-            drop(medium.truncate(self.good_bytes));
-            return Err(Fault::Store(io_error(&error)));
-        }
+        let written = self
+            .room
+            .clear(&*medium, self.good_bytes)
+            .map_err(|error| io_error(&error))
+            .and_then(|()| {
+                let written = medium.write_all_at(&frame, self.good_bytes);
+                written.map_err(|error| {
+                    self.room.failed(&*medium, self.good_bytes);
+                    io_error(&error)
+                })
+            });
+        written?;
+        self.room.written(&*medium, frame.len() as u64, end);
         let syncing = storage::sync_begins();
         if let Err(error) = medium.sync() {
             return Err(Fault::Sync(error.kind()));
@@ -416,17 +432,6 @@ impl<F: Folder> Writer<F> {
             .apply(place, body, entries)
             // Each entry was checked against the same index just before.
             .map_err(|_own_bug| Fault::Sync(io::ErrorKind::InvalidData))
-    }
-
-    /// Removes what an earlier append left behind, if it could not do so itself.
-    fn cut_back(&self, medium: &F::File) -> Result<(), StoreError> {
-        let length = medium.length_bytes().map_err(|error| io_error(&error))?;
-        if length == self.good_bytes {
-            return Ok(());
-        }
-        medium
-            .truncate(self.good_bytes)
-            .map_err(|error| io_error(&error))
     }
 }
 

@@ -80,6 +80,7 @@ enum Bug {
 const POLICY: FilePolicy = FilePolicy {
     ratio: 2,
     from_bytes: 256 * 1024,
+    room_from_bytes: 16 * 1024,
 };
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;

@@ -13,10 +13,12 @@ use ring::rand::SystemRandom;
 use tests::life::{cipher, key, step};
 use tokio::task::JoinSet;
 
-/// Compacts whenever a file of some kilobytes is twice as large as it need be: kills fall into compactions, too.
+/// Compacts whenever a file of some kilobytes is twice as large as it need be, and has room soon: kills fall into
+/// compactions, too, and into the making of room.
 const POLICY: FilePolicy = FilePolicy {
     ratio: 2,
     from_bytes: 16 * 1024,
+    room_from_bytes: 2 * 1024,
 };
 
 /// Writes to the store in a directory until it is killed. Prints a line `KEY GENERATION` for each write that the store

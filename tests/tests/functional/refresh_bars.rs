@@ -39,6 +39,7 @@ use tokio::task::JoinSet;
 const POLICY: FilePolicy = FilePolicy {
     ratio: 2,
     from_bytes: 256 * 1024,
+    room_from_bytes: 16 * 1024,
 };
 
 /// So many in a full run, and so many on every day.

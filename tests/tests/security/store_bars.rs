@@ -23,10 +23,11 @@ use tests::disk::{Dice, Disk, Trouble};
 use tests::effort;
 use tests::life::{Findings, Ledger, cipher, key, step, value};
 
-/// Compacts by itself whenever a file of some kilobytes is twice as large as it need be.
+/// Compacts by itself whenever a file of some kilobytes is twice as large as it need be, and has room soon.
 const POLICY: FilePolicy = FilePolicy {
     ratio: 2,
     from_bytes: 6_000,
+    room_from_bytes: 1_000,
 };
 
 fn open(disk: &Disk) -> Result<(EmbeddedStore<Disk>, OpenReport), OpenError> {
@@ -236,6 +237,7 @@ async fn sample(bytes: usize) -> (Vec<u8>, Vec<BTreeMap<Key, Vec<u8>>>) {
     let policy = FilePolicy {
         ratio: u64::MAX,
         from_bytes: u64::MAX,
+        room_from_bytes: u64::MAX,
     };
     let end: OnSyncFailure = Box::new(|kind| panic!("a sync failed: {kind}"));
     let (store, _report) =
