@@ -31,20 +31,17 @@ pub(crate) struct Instructions {
 pub(crate) async fn count(valgrind: &Path) -> anyhow::Result<Instructions> {
     let lab = Lab::new(Terms::default())?;
     World::fill(lab.files().dir()).await?;
-    // Of the enclave the difference of two runs counts: what only the first requests do falls out.
-    let few = collected(valgrind, Some(lab.files().dir()), WARM_UP).await?;
-    let many = collected(
-        valgrind,
-        Some(lab.files().dir()),
-        WARM_UP.saturating_add(TOKENS),
-    )
-    .await?;
-    let bare = collected(valgrind, None, TOKENS).await?;
-    let each = |instructions: u64| crate::stats::whole(instructions) / f64::from(TOKENS);
     Ok(Instructions {
-        ours: each(many.saturating_sub(few)),
-        bare: each(bare),
+        ours: each(valgrind, Some(lab.files().dir())).await?,
+        bare: each(valgrind, None).await?,
     })
+}
+
+/// The difference of two runs counts: what only the first requests do falls out.
+async fn each(valgrind: &Path, lab: Option<&Path>) -> anyhow::Result<f64> {
+    let few = collected(valgrind, lab, WARM_UP).await?;
+    let many = collected(valgrind, lab, WARM_UP.saturating_add(TOKENS)).await?;
+    Ok(crate::stats::whole(many.saturating_sub(few)) / f64::from(TOKENS))
 }
 
 async fn collected(valgrind: &Path, lab: Option<&Path>, tokens: u32) -> anyhow::Result<u64> {

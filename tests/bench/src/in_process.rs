@@ -139,11 +139,6 @@ fn measured_bare(bare: &InProcess, number: u32) -> anyhow::Result<()> {
     bare.once(Ask::Dpop, number)
 }
 
-#[inline(never)]
-fn warm_up_bare(bare: &InProcess, number: u32) -> anyhow::Result<()> {
-    bare.once(Ask::Dpop, number)
-}
-
 /// Issues tokens from a lab, or as the bare issuer does without one.
 ///
 /// # Errors
@@ -159,9 +154,6 @@ pub(crate) async fn run(lab: Option<&Path>, tokens: u32) -> anyhow::Result<()> {
         }
         None => {
             let bare = InProcess::new()?;
-            for number in 0..WARM_UP {
-                warm_up_bare(&bare, number)?;
-            }
             for number in 0..tokens {
                 measured_bare(&bare, number)?;
             }
