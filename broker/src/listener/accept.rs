@@ -23,6 +23,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
 use super::connection::Connection;
 use super::leash::{Leashes, Watched, watched};
@@ -216,6 +217,10 @@ fn http(limits: &Limits, leashes: Leashes) -> auto::Builder<Leashes> {
     builder
 }
 
+/// A connection that is served.
+type Serving<S> =
+    auto::Connection<'static, TokioIo<TlsStream<TcpStream>>, WithConnection<S>, Leashes>;
+
 /// What each connection of a listener is served with.
 #[derive(Clone)]
 struct Served<S> {
@@ -236,45 +241,66 @@ where
     B::Data: Send,
     B::Error: Into<Box<dyn StdError + Send + Sync>>,
 {
+    /// The version comes from ALPN: waiting for a preface has no deadline.
+    fn speaks_http2(&self, stream: &TlsStream<TcpStream>) -> bool {
+        self.http2_alone || stream.get_ref().1.alpn_protocol() == Some(b"h2")
+    }
+
+    /// Serves a connection, in memory of its own: moved about in a future it would take its place several times.
+    fn serving(
+        &self,
+        stream: TlsStream<TcpStream>,
+        connection: Connection,
+        leashes: &Leashes,
+        spoke: &Arc<AtomicBool>,
+    ) -> Pin<Box<Serving<S>>> {
+        let http = http(&self.limits, leashes.clone());
+        let http = match self.speaks_http2(&stream) {
+            true => http.http2_only(),
+            false => http.http1_only(),
+        };
+        let service = WithConnection {
+            door: doors::of(self.name),
+            connection,
+            spoke: Arc::clone(spoke),
+            leashes: leashes.clone(),
+            inner: TowerToHyperService::new(self.service.clone()),
+        };
+        let serving = http.serve_connection(TokioIo::new(stream), service);
+        Box::pin(serving.into_owned())
+    }
+
     async fn connection(mut self, stream: TcpStream, peer_addr: SocketAddr, number: u32) -> Ended {
         // Small answers must not wait for an acknowledgement (Nagle); if the
         // socket is gone already, the handshake says so.
         drop(stream.set_nodelay(true));
         let door = doors::of(self.name);
         let watch = Watch::start();
-        let handshake = timeout(self.limits.handshake_timeout, self.tls.accept(stream));
-        let stream = tokio::select! {
-            biased;
-            () = self.stop.begun() => return Ended::Done,
-            done = handshake => match done {
-                Ok(Ok(stream)) => stream,
-                Ok(Err(error)) => return self.no_handshake(peer_addr, error.kind()),
-                Err(_elapsed) => return self.no_handshake(peer_addr, io::ErrorKind::TimedOut),
-            },
-        };
-        let Some(connection) = Connection::of(&stream, peer_addr) else {
-            return self.no_handshake(peer_addr, io::ErrorKind::InvalidData);
-        };
-        watch.stop(&door.handshakes);
-        // The version comes from ALPN: waiting for a preface has no deadline.
-        let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-        let http2 = http2 || self.http2_alone;
+        // In memory of its own, which is free when it is over: what waits longest is the connection.
+        let handshake = Box::pin(timeout(
+            self.limits.handshake_timeout,
+            self.tls.accept(stream),
+        ));
         let leashes = Leashes::new(self.limits.unread);
-        let http = http(&self.limits, leashes.clone());
-        let http = if http2 {
-            http.http2_only()
-        } else {
-            http.http1_only()
-        };
         let spoke = Arc::new(AtomicBool::new(false));
-        let service = WithConnection {
-            door,
-            connection,
-            spoke: Arc::clone(&spoke),
-            leashes: leashes.clone(),
-            inner: TowerToHyperService::new(self.service),
+        // In a block, so that what is named in it has no place beside the connection.
+        let (mut serving, http2) = {
+            let stream = tokio::select! {
+                biased;
+                () = self.stop.begun() => return Ended::Done,
+                done = handshake => match done {
+                    Ok(Ok(stream)) => stream,
+                    Ok(Err(error)) => return self.no_handshake(peer_addr, error.kind()),
+                    Err(_elapsed) => return self.no_handshake(peer_addr, io::ErrorKind::TimedOut),
+                },
+            };
+            let Some(connection) = Connection::of(&stream, peer_addr) else {
+                return self.no_handshake(peer_addr, io::ErrorKind::InvalidData);
+            };
+            watch.stop(&door.handshakes);
+            let http2 = self.speaks_http2(&stream);
+            (self.serving(stream, connection, &leashes, &spoke), http2)
         };
-        let mut serving = pin!(http.serve_connection(TokioIo::new(stream), service));
 
         let mut silent = pin!(sleep(self.limits.head_timeout));
         let mut old = pin!(sleep(age(self.limits.connection_age, number)));
