@@ -22,7 +22,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::compaction::{Compacted, Copied, NEW_FILE_NAME, copy};
 use super::embedded::FILE_NAME;
 use super::encoding::{self, End, MAX_BATCH_BYTES};
-use super::gathering::Load;
+use super::gathering::{GATHERING, Load};
 use super::index::{FramePlace, Index};
 use super::medium::{Folder, Medium};
 use super::policy::FilePolicy;
@@ -149,10 +149,8 @@ impl<F: Folder> Writer<F> {
                 self.next()
             };
             if let Some(first) = first {
-                if let Some(gathering) = load.gathering()
-                    && !self.shared.closing.load(Ordering::Acquire)
-                {
-                    thread::sleep(gathering);
+                if load.is_heavy() && !self.shared.closing.load(Ordering::Acquire) {
+                    thread::sleep(GATHERING);
                 }
                 let mut group_bytes = first.encoded_bytes;
                 let mut group = vec![first];
