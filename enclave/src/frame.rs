@@ -37,6 +37,9 @@ pub const BODY_TAG_BYTES: usize = TAG_BYTES;
 /// of 4 MiB fit; a reader never has to allocate more.
 pub const MAX_BODY_BYTES: usize = 8 * 1024 * 1024;
 
+/// So many frames behind one that is lost are looked for.
+pub const FRAMES_BEHIND: u64 = 16;
+
 /// The format that this code writes: a file may begin with a snapshot.
 pub const FORMAT_VERSION: u32 = 2;
 
@@ -373,10 +376,7 @@ impl FrameCipher {
         let tag = *sealed.last_chunk::<TAG_BYTES>().ok_or(FrameError::Header)?;
         let key = self.frame_key(salt).ok_or(FrameError::Header)?;
         let mut sealed = sealed.to_vec();
-        let data = chain.associated_data(HEADER_LABEL, &[]);
-        let header = key
-            .open_in_place(nonce(0), Aad::from(data), &mut sealed)
-            .map_err(|_unspecified| FrameError::Header)?;
+        let header = open_header(&key, chain, &mut sealed).ok_or(FrameError::Header)?;
         let (length, rest) = header
             .split_first_chunk::<4>()
             .ok_or(FrameError::HeaderValues)?;
@@ -392,6 +392,42 @@ impl FrameCipher {
             key,
             tag,
         })
+    }
+
+    /// Whether one of the [`FRAMES_BEHIND`] frames behind the one at `chain` begins somewhere in these bytes, of which
+    /// that frame's are the first: then it was whole once. The tag that the found one is chained to must be there, too.
+    /// Takes some microseconds for each byte.
+    #[must_use]
+    pub fn has_frame_behind(&self, chain: &Chain, bytes: &[u8]) -> bool {
+        bytes
+            .windows(TAG_BYTES.saturating_add(FRAME_HEADER_BYTES))
+            .skip(FRAME_HEADER_BYTES)
+            .any(|window| self.is_frame_behind(chain, window).unwrap_or(false))
+    }
+
+    /// Whether a frame's header stands behind a tag.
+    fn is_frame_behind(&self, chain: &Chain, window: &[u8]) -> Option<bool> {
+        let (previous, frame) = window.split_first_chunk::<TAG_BYTES>()?;
+        let (salt, sealed) = frame.split_first_chunk::<SALT_BYTES>()?;
+        let (first, rest) = salt.split_first()?;
+        if rest.iter().all(|byte| byte == first) {
+            return None;
+        }
+        let key = self.frame_key(salt)?;
+        let mut opened = [0; SEALED_HEADER_BYTES];
+        let mut behind = 1..=FRAMES_BEHIND;
+        Some(behind.any(|number| {
+            let Some(sequence) = chain.sequence.checked_add(number) else {
+                return false;
+            };
+            let chain = Chain {
+                file_id: chain.file_id,
+                sequence,
+                previous: *previous,
+            };
+            opened.copy_from_slice(sealed);
+            open_header(&key, &chain, &mut opened).is_some()
+        }))
     }
 
     fn file_key(&self, file_id: &[u8; FILE_ID_BYTES]) -> Option<hmac::Key> {
@@ -415,6 +451,13 @@ impl fmt::Debug for FrameCipher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("FrameCipher([redacted])")
     }
+}
+
+/// Opens a sealed header in place.
+fn open_header<'a>(key: &LessSafeKey, chain: &Chain, sealed: &'a mut [u8]) -> Option<&'a [u8]> {
+    let data = chain.associated_data(HEADER_LABEL, &[]);
+    let header = key.open_in_place(nonce(0), Aad::from(data), sealed);
+    header.ok().map(|header| &*header)
 }
 
 /// The two nonces of a one-use key: 0 for the header, 1 for the body.

@@ -288,7 +288,8 @@ impl Asked {
             key: self.key.unwrap_or_else(|| "key".to_owned()),
             binding: self.binding.unwrap_or_default(),
             tier: self.tier.unwrap_or_else(|| "hardware".to_owned()),
-            address: self.address,
+            // As a connection's is written down.
+            address: self.address.map(|address| address.to_canonical()),
             at_s,
             ask,
         })

@@ -209,12 +209,11 @@ fn survived(inode: &Inode, dice: &mut Dice) -> Vec<u8> {
     bytes
 }
 
-/// The last write that reached the disk: whole, or its first sectors, or any of them; with room for the others.
+/// The last write that reached the disk: whole, or its first sectors, or with room for the others; of one that makes the
+/// file no longer any sectors.
 fn tear(file: &mut Vec<u8>, offset: u64, new: &[u8], dice: &mut Dice) {
     let end = offset.saturating_add(new.len() as u64);
-    if dice.below(2) == 0 {
-        let length = (file.len() as u64).max(end);
-        resize(file, length);
+    if end <= file.len() as u64 && dice.below(4) != 0 {
         let mut at = offset;
         while at < end {
             let border = at.saturating_add(1).next_multiple_of(SECTOR_BYTES).min(end);

@@ -75,7 +75,8 @@ impl<'a> Findings<'a> {
                 control_leaves,
                 issuance_leaves,
                 compactions: epoch,
-                compaction_due: host.compaction.is_due(file_bytes, live_bytes),
+                // What is behind is cut off at the start.
+                compaction_due: host.compaction.is_due(*authentic_bytes, live_bytes),
             },
             torn: torn.map(|torn| Place {
                 offset: torn.offset,

@@ -10,11 +10,13 @@
 //! - the file's length reached the disk and some of its last sectors did not:
 //!   from a sector's border (or from the frame's first byte) to the end of the
 //!   file all bytes are zero, or
-//! - it was written where there was room, and a sector with a part of its
-//!   header is still room, or
-//! - its header is whole, so that it is known to be the last, and any of its
-//!   sectors did not reach the disk: they are zero, or still room. Behind it
-//!   there is nothing but room.
+//! - its header is whole, so that it is known to be the last, the file ends
+//!   with it, and any of its sectors did not reach the disk: they are zero, or
+//! - the same of one that was written into room: its sectors are still room,
+//!   and there is nothing but room behind, or
+//! - a sector with a part of its header is still room. Then its length is not
+//!   known, and that it was the last is seen by none of the next
+//!   [`enclave::frame::FRAMES_BEHIND`] frames beginning anywhere behind.
 //!
 //! Any other byte that doesn't authenticate is damage or an attack, and the
 //! store refuses to open. So does it if a file ends within its snapshot, which
@@ -423,7 +425,7 @@ fn read_frame(
 ) -> Result<Frame, ReadError> {
     let left = file_bytes.saturating_sub(offset);
     if left < FRAME_HEADER_BYTES as u64 {
-        return Ok(match is_blank(medium, offset, file_bytes)? {
+        return Ok(match is_all(&BLANK, medium, offset, file_bytes)? {
             true => Frame::Room,
             false => Frame::Torn,
         });
@@ -433,7 +435,7 @@ fn read_frame(
     let header = match cipher.open_header(chain, &front) {
         Ok(header) => header,
         Err(error) => {
-            return without_header(medium, (offset, file_bytes))?
+            return without_header(medium, cipher, chain, (offset, file_bytes))?
                 .ok_or_else(|| corrupt(offset, Corruption::Frame(error)));
         }
     };
@@ -456,10 +458,9 @@ fn read_frame(
         }),
         Err(error) => {
             let end = offset.saturating_add(frame_bytes);
-            let is_torn = [0, ROOM]
-                .iter()
-                .any(|of| has_sector_of(*of, raw, offset, raw.len()));
-            if is_torn && is_blank(medium, end, file_bytes)? {
+            let lost = |of| has_sector_of(of, raw, offset, raw.len());
+            let is_last = left == frame_bytes;
+            if (is_last && lost(0)) || (lost(ROOM) && is_all(&[ROOM], medium, end, file_bytes)?) {
                 Ok(Frame::Torn)
             } else {
                 Err(corrupt(offset, Corruption::Frame(error)))
@@ -471,36 +472,39 @@ fn read_frame(
 /// What a frame is whose header does not open: none, or a torn one; nothing if it is damaged.
 fn without_header(
     medium: &impl Medium,
+    cipher: &FrameCipher,
+    chain: &Chain,
     (offset, file_bytes): (u64, u64),
 ) -> Result<Option<Frame>, ReadError> {
-    let left = file_bytes.saturating_sub(offset).min(MAX_FRAME_BYTES);
+    let all = file_bytes.saturating_sub(offset);
+    let left = all.min(MAX_FRAME_BYTES);
     let mut tail = vec![0; usize::try_from(left).unwrap_or_default()];
     medium.read_exact_at(&mut tail, offset)?;
-    if !is_blank(medium, offset.saturating_add(left), file_bytes)? {
+    if !is_all(&BLANK, medium, offset.saturating_add(left), file_bytes)? {
         return Ok(None);
     }
-    let is_torn = ends_in_zero_sectors(&tail, offset)
-        || has_sector_of(ROOM, &tail, offset, FRAME_HEADER_BYTES);
-    Ok(if tail.iter().all(is_blank_byte) {
-        Some(Frame::Room)
-    } else {
-        is_torn.then_some(Frame::Torn)
-    })
+    let Some(last) = tail.iter().rposition(|byte| !BLANK.contains(byte)) else {
+        return Ok(Some(Frame::Room));
+    };
+    let written = tail.get(..=last).unwrap_or_default();
+    let is_torn = (all == left && ends_in_zero_sectors(&tail, offset))
+        || (has_sector_of(ROOM, &tail, offset, FRAME_HEADER_BYTES)
+            && !cipher.has_frame_behind(chain, written));
+    Ok(is_torn.then_some(Frame::Torn))
 }
 
-/// Whether there is nothing from `offset` on but room, or what should have become room.
-fn is_blank(medium: &impl Medium, offset: u64, file_bytes: u64) -> io::Result<bool> {
+/// What stands in a file where nothing was written: zeros are what should have become room.
+const BLANK: [u8; 2] = [0, ROOM];
+
+/// Whether there is nothing from `offset` on but these bytes, and no more of them than there can be room.
+fn is_all(of: &[u8], medium: &impl Medium, offset: u64, file_bytes: u64) -> io::Result<bool> {
     let left = file_bytes.saturating_sub(offset);
     if left > MAX_ROOM_BYTES {
         return Ok(false);
     }
     let mut rest = vec![0; usize::try_from(left).unwrap_or_default()];
     medium.read_exact_at(&mut rest, offset)?;
-    Ok(rest.iter().all(is_blank_byte))
-}
-
-const fn is_blank_byte(byte: &u8) -> bool {
-    matches!(*byte, 0 | ROOM)
+    Ok(rest.iter().all(|byte| of.contains(byte)))
 }
 
 /// Whether all of a frame's bytes, and all behind them, are zero from some sector's border within its header on, or

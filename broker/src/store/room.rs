@@ -21,6 +21,21 @@ pub(super) const MAX_ROOM_BYTES: u64 = 1024 * 1024;
 /// Written at a time.
 static PIECE: [u8; 64 * 1024] = [ROOM; 64 * 1024];
 
+/// Why a frame can't be written.
+#[derive(Debug)]
+pub(super) enum NotReady {
+    /// The file can't be asked for its length, or not be cut.
+    Io(io::Error),
+    /// Nothing is known about what was written since the last success.
+    NotSynced(io::ErrorKind),
+}
+
+impl From<io::Error> for NotReady {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
 /// How long a store's file is, and how much room to keep.
 #[derive(Debug)]
 pub(super) struct Room {
@@ -47,47 +62,63 @@ impl Room {
         self.length_bytes = Some(length_bytes);
     }
 
-    /// Before a frame is written behind `good_bytes`: removes what an append that failed left there.
-    pub(super) fn clear(&mut self, medium: &impl Medium, good_bytes: u64) -> io::Result<()> {
-        if self.length_bytes == Some(medium.length_bytes()?) {
+    /// Before a frame of so many bytes is written behind `good_bytes`: removes what an append that failed left there, and
+    /// makes room if what there is does not hold the frame. Room is durable before there is a frame in it: a sector that
+    /// the frame does not reach is room then, and nothing else.
+    ///
+    /// # Errors
+    /// [`NotReady`]. Where there is no room to be had, the frame makes the file longer.
+    pub(super) fn make_ready(
+        &mut self,
+        medium: &impl Medium,
+        good_bytes: u64,
+        frame_bytes: u64,
+    ) -> Result<(), NotReady> {
+        let length = match self.length_bytes {
+            Some(length) if length == medium.length_bytes()? => length,
+            Some(_) | None => self.cut(medium, good_bytes)?,
+        };
+        self.appended_bytes = self.appended_bytes.saturating_add(frame_bytes);
+        let end = good_bytes.saturating_add(frame_bytes);
+        if end <= length || self.appended_bytes < self.from_bytes {
             return Ok(());
         }
+        let full = end.saturating_add(self.appended_bytes.min(MAX_ROOM_BYTES));
+        if fill(medium, length, full).is_err() {
+            // None is tried for a while.
+            self.appended_bytes = 0;
+            self.cut(medium, good_bytes)?;
+            return Ok(());
+        }
+        self.length_bytes = Some(full);
+        medium
+            .sync()
+            .map_err(|error| NotReady::NotSynced(error.kind()))
+    }
+
+    /// Ends the file with the last frame. Gives its length.
+    fn cut(&mut self, medium: &impl Medium, good_bytes: u64) -> io::Result<u64> {
+        self.length_bytes = None;
         medium.truncate(good_bytes)?;
         self.length_bytes = Some(good_bytes);
-        Ok(())
+        Ok(good_bytes)
     }
 
     /// A frame was written in part, or not at all.
     pub(super) fn failed(&mut self, medium: &impl Medium, good_bytes: u64) {
-        // If this fails too, the next append tries it again before it writes, and a restart drops the torn frame.
-        self.length_bytes = medium.truncate(good_bytes).ok().map(|()| good_bytes);
+        // If this fails too, the next append tries it again before it writes.
+        drop(self.cut(medium, good_bytes));
     }
 
-    /// A frame was written that ends at `end_bytes`. Makes room behind it if it took the last.
-    pub(super) fn written(&mut self, medium: &impl Medium, frame_bytes: u64, end_bytes: u64) {
-        self.appended_bytes = self.appended_bytes.saturating_add(frame_bytes);
-        if self.length_bytes.is_some_and(|length| end_bytes <= length) {
-            return;
-        }
-        self.length_bytes = Some(end_bytes);
-        if self.appended_bytes < self.from_bytes {
-            return;
-        }
-        let room = self.appended_bytes.min(MAX_ROOM_BYTES);
-        let full = end_bytes.saturating_add(room);
-        if fill(medium, end_bytes, full).is_ok() {
-            self.length_bytes = Some(full);
-            return;
-        }
-        // The frame has its place all the same. What of the room was written is cut off, and none is tried for a while.
-        self.appended_bytes = 0;
-        self.length_bytes = medium.truncate(end_bytes).ok().map(|()| end_bytes);
+    /// A frame was written that ends at `end_bytes`.
+    pub(super) fn written(&mut self, end_bytes: u64) {
+        self.length_bytes = self.length_bytes.map(|length| length.max(end_bytes));
     }
 
     /// Gives back what is behind the last frame.
     pub(super) fn give_back(&mut self, medium: &impl Medium, good_bytes: u64) {
         if self.length_bytes != Some(good_bytes) {
-            self.failed(medium, good_bytes);
+            drop(self.cut(medium, good_bytes));
         }
     }
 }

@@ -332,10 +332,6 @@ async fn sectors_that_a_write_did_not_reach_are_told_from_damage() {
         // The header is whole, so that no frame can follow.
         ("one in the middle", zeroed(border(1), border(2))),
         (
-            "the same before room",
-            with_room(zeroed(border(1), border(2))),
-        ),
-        (
             "its last sector, written into room",
             unwritten(border(2), end),
         ),
@@ -476,6 +472,30 @@ async fn sectors_that_a_write_did_not_reach_are_told_from_damage() {
             ]
             .concat(),
             last,
+            header_is_bad,
+        ),
+        (
+            "a sector of zeros before room, which was not room",
+            with_room(zeroed(border(1), border(2))),
+            last,
+            body_is_bad,
+        ),
+        (
+            "a sector of zeros, and a frame behind",
+            [zeroed(border(1), border(2)), vec![0; 600]].concat(),
+            last,
+            body_is_bad,
+        ),
+        (
+            "a sector that is still room, and zeros behind",
+            [unwritten(border(1), border(2)), vec![0; 600]].concat(),
+            last,
+            body_is_bad,
+        ),
+        (
+            "the header of an earlier frame is still room",
+            unwritten(small.borders[1], 512),
+            small.borders[1],
             header_is_bad,
         ),
         (

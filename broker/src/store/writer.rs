@@ -26,7 +26,7 @@ use super::gathering::{GATHERING, Load};
 use super::index::{FramePlace, Index};
 use super::medium::{Folder, Medium};
 use super::policy::FilePolicy;
-use super::room::Room;
+use super::room::{NotReady, Room};
 use super::snapshot::Snapshot;
 use crate::events;
 use crate::metrics::storage;
@@ -402,19 +402,17 @@ impl<F: Folder> Writer<F> {
             .ok_or(StoreError::Full)?;
 
         let medium = Arc::clone(&self.shared.medium.read());
-        let written = self
-            .room
-            .clear(&*medium, self.good_bytes)
-            .map_err(|error| io_error(&error))
-            .and_then(|()| {
-                let written = medium.write_all_at(&frame, self.good_bytes);
-                written.map_err(|error| {
-                    self.room.failed(&*medium, self.good_bytes);
-                    io_error(&error)
-                })
-            });
-        written?;
-        self.room.written(&*medium, frame.len() as u64, end);
+        self.room
+            .make_ready(&*medium, self.good_bytes, frame.len() as u64)
+            .map_err(|why| match why {
+                NotReady::Io(error) => Fault::Store(io_error(&error)),
+                NotReady::NotSynced(kind) => Fault::Sync(kind),
+            })?;
+        if let Err(error) = medium.write_all_at(&frame, self.good_bytes) {
+            self.room.failed(&*medium, self.good_bytes);
+            return Err(Fault::Store(io_error(&error)));
+        }
+        self.room.written(end);
         let syncing = storage::sync_begins();
         if let Err(error) = medium.sync() {
             return Err(Fault::Sync(error.kind()));
