@@ -85,12 +85,12 @@ impl Room {
         }
         let full = end.saturating_add(self.appended_bytes.min(MAX_ROOM_BYTES));
         if fill(medium, length, full).is_err() {
-            // None is tried for a while.
+            // None is tried for a while. That the old room is gone is durable, too, before a frame lies across its end.
             self.appended_bytes = 0;
             self.cut(medium, good_bytes)?;
-            return Ok(());
+        } else {
+            self.length_bytes = Some(full);
         }
-        self.length_bytes = Some(full);
         medium
             .sync()
             .map_err(|error| NotReady::NotSynced(error.kind()))

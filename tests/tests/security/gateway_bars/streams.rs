@@ -206,7 +206,7 @@ async fn gateway_bar_a_slow_reader_slows_nobody_else_down() {
     let (effort, bar) = if effort::is_full() {
         ((8, 100, 99), 2.0)
     } else {
-        ((1, 30, 50), 50.0)
+        ((1, 30, 50), 20.0)
     };
     let stack = service().await;
     let caller = Caller::of(&stack).await;
