@@ -26,6 +26,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::connection::Connection;
+use super::gathered::{Driven, Gathered, driven};
 use super::leash::{Leashes, Watched, watched};
 use super::limits::Limits;
 use super::shutdown::ShutdownSignal;
@@ -218,8 +219,11 @@ fn http(limits: &Limits, leashes: Leashes) -> auto::Builder<Leashes> {
 }
 
 /// A connection that is served.
-type Serving<S> =
-    auto::Connection<'static, TokioIo<TlsStream<TcpStream>>, WithConnection<S>, Leashes>;
+type Serving<S> = Driven<Http<S>, TlsStream<TcpStream>>;
+
+/// The same as HTTP sees it.
+type Http<S> =
+    auto::Connection<'static, TokioIo<Gathered<TlsStream<TcpStream>>>, WithConnection<S>, Leashes>;
 
 /// What each connection of a listener is served with.
 #[derive(Clone)]
@@ -253,7 +257,7 @@ where
         connection: Connection,
         leashes: &Leashes,
         spoke: &Arc<AtomicBool>,
-    ) -> Pin<Box<Serving<S>>> {
+    ) -> Serving<S> {
         let http = http(&self.limits, leashes.clone());
         let http = match self.speaks_http2(&stream) {
             true => http.http2_only(),
@@ -266,8 +270,10 @@ where
             leashes: leashes.clone(),
             inner: TowerToHyperService::new(self.service.clone()),
         };
-        let serving = http.serve_connection(TokioIo::new(stream), service);
-        Box::pin(serving.into_owned())
+        driven(stream, |stream| {
+            http.serve_connection(TokioIo::new(stream), service)
+                .into_owned()
+        })
     }
 
     async fn connection(mut self, stream: TcpStream, peer_addr: SocketAddr, number: u32) -> Ended {
@@ -310,7 +316,7 @@ where
             tokio::select! {
                 biased;
                 // How a connection ends is the peer's affair.
-                _ended = serving.as_mut() => return Ended::Done,
+                _ended = &mut serving => return Ended::Done,
                 () = self.stop.begun() => break,
                 () = old.as_mut() => break,
                 // With HTTP/2 each answer has a task that ends it.
@@ -323,7 +329,7 @@ where
                 }
             }
         }
-        serving.as_mut().graceful_shutdown();
+        serving.connection().graceful_shutdown();
         match timeout(self.limits.drain, serving).await {
             Ok(_ended) => Ended::Done,
             Err(_elapsed) => Ended::Cut,

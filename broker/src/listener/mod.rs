@@ -2,6 +2,7 @@
 
 mod accept;
 mod connection;
+mod gathered;
 mod leash;
 mod limits;
 mod shutdown;
