@@ -6,8 +6,8 @@
 #   lint           formatting and clippy
 #   doc            the documentation of all crates, warnings refused
 #   bench          an issued token against a bare server on the same stack, its bound and oidc-provider; latency against
-#                  load, overload, refusals, idle connections, instructions; then the table of bars, each met or not
-#   bench-all      the same, and what grows with grants, tenants, connections and leaves: an hour
+#                  load, overload, refusals, metrics, idle connections, instructions; then the table of bars, each met or not
+#   bench-all      the same, and what grows with grants, tenants, policies, connections and leaves: a quarter of an hour more
 #   bench-gateway  what a call through the gateway costs beside nginx as a reverse proxy, TLS on both sides
 #   fuzz           each fuzz target for FUZZ_SECONDS (600): a nightly toolchain is used if there is one
 #   mutants        plants faults in what verifies, authenticates and exchanges, and lists those that no test notices: hours

@@ -2,8 +2,9 @@
 # Measures the release profile and holds what was measured against its bars.
 #
 #   scripts/bench.sh        what has a bar and takes minutes: tokens beside the bare server, the bound and oidc-provider;
-#                           latency against load; overload; refusals; idle connections; instructions; signatures
-#   scripts/bench.sh all    and what grows with the work: up to a million grants, which take a quarter of an hour to fill
+#                           latency against load; overload; refusals; metrics and traces; idle connections;
+#                           instructions; signatures
+#   scripts/bench.sh all    and what grows with the work: up to a million grants, which take some minutes to fill
 #
 # Rows go to bench/summary.json in the target directory, plots to bench/*.svg beside it. A bar that is missing or not met
 # ends it with 1. What other campaigns measured (soak/*.json, bench/*.json) is taken in: run `make soak-state` before
@@ -43,7 +44,7 @@ judge=()
 if [ "$extent" = all ]; then
     rm -f "$bench/growth.json"
     "$program" growth --rows "$bench/growth.json" --plots "$bench" || echo 'bench: growth was not measured'
-    files+=("$bench/growth.json" "$target/soak/state.json" "$target/soak/abuse.json" "$bench/observability.json")
+    files+=("$bench/growth.json" "$target/soak/state.json" "$target/soak/abuse.json")
     judge+=(--all)
 fi
 

@@ -17,7 +17,9 @@ use broker::shell::Shell;
 use broker::status::Refusal;
 use broker::svid::TrustDomains;
 use broker::tls;
-use enclave::admin::{AdminError, Administrator, DepositRequest, NewApp, Role};
+use enclave::admin::{
+    AdminError, Administrator, DepositRequest, NewApp, PolicyError, Role, SetPolicy,
+};
 use enclave::http_url::{HttpUrl, HttpUrlError};
 use enclave::ids::{AppId, ClientId, GrantId, IdError, ProviderId, TargetName, TenantId, VendorId};
 use enclave::limits::Limits;
@@ -49,7 +51,22 @@ pub struct Amount {
     pub tenants: u32,
     /// The length of each refresh token; 100 bytes is about what large providers give.
     pub token_bytes: u16,
+    /// Each tenant has a policy.
+    pub policies: bool,
 }
+
+/// What each tenant's policy says: what the lab's client may do anyhow, so that it decides and refuses nothing.
+const POLICY: &str = r#"@id("worker-tokens")
+permit(principal == Client::"crm-sync-worker", action == Action::"issue", resource)
+when { context.target == "api" };
+
+@id("worker-calls")
+permit(principal == Client::"crm-sync-worker", action == Action::"call", resource);
+
+@id("nothing-else")
+forbid(principal, action, resource)
+unless { context.target == "api" };
+"#;
 
 /// Why the state was not filled.
 #[derive(Debug, thiserror::Error)]
@@ -202,6 +219,7 @@ struct Filler {
     tenants: Vec<TenantId>,
     scopes: Scopes,
     token_bytes: usize,
+    policies: bool,
     rng: SystemRandom,
 }
 
@@ -230,6 +248,7 @@ impl Filler {
             tenants,
             scopes: Scopes::parse(names::SCOPES)?,
             token_bytes: amount.token_bytes.into(),
+            policies: amount.policies,
             rng: SystemRandom::new(),
         })
     }
@@ -245,7 +264,7 @@ impl Filler {
     ) -> Result<(), FillError> {
         match asked {
             Ok(pending) => self.settle(pending).await.map(drop),
-            Err(AdminError::Exists(_)) => Ok(()),
+            Err(AdminError::Exists(_) | AdminError::Policy(PolicyError::Sequence { .. })) => Ok(()),
             Err(error) => Err(error.into()),
         }
     }
@@ -261,6 +280,16 @@ impl Filler {
             };
             self.new_or_there(enclave.create_tenant(by, tenant, &now))
                 .await?;
+            if self.policies {
+                let policy = SetPolicy {
+                    tenant: id.clone(),
+                    text: Some(POLICY.as_bytes()),
+                    sequence: 0,
+                    signature: &[],
+                };
+                self.new_or_there(enclave.set_policy(by, &policy, &now))
+                    .await?;
+            }
         }
         let vendor_id = VendorId::parse(names::VENDOR)?;
         let vendor = Vendor {

@@ -160,6 +160,9 @@ struct Fill {
     /// How long each refresh token is
     #[arg(long, value_name = "BYTES", default_value_t = 100, value_parser = clap::value_parser!(u16).range(32..=8_192))]
     token_bytes: u16,
+    /// Give each tenant a policy that refuses nothing
+    #[arg(long)]
+    policies: bool,
 }
 
 #[derive(Debug, Args)]
@@ -303,11 +306,13 @@ fn run(command: Command) -> anyhow::Result<bool> {
                 grants,
                 tenants,
                 token_bytes,
+                policies,
             }) => {
                 let amount = Amount {
                     grants,
                     tenants,
                     token_bytes,
+                    policies,
                 };
                 Box::pin(dev::fill::fill(&state, amount)).await?;
             }

@@ -174,6 +174,11 @@ impl Rounds {
         median(&each(&self.minted, |round| round.per_s))
     }
 
+    /// As [`capacity`](Self::capacity), of the bare server.
+    pub(crate) fn bare_capacity(&self) -> f64 {
+        median(&each(&self.bare, |round| round.per_s))
+    }
+
     /// What came of it. Without `oidc-provider` its rows are not there.
     pub(crate) fn rows(&self) -> Vec<Row> {
         let runs = self.minted.len();

@@ -11,7 +11,7 @@ use crate::idle::{fit, hold};
 use crate::machine;
 use crate::report::{number, progress, table};
 use crate::rows::{Bar, Row};
-use crate::server::{self, Lab, Terms};
+use crate::server::{self, Filling, Lab, Terms};
 use crate::stats::{median, whole};
 use crate::svg::{Axis, Line, Plot, Scale};
 
@@ -163,10 +163,11 @@ pub(crate) async fn measure(
 ) -> anyhow::Result<(Vec<Curve>, Vec<Row>)> {
     let leaves = tokio::task::block_in_place(|| leaves(reach.leaves))?;
     let connections = Box::pin(connections(dev, fit(reach.connections, files))).await?;
-    let tenants = Box::pin(tenants(dev, reach.tenants)).await?;
+    let policies = Box::pin(tenants(dev, reach.tenants, true)).await?;
+    let tenants = Box::pin(tenants(dev, reach.tenants, false)).await?;
     let grants = Box::pin(grants(dev, reach.grants)).await?;
     let mut rows = promised(&grants);
-    let curves = vec![grants, tenants, connections, leaves];
+    let curves = vec![grants, tenants, policies, connections, leaves];
     rows.extend(curves.iter().flat_map(Curve::plain));
     Ok((curves, rows))
 }
@@ -178,30 +179,44 @@ async fn grants(dev: &Path, most: u64) -> anyhow::Result<Curve> {
     let mut curve = Curve::new("grants", title, OF_STATE);
     for size in decades(1_000, most) {
         // A thousand tenants at most, as many as there can be.
-        let values = state(dev, size, size.min(1_000)).await?;
-        curve.add(size, values);
+        let filling = Filling {
+            grants: size,
+            tenants: size.min(1_000),
+            policies: false,
+        };
+        curve.add(size, state(dev, filling).await?);
     }
     Ok(curve)
 }
 
-async fn tenants(dev: &Path, most: u64) -> anyhow::Result<Curve> {
-    let title = "Tenants, of 10,000 grants together";
-    let mut curve = Curve::new("tenants", title, OF_STATE);
+/// Tenants of 10,000 grants together, without policies or with one each.
+async fn tenants(dev: &Path, most: u64, policies: bool) -> anyhow::Result<Curve> {
+    let mut curve = if policies {
+        let title = "Tenants with a policy each, of 10,000 grants together";
+        Curve::new("policies", title, OF_STATE)
+    } else {
+        let title = "Tenants, of 10,000 grants together";
+        Curve::new("tenants", title, OF_STATE)
+    };
     for size in decades(1, most) {
-        let values = state(dev, size.max(10_000), size).await?;
-        curve.add(size, values);
+        let filling = Filling {
+            grants: size.max(10_000),
+            tenants: size,
+            policies,
+        };
+        curve.add(size, state(dev, filling).await?);
     }
     Ok(curve)
 }
 
-/// Starts the service on so many grants, and asks for tokens on all of them.
-async fn state(dev: &Path, grants: u64, tenants: u64) -> anyhow::Result<Vec<f64>> {
+/// Starts the service on a state, and asks for tokens on all of them.
+async fn state(dev: &Path, filling: Filling) -> anyhow::Result<Vec<f64>> {
     let lab = Lab::new(Terms::default())?;
-    lab.fill(dev, grants, tenants).await?;
+    lab.fill(dev, filling).await?;
     let (mut starts_ms, mut memory_mib) = (Vec::new(), Vec::new());
     let mut last = None;
     for start in 1..=STARTS {
-        let server = server::filled(dev, &lab, grants).await?;
+        let server = server::filled(dev, &lab, filling.grants).await?;
         starts_ms.push(server.start.as_secs_f64() * 1e3);
         memory_mib.push(whole(machine::memory(server.target.pid)?.rss_kib) / 1_024.0);
         if start == STARTS {

@@ -42,6 +42,7 @@ impl World {
             grants: 1,
             tenants: 1,
             token_bytes: 100,
+            policies: false,
         };
         Box::pin(dev::fill::fill(dir, amount)).await?;
         Ok(())

@@ -13,6 +13,7 @@ mod issuer;
 mod latency;
 mod load;
 mod machine;
+mod observed;
 mod oidc;
 mod overload;
 mod processors;
@@ -70,7 +71,7 @@ enum Command {
         tokenkeep-bench load --rate 3000 --seconds 10 --proofs presigned\n  \
         tokenkeep-bench load --bind certificate --json")]
     Load(Load),
-    /// Measure what grows with grants, tenants, connections and leaves
+    /// Measure what grows with grants, tenants, policies, connections and leaves
     #[command(after_help = "Examples:\n  \
         tokenkeep-bench growth --rows growth.json --plots plots\n  \
         tokenkeep-bench growth --most-grants 10000 --most-leaves 100000")]
@@ -161,7 +162,7 @@ struct Growth {
     /// The program tokenkeep-dev
     #[arg(long, value_name = "FILE")]
     dev: Option<PathBuf>,
-    /// The largest state; a million takes a quarter of an hour to fill
+    /// The largest state; a million takes some minutes to fill
     #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1_000..=5_000_000))]
     most_grants: u64,
     /// The most tenants

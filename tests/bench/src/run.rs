@@ -10,6 +10,7 @@ use crate::idle;
 use crate::latency;
 use crate::load::Plan;
 use crate::machine::{self, Meter};
+use crate::observed;
 use crate::oidc::Oidc;
 use crate::overload;
 use crate::report::{number, print, progress, table};
@@ -29,6 +30,8 @@ pub(crate) enum Part {
     Overload,
     /// Refusals of a client that is over its rate
     Shed,
+    /// What metrics and traces cost
+    Observed,
     /// Memory of connections that do nothing
     Idle,
     /// Instructions under callgrind
@@ -90,6 +93,10 @@ impl Running {
             let measured = shed::measure(&self.dev, self.shape, self.rounds);
             take("a refusal", Box::pin(measured).await);
         }
+        if wants(Part::Observed) {
+            let measured = observed::measure(&self.dev, self.shape, self.rounds, self.time);
+            take("observability", Box::pin(measured).await);
+        }
         if wants(Part::Idle) {
             let measured = idle::measure(&self.dev, self.rounds, self.files);
             take("an idle connection", Box::pin(measured).await);
@@ -118,7 +125,7 @@ impl Running {
         ))?;
         let mut rows = rounds.rows();
         if curve {
-            let found = Box::pin(self.latency(&ours, lab.disk(), rounds.capacity())).await;
+            let found = Box::pin(self.latency(&ours, lab.disk(), &rounds)).await;
             match found {
                 Ok(found) => rows.extend(found),
                 Err(error) => progress(&format!("latency was not measured: {error:#}")),
@@ -157,20 +164,39 @@ impl Running {
         Ok(rounds)
     }
 
-    async fn latency(&self, ours: &Server, disk: &Path, capacity: f64) -> anyhow::Result<Vec<Row>> {
+    async fn latency(
+        &self,
+        ours: &Server,
+        disk: &Path,
+        rounds: &Rounds,
+    ) -> anyhow::Result<Vec<Row>> {
         let shape = Shape {
             in_flight: WAITING,
             ..self.shape
         };
         let mut crew = connect(&ours.target, shape, Ask::Dpop).await?;
         crew.closed(Duration::from_secs(1)).await?;
+        let capacity = rounds.capacity();
         let curve = latency::curve(&mut crew, capacity, self.time).await?;
         print(&format!("Latency against load\n{}\n", curve.table()))?;
         if let Some(plots) = &self.plots {
             let svg = curve.plot().svg();
             write_file(&plots.join("latency.svg"), svg.as_bytes())?;
         }
-        latency::promised(&mut crew, capacity, disk, self.rounds, self.time).await
+        let bare = server::bare().await?;
+        let mut least = connect(&bare.target, shape, Ask::Dpop).await?;
+        least.closed(Duration::from_secs(1)).await?;
+        let of = |crew, capacity| latency::Asked { crew, capacity };
+        let found = latency::promised(
+            of(&mut crew, capacity),
+            of(&mut least, rounds.bare_capacity()),
+            disk,
+            self.rounds,
+            self.time,
+        );
+        let found = found.await?;
+        bare.stop().await?;
+        Ok(found)
     }
 
     async fn instructions(&self) -> anyhow::Result<Vec<Row>> {

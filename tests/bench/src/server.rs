@@ -1,5 +1,6 @@
 //! The servers that are measured, as processes of their own: the service on a lab made for it, and the bare server.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
@@ -36,6 +37,15 @@ pub(crate) struct Terms {
     pub(crate) connections: u32,
     /// A client's rate and burst.
     pub(crate) client: Option<(u32, u32)>,
+    /// Who looks on, if anybody does.
+    pub(crate) observers: Option<Observers>,
+}
+
+/// Where metrics are asked for, and where traces go.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Observers {
+    pub(crate) metrics: SocketAddr,
+    pub(crate) collector: SocketAddr,
 }
 
 impl Default for Terms {
@@ -43,8 +53,19 @@ impl Default for Terms {
         Self {
             connections: 16_384,
             client: None,
+            observers: None,
         }
     }
+}
+
+/// What a lab's state is filled with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Filling {
+    pub(crate) grants: u64,
+    /// Whose they are, in turn.
+    pub(crate) tenants: u64,
+    /// Each tenant has a policy.
+    pub(crate) policies: bool,
 }
 
 /// A lab in a directory of its own, which goes with it.
@@ -66,7 +87,7 @@ impl Lab {
         let files = lab::Lab::open(&dir)?.into_parts().files;
         let host = files.path(lab::HOST);
         let text = std::fs::read_to_string(&host)?;
-        std::fs::write(&host, host_toml(&text, terms.connections))?;
+        std::fs::write(&host, host_toml(&text, terms))?;
         if let Some((per_s, burst)) = terms.client {
             let path = files.path(lab::MANIFEST);
             let text = std::fs::read_to_string(&path)?;
@@ -94,10 +115,12 @@ impl Lab {
     ///
     /// # Errors
     /// `tokenkeep-dev fill` fails.
-    pub(crate) async fn fill(&self, dev: &Path, grants: u64, tenants: u64) -> anyhow::Result<()> {
+    pub(crate) async fn fill(&self, dev: &Path, filling: Filling) -> anyhow::Result<()> {
         let status = Command::new(dev)
-            .args(["fill", "--grants", &grants.to_string()])
-            .args(["--tenants", &tenants.to_string(), "--state"])
+            .args(["fill", "--grants", &filling.grants.to_string()])
+            .args(["--tenants", &filling.tenants.to_string()])
+            .args(filling.policies.then_some("--policies"))
+            .arg("--state")
             .arg(self.files.dir())
             .stderr(Stdio::null())
             .kill_on_drop(true)
@@ -111,8 +134,16 @@ impl Lab {
 }
 
 /// Room for the connections and for the proofs of a whole run.
-fn host_toml(text: &str, connections: u32) -> String {
-    format!("{text}\n[limits]\nconnections = {connections}\nreplay_entries = 16000000\n")
+fn host_toml(text: &str, terms: Terms) -> String {
+    let connections = terms.connections;
+    let mut host =
+        format!("{text}\n[limits]\nconnections = {connections}\nreplay_entries = 16000000\n");
+    if let Some(Observers { metrics, collector }) = terms.observers {
+        host.push_str(&format!(
+            "[metrics]\nlisten = \"{metrics}\"\n[traces]\nendpoint = \"http://{collector}\"\n"
+        ));
+    }
+    host
 }
 
 /// The manifest with another rate.
@@ -348,10 +379,22 @@ mod tests {
         let terms = Terms {
             connections: 12_345,
             client: Some((50, 100)),
+            observers: Some(Observers {
+                metrics: "127.0.0.1:9464".parse().unwrap(),
+                collector: "127.0.0.1:4318".parse().unwrap(),
+            }),
         };
         let lab = Lab::new(terms).unwrap();
         let host = lab::read_host(&lab.files().path(lab::HOST)).unwrap();
         assert_eq!(host.limits.connections, 12_345);
+        assert_eq!(
+            host.metrics,
+            terms.observers.map(|observers| observers.metrics)
+        );
+        assert_eq!(
+            host.traces.unwrap().endpoint.as_str(),
+            "http://127.0.0.1:4318/"
+        );
         let signer = lab::signer_digest(&lab.files().path(lab::SIGNER)).unwrap();
         let kind = attestation::manifest::EnclaveKind::Emulated;
         let (manifest, ..) = broker::run::open_manifest(&host.manifest, &signer, kind).unwrap();

@@ -131,6 +131,7 @@ impl Issuer {
             grants: 1,
             tenants: 1,
             token_bytes: 100,
+            policies: false,
         };
         Box::pin(dev::fill::fill(dir, amount)).await?;
         let opened = Box::pin(dev::fill::open(dir)).await?;

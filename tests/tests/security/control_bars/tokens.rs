@@ -206,6 +206,7 @@ impl Filled {
             grants: GRANTS,
             tenants: 2,
             token_bytes: 100,
+            policies: false,
         };
         Box::pin(dev::fill::fill(&dir, amount)).await.unwrap();
         tests::stack::sign(&files, |manifest| {

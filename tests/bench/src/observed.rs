@@ -1,0 +1,204 @@
+//! What metrics and traces cost: the service with a scraper and a collector, beside the service without, in turns.
+
+use std::convert::Infallible;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::caller::{Ask, GrpcSlot, Shape, connect};
+use crate::compare;
+use crate::load::Crew;
+use crate::report::progress;
+use crate::rows::{Bar, Row};
+use crate::server::{self, Lab, Observers, Server, Terms};
+use crate::stats::{median, whole};
+
+/// How often metrics are asked for: the page is made once a second at most.
+const SCRAPED: Duration = Duration::from_secs(1);
+
+/// Most bytes of a page.
+const PAGE_BYTES: u64 = 4 << 20;
+
+/// Measures the share of the service's CPU time that metrics and traces take, as they ship: one call in 100 is traced.
+///
+/// # Errors
+/// A service can't be measured, or nothing was scraped or collected.
+pub(crate) async fn measure(
+    dev: &Path,
+    shape: Shape,
+    rounds: u32,
+    time: Duration,
+) -> anyhow::Result<Vec<Row>> {
+    let collector = Collector::start().await?;
+    let observers = Observers {
+        metrics: free_address().await?,
+        collector: collector.address,
+    };
+    let terms = |observers| Terms {
+        observers,
+        ..Terms::default()
+    };
+    let (with_lab, without_lab) = (Lab::new(terms(Some(observers)))?, Lab::new(terms(None))?);
+    let with = server::ours(dev, &with_lab, None).await?;
+    let without = server::ours(dev, &without_lab, None).await?;
+    let mut observed = connect(&with.target, shape, Ask::Dpop).await?;
+    let mut plain = connect(&without.target, shape, Ask::Dpop).await?;
+    let warm_up = Duration::from_secs(1);
+    observed.closed(warm_up).await?;
+    plain.closed(warm_up).await?;
+
+    let scraped = Arc::new(AtomicU64::new(0));
+    let scraper = tokio::spawn(scrape(observers.metrics, Arc::clone(&scraped)));
+    let (mut with_us, mut without_us) = (Vec::new(), Vec::new());
+    for round in 1..=rounds {
+        // Neither always has the first turn.
+        let (of_with, of_without) = if round % 2 == 1 {
+            let of_with = turn(&mut observed, &with, time).await?;
+            (of_with, turn(&mut plain, &without, time).await?)
+        } else {
+            let of_without = turn(&mut plain, &without, time).await?;
+            (turn(&mut observed, &with, time).await?, of_without)
+        };
+        progress(&format!(
+            "observed {round} of {rounds}: {of_with:.1} µs a token, {of_without:.1} without"
+        ));
+        with_us.push(of_with);
+        without_us.push(of_without);
+    }
+    scraper.abort();
+    let (pages, spans) = (
+        scraped.load(Ordering::Relaxed),
+        collector.bytes.load(Ordering::Relaxed),
+    );
+    with.stop().await?;
+    without.stop().await?;
+    if pages < u64::from(rounds) || spans == 0 {
+        bail!(
+            "{pages} pages of metrics and {spans} bytes of traces came: too little to say what they cost"
+        );
+    }
+    Ok(rows(&with_us, &without_us, pages, spans))
+}
+
+async fn turn(crew: &mut Crew<GrpcSlot>, server: &Server, time: Duration) -> anyhow::Result<f64> {
+    let pid = server.target.pid;
+    Ok(compare::measure(crew, time, pid, &[pid]).await?.cpu_us)
+}
+
+fn rows(with_us: &[f64], without_us: &[f64], pages: u64, spans: u64) -> Vec<Row> {
+    let shares: Vec<f64> = with_us
+        .iter()
+        .zip(without_us)
+        .map(|(with, without)| 100.0 * (with - without) / with)
+        .collect();
+    let runs = shares.len();
+    let bar = Bar::AtMost(3.0);
+    vec![
+        Row::against("observability_cpu_share", median(&shares), "%", bar, runs),
+        Row::plain("observed_cpu_us", median(with_us), "µs", runs),
+        Row::plain("unobserved_cpu_us", median(without_us), "µs", runs),
+        Row::plain("observed_pages", whole(pages), "count", 1),
+        Row::plain("observed_trace_bytes", whole(spans), "bytes", 1),
+    ]
+}
+
+/// An address that is free now.
+async fn free_address() -> anyhow::Result<SocketAddr> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    Ok(listener.local_addr()?)
+}
+
+/// Asks for metrics again and again, and counts the pages that came.
+async fn scrape(metrics: SocketAddr, scraped: Arc<AtomicU64>) {
+    loop {
+        if page(metrics).await.is_ok() {
+            scraped.fetch_add(1, Ordering::Relaxed);
+        }
+        tokio::time::sleep(SCRAPED).await;
+    }
+}
+
+async fn page(metrics: SocketAddr) -> anyhow::Result<()> {
+    let mut stream = TcpStream::connect(metrics).await?;
+    let request = format!("GET /metrics HTTP/1.1\r\nhost: {metrics}\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = Vec::new();
+    stream.take(PAGE_BYTES).read_to_end(&mut answer).await?;
+    let text = String::from_utf8_lossy(&answer);
+    if !text.starts_with("HTTP/1.1 200 ") || !text.contains("tokenkeep_rpc_total{") {
+        bail!("that is no page of metrics");
+    }
+    Ok(())
+}
+
+/// Takes what is sent and counts its bytes.
+struct Collector {
+    address: SocketAddr,
+    bytes: Arc<AtomicU64>,
+}
+
+impl Collector {
+    async fn start() -> anyhow::Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let address = listener.local_addr()?;
+        let bytes = Arc::new(AtomicU64::new(0));
+        let count = Arc::clone(&bytes);
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let count = Arc::clone(&count);
+                let take = service_fn(move |request| collected(request, Arc::clone(&count)));
+                let serving = http1::Builder::new().serve_connection(TokioIo::new(stream), take);
+                tokio::spawn(async move { drop(serving.await) });
+            }
+        });
+        Ok(Self { address, bytes })
+    }
+}
+
+async fn collected(
+    request: Request<Incoming>,
+    count: Arc<AtomicU64>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    if let Ok(body) = request.into_body().collect().await.context("no body") {
+        let bytes = u64::try_from(body.to_bytes().len()).unwrap_or(u64::MAX);
+        count.fetch_add(bytes, Ordering::Relaxed);
+    }
+    Ok(Response::new(Full::new(Bytes::from_static(b"{}"))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_share_is_of_neighbours() {
+        let found = rows(&[100.0, 200.0, 103.0], &[98.0, 190.0, 100.0], 9, 7);
+        let share = &found[0];
+        assert_eq!(
+            (share.name.as_str(), share.met),
+            ("observability_cpu_share", Some(true))
+        );
+        assert_eq!(share.value, Some(2.913));
+        let dear = rows(&[100.0], &[96.0], 1, 1);
+        assert_eq!((dear[0].value, dear[0].met), (Some(4.0), Some(false)));
+    }
+
+    #[tokio::test]
+    async fn whoever_speaks_of_something_else_is_no_page() {
+        let collector = Collector::start().await.unwrap();
+        assert!(page(collector.address).await.is_err());
+    }
+}
