@@ -30,6 +30,7 @@ use super::gathered::{Driven, Gathered, driven};
 use super::leash::{Leashes, Watched, watched};
 use super::limits::Limits;
 use super::shutdown::ShutdownSignal;
+use super::turnstile::Turnstile;
 use crate::events;
 use crate::metrics::Watch;
 use crate::metrics::doors::{self, Door};
@@ -139,6 +140,7 @@ where
         name,
         http2_alone: tls.alpn_protocols == [b"h2"],
         tls: TlsAcceptor::from(tls),
+        handshakes: Turnstile::new(),
         limits,
         stop: stop.clone(),
         service,
@@ -231,6 +233,7 @@ struct Served<S> {
     name: Name,
     http2_alone: bool,
     tls: TlsAcceptor,
+    handshakes: Turnstile,
     limits: Limits,
     stop: ShutdownSignal,
     service: S,
@@ -285,7 +288,7 @@ where
         // In memory of its own, which is free when it is over: what waits longest is the connection.
         let handshake = Box::pin(timeout(
             self.limits.handshake_timeout,
-            self.tls.accept(stream),
+            self.handshakes.pass(self.tls.accept(stream)),
         ));
         let leashes = Leashes::new(self.limits.unread);
         let spoke = Arc::new(AtomicBool::new(false));

@@ -6,6 +6,7 @@ mod gathered;
 mod leash;
 mod limits;
 mod shutdown;
+mod turnstile;
 
 #[cfg(test)]
 mod tests;

@@ -104,7 +104,11 @@ async fn slowdown<S>(
     // Caches, and pages of the program.
     times(10, &mut call).await;
     let (mut alone, mut beside) = (Vec::new(), Vec::new());
-    for _ in 0..turns {
+    for turn in 0..turns {
+        if turn > 0 {
+            // What the turn before has left to be closed is nobody's normal state.
+            times(calls, &mut call).await;
+        }
         alone.extend(times(calls, &mut call).await);
         let begun = begin().await;
         beside.extend(times(calls, &mut call).await);
@@ -129,7 +133,11 @@ async fn noticed(stack: &mut Stack) -> Noticed {
             issued.is_ok()
         };
         begin_peak(process);
-        let begin = async || abuse.begin(&target, idle());
+        let begin = async || {
+            let begun = abuse.begin(&target, idle());
+            begun.there().await;
+            begun
+        };
         let end = async |under_way: crate::floods::UnderWay| {
             Box::pin(stops(&*stack, &target, process)).await;
             assert!(under_way.end().await > 0, "{abuse:?}");

@@ -166,6 +166,12 @@ impl Target {
         frame(HEADERS, END_HEADERS, stream, &block(&self.request()))
     }
 
+    /// A request without a body, which is refused.
+    fn ask_nothing(&self) -> Vec<u8> {
+        let flags = END_HEADERS | END_STREAM;
+        frame(HEADERS, flags, 1, &block(&self.request()))
+    }
+
     /// Asks for evidence, but for the body.
     fn open_evidence(&self, stream: u32) -> Vec<u8> {
         let head = block(&self.request_of(GET_EVIDENCE));
@@ -364,7 +370,7 @@ impl Abuse {
             }
             Self::SlowHandshake => {
                 let target = target.clone();
-                UnderWay::of(idle, move |done| {
+                UnderWay::of_many(idle, move |done| {
                     let target = target.clone();
                     async move {
                         let stream = target.tcp().await?;
@@ -379,7 +385,7 @@ impl Abuse {
             }
             Self::SlowHead => {
                 let target = target.clone();
-                UnderWay::of(idle, move |done| {
+                UnderWay::of_many(idle, move |done| {
                     let target = target.clone();
                     async move {
                         let stream = target.https.connect(&target.public).await?;
@@ -433,14 +439,15 @@ impl Abuse {
             }
             Self::IdleConnections => {
                 let target = target.clone();
-                UnderWay::of(idle, move |done| {
+                UnderWay::of_many(idle, move |done| {
                     let target = target.clone();
                     async move {
                         let mut stream = target.h2().await?;
+                        // The server closes those that say nothing.
+                        stream.write_all(&target.ask_nothing()).await?;
                         done.fetch_add(1, Ordering::Relaxed);
                         let mut read = Vec::new();
                         drop(stream.read_to_end(&mut read).await);
-                        // The server closes those that say nothing.
                         sleep(Duration::from_millis(200)).await;
                         Ok(())
                     }
@@ -590,10 +597,38 @@ pub(crate) struct UnderWay {
     stop: Arc<AtomicBool>,
     done: Arc<AtomicU64>,
     tasks: tokio::task::JoinSet<()>,
+    /// When all have had their turn to come.
+    there: tokio::time::Instant,
 }
+
+/// Between two of many who come.
+const BETWEEN: Duration = Duration::from_millis(2);
 
 impl UnderWay {
     fn of<F>(peers: usize, again: impl Fn(Arc<AtomicU64>) -> F + Clone + Send + 'static) -> Self
+    where
+        F: Future<Output = io::Result<()>> + Send + 'static,
+    {
+        Self::coming(peers, Duration::ZERO, again)
+    }
+
+    /// Many who come one after another, and again in the same order when they are cut: they share two processors with the
+    /// service and with its client, and what is asked is what they do there, not what it costs to come all at once.
+    fn of_many<F>(
+        peers: usize,
+        again: impl Fn(Arc<AtomicU64>) -> F + Clone + Send + 'static,
+    ) -> Self
+    where
+        F: Future<Output = io::Result<()>> + Send + 'static,
+    {
+        Self::coming(peers, BETWEEN, again)
+    }
+
+    fn coming<F>(
+        peers: usize,
+        between: Duration,
+        again: impl Fn(Arc<AtomicU64>) -> F + Clone + Send + 'static,
+    ) -> Self
     where
         F: Future<Output = io::Result<()>> + Send + 'static,
     {
@@ -602,9 +637,10 @@ impl UnderWay {
             Arc::new(AtomicU64::new(0)),
         );
         let mut tasks = tokio::task::JoinSet::new();
-        for _ in 0..peers {
+        for number in 0..u32::try_from(peers).unwrap() {
             let (stop, done, again) = (Arc::clone(&stop), Arc::clone(&done), again.clone());
             tasks.spawn(async move {
+                sleep(between * number).await;
                 while !stop.load(Ordering::Relaxed) {
                     // Whoever finds no room, or is cut, comes again.
                     if again(Arc::clone(&done)).await.is_err() {
@@ -613,7 +649,17 @@ impl UnderWay {
                 }
             });
         }
-        Self { stop, done, tasks }
+        Self {
+            stop,
+            done,
+            tasks,
+            there: tokio::time::Instant::now() + between * u32::try_from(peers).unwrap(),
+        }
+    }
+
+    /// Waits until all have had their turn to come.
+    pub(crate) async fn there(&self) {
+        tokio::time::sleep_until(self.there).await;
     }
 
     /// How often it was done so far.
