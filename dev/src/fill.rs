@@ -56,17 +56,22 @@ pub struct Amount {
 }
 
 /// What each tenant's policy says: what the lab's client may do anyhow, so that it decides and refuses nothing.
-const POLICY: &str = r#"@id("worker-tokens")
-permit(principal == Client::"crm-sync-worker", action == Action::"issue", resource)
-when { context.target == "api" };
+fn policy() -> String {
+    let (client, target) = (names::CLIENT, names::TARGET);
+    format!(
+        r#"@id("worker-tokens")
+permit(principal == Client::"{client}", action == Action::"issue", resource)
+when {{ context.target == "{target}" }};
 
 @id("worker-calls")
-permit(principal == Client::"crm-sync-worker", action == Action::"call", resource);
+permit(principal == Client::"{client}", action == Action::"call", resource);
 
 @id("nothing-else")
 forbid(principal, action, resource)
-unless { context.target == "api" };
-"#;
+unless {{ context.target == "{target}" }};
+"#
+    )
+}
 
 /// Why the state was not filled.
 #[derive(Debug, thiserror::Error)]
@@ -272,6 +277,7 @@ impl Filler {
     async fn register(&self, files: &LabFiles) -> Result<(), FillError> {
         let (enclave, by) = (&self.shell.enclave, &self.by);
         let now = self.shell.clock.now();
+        let policy = policy();
         for id in &self.tenants {
             let tenant = Tenant {
                 id: id.clone(),
@@ -281,13 +287,13 @@ impl Filler {
             self.new_or_there(enclave.create_tenant(by, tenant, &now))
                 .await?;
             if self.policies {
-                let policy = SetPolicy {
+                let change = SetPolicy {
                     tenant: id.clone(),
-                    text: Some(POLICY.as_bytes()),
+                    text: Some(policy.as_bytes()),
                     sequence: 0,
                     signature: &[],
                 };
-                self.new_or_there(enclave.set_policy(by, &policy, &now))
+                self.new_or_there(enclave.set_policy(by, &change, &now))
                     .await?;
             }
         }
@@ -388,5 +394,32 @@ impl Filler {
         };
         let pending = enclave.deposit(&self.by, request, &self.shell.clock.now())?;
         self.settle(pending).await.map(drop)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn tenants_have_their_policies_and_a_second_time_changes_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = folder.path().join("lab");
+        let amount = Amount {
+            grants: 3,
+            tenants: 3,
+            token_bytes: 32,
+            policies: true,
+        };
+        for _ in 0..2 {
+            Box::pin(fill(&dir, amount)).await.unwrap();
+        }
+        let opened = Box::pin(open(&dir)).await.unwrap();
+        let filler = Filler::new(Arc::clone(&opened.shell), amount).unwrap();
+        for tenant in &filler.tenants {
+            let found = opened.shell.enclave.policy(&filler.by, tenant).unwrap();
+            assert_eq!((found.sequence, found.text), (1, Some(policy())));
+        }
     }
 }

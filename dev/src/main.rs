@@ -84,6 +84,7 @@ enum Command {
     /// Each grant is deposited as over gRPC: sealed to the enclave's key, opened, sealed to its tenant's, logged.
     #[command(after_help = "Examples:
   tokenkeep-dev fill --state lab --grants 1000
+  tokenkeep-dev fill --state lab --grants 10000 --tenants 1000 --policies
   tokenkeep-dev fill --state lab --grants 1000000 --tenants 1000 && tokenkeep-dev serve --state lab")]
     Fill(Fill),
     /// Check, measure, export and import the state of a lab, while no service uses it
