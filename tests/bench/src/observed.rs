@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt as _, Full};
@@ -79,18 +79,18 @@ pub(crate) async fn measure(
         without_us.push(of_without);
     }
     scraper.abort();
-    let (pages, spans) = (
+    let (pages, trace_bytes) = (
         scraped.load(Ordering::Relaxed),
         collector.bytes.load(Ordering::Relaxed),
     );
     with.stop().await?;
     without.stop().await?;
-    if pages < u64::from(rounds) || spans == 0 {
+    if pages < u64::from(rounds) || trace_bytes == 0 {
         bail!(
-            "{pages} pages of metrics and {spans} bytes of traces came: too little to say what they cost"
+            "{pages} pages of metrics and {trace_bytes} bytes of traces came: too little to say what they cost"
         );
     }
-    Ok(rows(&with_us, &without_us, pages, spans))
+    Ok(rows(&with_us, &without_us, pages, trace_bytes))
 }
 
 async fn turn(crew: &mut Crew<GrpcSlot>, server: &Server, time: Duration) -> anyhow::Result<f64> {
@@ -98,7 +98,7 @@ async fn turn(crew: &mut Crew<GrpcSlot>, server: &Server, time: Duration) -> any
     Ok(compare::measure(crew, time, pid, &[pid]).await?.cpu_us)
 }
 
-fn rows(with_us: &[f64], without_us: &[f64], pages: u64, spans: u64) -> Vec<Row> {
+fn rows(with_us: &[f64], without_us: &[f64], pages: u64, trace_bytes: u64) -> Vec<Row> {
     let shares: Vec<f64> = with_us
         .iter()
         .zip(without_us)
@@ -111,7 +111,7 @@ fn rows(with_us: &[f64], without_us: &[f64], pages: u64, spans: u64) -> Vec<Row>
         Row::plain("observed_cpu_us", median(with_us), "µs", runs),
         Row::plain("unobserved_cpu_us", median(without_us), "µs", runs),
         Row::plain("observed_pages", whole(pages), "count", 1),
-        Row::plain("observed_trace_bytes", whole(spans), "bytes", 1),
+        Row::plain("observed_trace_bytes", whole(trace_bytes), "bytes", 1),
     ]
 }
 
@@ -172,7 +172,7 @@ async fn collected(
     request: Request<Incoming>,
     count: Arc<AtomicU64>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
-    if let Ok(body) = request.into_body().collect().await.context("no body") {
+    if let Ok(body) = request.into_body().collect().await {
         let bytes = u64::try_from(body.to_bytes().len()).unwrap_or(u64::MAX);
         count.fetch_add(bytes, Ordering::Relaxed);
     }
