@@ -1,6 +1,6 @@
 //! A turnstile: of many that are ready at once, one is let through after the other, a step at a time.
 //!
-//! A handshake takes a third of a millisecond of a processor, and anybody can begin one. A runtime runs what is ready in
+//! A handshake takes tenths of a millisecond of a processor, and anybody can begin one. A runtime runs what is ready in
 //! the order in which it became so: without a turnstile a thousand handshakes that come together are a thousand places in
 //! the line before the next call of a client.
 
