@@ -2,27 +2,46 @@
 
 use std::time::Duration;
 
-/// So many groups without a pause between them are load.
+/// So many groups with hardly a pause between them are load, until waiting has brought nothing.
 const LOAD_GROUPS: u32 = 8;
+
+/// Each time that waiting brought nothing it takes twice as many, up to this.
+const MOST_GROUPS: u32 = 1_024;
 
 /// With so many batches a group was worth waiting for.
 const WORTH_BATCHES: usize = 4;
+
+/// A pause of less is none. Where the writer shares a processor with those that send batches, the first of them wakes it
+/// before there are others: no batch ever waits behind a group, however many there are in a second.
+const NO_PAUSE_US: u64 = 250;
 
 /// How long the writer waits for others under load. It sleeps; nobody wakes it.
 pub(super) const GATHERING: Duration = Duration::from_millis(1);
 
 /// Whether there is so much to do that it pays to wait for more.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Load {
     /// Groups in a row that came without a pause, or were large.
     in_a_row: u32,
+    /// So many are load.
+    enough: u32,
     large: bool,
 }
 
+impl Default for Load {
+    fn default() -> Self {
+        Self {
+            in_a_row: 0,
+            enough: LOAD_GROUPS,
+            large: false,
+        }
+    }
+}
+
 impl Load {
-    /// Behind a group: whether the next batch waits already.
-    pub(super) fn found(&mut self, waits: bool) {
-        self.in_a_row = if waits || self.large {
+    /// At a batch that begins a group: how long the writer had nothing to do.
+    pub(super) fn found(&mut self, pause_us: u64) {
+        self.in_a_row = if self.large || pause_us < NO_PAUSE_US {
             self.in_a_row.saturating_add(1)
         } else {
             0
@@ -30,15 +49,18 @@ impl Load {
     }
 
     pub(super) const fn is_heavy(&self) -> bool {
-        self.in_a_row >= LOAD_GROUPS
+        self.in_a_row >= self.enough
     }
 
     /// How many batches a group has.
     pub(super) fn gathered(&mut self, batches: usize) {
         self.large = batches >= WORTH_BATCHES;
-        if self.is_heavy() && !self.large {
+        if self.large {
+            self.enough = LOAD_GROUPS;
+        } else if self.is_heavy() {
             // Waiting brought nothing: a few callers take turns.
             self.in_a_row = 0;
+            self.enough = self.enough.saturating_mul(2).min(MOST_GROUPS);
         }
     }
 }
@@ -51,13 +73,16 @@ impl Load {
 mod tests {
     use super::*;
 
-    /// What a writer does with groups of this size, each found waiting or not: how
+    /// What a writer does with groups of this size, each begun after a pause: how
     /// often it waited for others.
-    fn waits(groups: &[(bool, usize)]) -> usize {
-        let mut load = Load::default();
+    fn waits(groups: &[(u64, usize)]) -> usize {
+        waits_of(&mut Load::default(), groups)
+    }
+
+    fn waits_of(load: &mut Load, groups: &[(u64, usize)]) -> usize {
         let mut waits = 0;
-        for (waiting, batches) in groups {
-            load.found(*waiting);
+        for (pause_us, batches) in groups {
+            load.found(*pause_us);
             waits += usize::from(load.is_heavy());
             load.gathered(*batches);
         }
@@ -66,22 +91,32 @@ mod tests {
 
     #[test]
     fn whoever_comes_alone_is_never_kept_waiting() {
-        assert_eq!(waits(&[(false, 1); 1_000]), 0);
-        assert_eq!(waits(&[(false, 3); 1_000]), 0);
+        assert_eq!(waits(&[(NO_PAUSE_US, 1); 1_000]), 0);
+        assert_eq!(waits(&[(1_000, 3); 1_000]), 0);
     }
 
     #[test]
-    fn a_few_callers_that_take_turns_are_kept_waiting_one_time_in_eight() {
-        assert_eq!(waits(&[(true, 2); 800]), 100);
+    fn callers_that_take_turns_are_kept_waiting_ever_more_rarely() {
+        // Behind 8, 16, 32 and so on, up to 1,024.
+        assert_eq!(waits(&[(0, 2); 1_015]), 6);
+        assert_eq!(waits(&[(0, 2); 1_016]), 7);
+        assert_eq!(waits(&[(100, 1); 2_040 + 10 * 1_024]), 18);
     }
 
     #[test]
     fn under_load_each_group_waits_for_others_until_the_load_ends() {
-        assert_eq!(waits(&[(true, 4); 100]), 93);
+        assert_eq!(waits(&[(0, 4); 100]), 93);
+        // Woken by the first batch of each group, before there are more.
+        assert_eq!(waits(&[&[(80, 1); 7][..], &[(80, 6); 93]].concat()), 93);
         // Large groups are load although none waits behind them.
-        assert_eq!(waits(&[(false, 8); 100]), 92);
-        let mut ends = vec![(true, 8); 20];
-        ends.extend([(false, 1); 20]);
-        assert_eq!(waits(&ends), 14);
+        assert_eq!(waits(&[(1_000, 8); 100]), 92);
+        assert_eq!(waits(&[&[(0, 8); 20][..], &[(1_000, 1); 20]].concat()), 14);
+    }
+
+    #[test]
+    fn load_is_found_at_once_again_after_a_large_group() {
+        let mut load = Load::default();
+        assert_eq!(waits_of(&mut load, &[(0, 2); 1_016]), 7);
+        assert_eq!(waits_of(&mut load, &[(0, 8); 20]), 13);
     }
 }

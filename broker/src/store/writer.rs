@@ -28,6 +28,7 @@ use super::medium::{Folder, Medium};
 use super::policy::FilePolicy;
 use super::room::{NotReady, Room};
 use super::snapshot::Snapshot;
+use crate::clock::Stopwatch;
 use crate::events;
 use crate::metrics::storage;
 
@@ -141,14 +142,15 @@ impl<F: Folder> Writer<F> {
         let mut held: Option<Request> = None;
         let mut load = Load::default();
         loop {
+            let idle = Stopwatch::start();
             let waited = held.take().or_else(|| self.waiting());
-            load.found(waited.is_some());
             let first = if waited.is_some() || self.has_errand() {
                 waited
             } else {
                 self.next()
             };
             if let Some(first) = first {
+                load.found(idle.elapsed_us());
                 if load.is_heavy() && !self.shared.closing.load(Ordering::Acquire) {
                     thread::sleep(GATHERING);
                 }
