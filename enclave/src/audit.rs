@@ -9,19 +9,19 @@ pub(crate) mod sequence;
 
 use base64ct::{Base64UrlUnpadded, Encoding};
 use ring::hmac;
-use ring::rand::SecureRandom;
 use serde::Serialize;
 
 pub(crate) use kinds::LeafKind;
 
 use crate::gateway::CallEnd;
 use crate::ids::{ClientId, GrantId, TenantId, WebhookId};
+use crate::json;
 use crate::keys::KeyChange;
 use crate::limits::Limits;
 use crate::log::{Anchor, Booted};
 use crate::mint::Confirmation;
 use crate::ruling::Mark;
-use crate::seal::{SealError, SealingKey, length_prefixed};
+use crate::seal::{OneUseSalt, SealError, SealingKey, length_prefixed};
 use crate::store::{Leaf, Log};
 use crate::terms::GrantTerms;
 use crate::time::Now;
@@ -38,9 +38,9 @@ pub(crate) enum Event<'a> {
         grant: &'a GrantId,
         client: &'a ClientId,
         resource: &'a str,
-        scope: String,
+        scope: &'a str,
         #[serde(flatten)]
-        cnf: Confirmation,
+        cnf: &'a Confirmation,
         jti: &'a str,
         expires_at_s: u64,
         /// On whose behalf, the one who acts now first.
@@ -488,13 +488,26 @@ struct Public<'a> {
     at_s: u64,
     kind: &'a str,
     /// HMAC of the tenant's id under its own key; absent for the system's.
-    tenant: Option<String>,
+    tenant: Option<&'a str>,
     /// The tenant's own sequence number, from 1, across boots and logs.
     seq: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     public: Option<Shown<'a>>,
-    /// The event, sealed to the tenant (or the system).
-    private: String,
+    /// The event, sealed to the tenant (or the system). It comes last, and is put in when all else is written: most of
+    /// a leaf consists of it.
+    private: &'a str,
+}
+
+/// Puts bytes into the empty text that ends a JSON object, as base64url, in which nothing needs an escape.
+fn put_last(json: &mut Vec<u8>, bytes: &[u8]) -> Result<(), SealError> {
+    const END: &[u8] = b"\"}";
+    let front = json.strip_suffix(END).ok_or(SealError::Failed)?.len();
+    let end = front.saturating_add(Base64UrlUnpadded::encoded_len(bytes));
+    json.resize(end, 0);
+    let text = json.get_mut(front..).unwrap_or_default();
+    Base64UrlUnpadded::encode(bytes, text).map_err(|_| SealError::Failed)?;
+    json.extend_from_slice(END);
+    Ok(())
 }
 
 /// Writes leaves.
@@ -506,8 +519,8 @@ pub(crate) struct Scribe {
 
 /// Whom a leaf is written for.
 pub(crate) struct Reader<'a> {
-    /// The tenant, or none for the system's own leaves.
-    pub(crate) tenant: Option<&'a TenantId>,
+    /// How leaves name the tenant; none for the system's own leaves.
+    pub(crate) tag: Option<&'a str>,
     pub(crate) key: &'a SealingKey,
     pub(crate) seq: u64,
 }
@@ -516,27 +529,29 @@ impl Scribe {
     /// The leaf for an event.
     pub(crate) fn leaf(
         &self,
-        rng: &dyn SecureRandom,
+        salt: OneUseSalt,
         now: &Now,
         reader: &Reader<'_>,
         event: &Event<'_>,
     ) -> Result<Leaf, SealError> {
         let kind = event.kind().word();
-        let tenant = reader.tenant.map(|id| tag(id, reader.key));
         let place = private_place(&self.boot, kind, reader.seq);
-        let event_json = serde_json::to_vec(event).map_err(|_| SealError::Failed)?;
-        let sealed = reader.key.seal(rng, SEAL_LABEL, &place, &event_json)?;
+        let event_json = json::to_vec(event).map_err(|_| SealError::Failed)?;
+        let sealed = reader
+            .key
+            .seal_with(salt, SEAL_LABEL, &place, &event_json)?;
         let public = Public {
             v: VERSION,
             boot: &self.boot,
             at_s: now.lo_s,
             kind,
-            tenant,
+            tenant: reader.tag,
             seq: reader.seq,
             public: event.public(),
-            private: Base64UrlUnpadded::encode_string(&sealed),
+            private: "",
         };
-        let bytes = serde_json::to_vec(&public).map_err(|_| SealError::Failed)?;
+        let mut bytes = json::to_vec(&public).map_err(|_| SealError::Failed)?;
+        put_last(&mut bytes, &sealed)?;
         Ok(Leaf::new(event.log(), bytes))
     }
 }
@@ -572,8 +587,9 @@ mod tests {
             hi_s: 6,
             mono_ms: 7,
         };
+        let name = tag(&tenant, &key);
         let reader = Reader {
-            tenant: Some(&tenant),
+            tag: Some(&name),
             key: &key,
             seq: 1,
         };
@@ -581,20 +597,25 @@ mod tests {
             grant: &GrantId::parse("salesforce-main").unwrap(),
             client: &ClientId::parse("sync-worker").unwrap(),
             resource: "https://gateway.example/g/x/y",
-            scope: "contacts.read".to_owned(),
-            cnf: Confirmation::Jkt("thumbprint".to_owned()),
+            scope: "contacts.read",
+            cnf: &Confirmation::Jkt("thumbprint".to_owned()),
             jti: "token-id",
             expires_at_s: 9,
             actors: vec!["jane"],
             agent: true,
             policy: None,
         };
-        let leaf = scribe
-            .leaf(&SystemRandom::new(), &now, &reader, &event)
-            .unwrap();
+        let salt = OneUseSalt::draw(&SystemRandom::new()).unwrap();
+        let leaf = scribe.leaf(salt, &now, &reader, &event).unwrap();
         assert_eq!(leaf.log, Log::Issuance);
         let text = String::from_utf8(leaf.bytes).unwrap();
         assert!(text.contains("\"kind\":\"token_issued\""), "{text}");
+        let read: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let sealed = Base64UrlUnpadded::decode_vec(read["private"].as_str().unwrap()).unwrap();
+        let place = private_place("00ff", "token_issued", 1);
+        let opened = key.open(SEAL_LABEL, &place, &sealed).unwrap();
+        let event: serde_json::Value = serde_json::from_slice(&opened).unwrap();
+        assert_eq!(event["jti"], "token-id");
         for private in [
             "acme",
             "salesforce",

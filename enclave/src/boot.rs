@@ -13,8 +13,8 @@ use thiserror::Error;
 use crate::Enclave;
 use crate::admin::Erasure;
 use crate::approvals::Approvals;
+use crate::audit::Scribe;
 use crate::audit::sequence::{SeenNumbers, Sequences};
-use crate::audit::{self, Scribe};
 use crate::authenticate::SpentAssertions;
 use crate::config::Config;
 use crate::connect::Connects;
@@ -344,7 +344,7 @@ fn sequences(view: &View, recovery: &mut Recovery) -> Result<Sequences, LogError
         numbers.insert(None, numbers_of(own)?);
     }
     for (tenant, held) in &view.tenant_keys {
-        let tag = Some(audit::tag(tenant, &held.key));
+        let tag = Some(held.tag.to_string());
         if let Some(own) = recovery.numbers.remove(&tag) {
             numbers.insert(Some(tenant.clone()), numbers_of(own)?);
         }

@@ -32,7 +32,7 @@ use crate::rate::RateLimiter;
 use crate::record::{Cabinet, Place, RecordError};
 use crate::refresh::{ClientKeys, Pace, UpstreamAccess, Wanted};
 use crate::replay::ReplayCache;
-use crate::seal::{SealError, SealingKey};
+use crate::seal::{OneUseSalt, SealError, SealingKey};
 use crate::secret::{DpopPrivateKey, RefreshToken};
 use crate::store::{Batch, Leaf, Write};
 use crate::time::Now;
@@ -258,15 +258,27 @@ impl Enclave {
         event: &Event<'_>,
         now: &Now,
     ) -> Result<Leaf, SealError> {
-        let key = tenant.map(|tenant| view.realm_key(tenant));
-        let key = key.transpose().map_err(|_| SealError::Failed)?;
+        self.leaf_with(OneUseSalt::draw(&*self.rng)?, view, tenant, event, now)
+    }
+
+    /// The same, with a salt that was drawn for it.
+    pub(crate) fn leaf_with(
+        &self,
+        salt: OneUseSalt,
+        view: &View,
+        tenant: Option<&TenantId>,
+        event: &Event<'_>,
+        now: &Now,
+    ) -> Result<Leaf, SealError> {
+        let held = tenant.map(|tenant| view.tenant_key(tenant));
+        let held = held.transpose().map_err(|_| SealError::Failed)?;
         let seat = self.sequences.take(tenant);
         let reader = Reader {
-            tenant,
-            key: key.as_deref().unwrap_or(&self.system_key),
+            tag: held.map(|held| &*held.tag),
+            key: held.map_or(&self.system_key, |held| &held.key),
             seq: seat.number(),
         };
-        let mut leaf = self.scribe.leaf(&*self.rng, now, &reader, event)?;
+        let mut leaf = self.scribe.leaf(salt, now, &reader, event)?;
         leaf.numbered = Numbered::new(seat);
         Ok(leaf)
     }

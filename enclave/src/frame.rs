@@ -348,15 +348,17 @@ impl FrameCipher {
             &chain.associated_data(HEADER_LABEL, &[]),
             &mut header,
         )?;
-        let mut sealed = body.to_vec();
-        let data = chain.associated_data(BODY_LABEL, &header_tag);
-        let tag = seal(&key, 1, &data, &mut sealed)?;
-        let next = chain.next(tag)?;
-
+        let front = out.len();
+        out.reserve(body_bytes.saturating_add(FRAME_HEADER_BYTES + BODY_TAG_BYTES));
         out.extend_from_slice(&salt);
         out.extend_from_slice(&header);
         out.extend_from_slice(&header_tag);
-        out.extend_from_slice(&sealed);
+        let begins = out.len();
+        out.extend_from_slice(body);
+        let data = chain.associated_data(BODY_LABEL, &header_tag);
+        let sealed = out.get_mut(begins..).unwrap_or_default();
+        let sealed = seal(&key, 1, &data, sealed).and_then(|tag| Ok((tag, chain.next(tag)?)));
+        let (tag, next) = sealed.inspect_err(|_| out.truncate(front))?;
         out.extend_from_slice(&tag);
         Ok(next)
     }

@@ -401,16 +401,17 @@ impl Enclave {
 
         // Mint.
         let lifetime_s = self.lifetime_s(&grant, now);
+        let (jti, salt) = mint::token_id_and_salt(&*self.rng)?;
         let claims = Claims {
             iss: self.config.issuer.clone(),
             sub: client.id.clone(),
-            aud: allowed.resource.clone(),
+            aud: allowed.resource,
             exp: now.lo_s.saturating_add(lifetime_s),
             iat: now.lo_s,
-            jti: mint::token_id(&*self.rng)?,
+            jti,
             client_id: client.id.clone(),
             scope: allowed.scopes.to_string(),
-            cnf: cnf.clone(),
+            cnf,
             grant: grant.id.clone(),
             tier: self.config.tier.clone(),
             act,
@@ -421,9 +422,9 @@ impl Enclave {
         let event = Event::TokenIssued {
             grant: &grant.id,
             client: &client.id,
-            resource: &allowed.resource,
-            scope: claims.scope.clone(),
-            cnf: cnf.clone(),
+            resource: &claims.aud,
+            scope: &claims.scope,
+            cnf: &claims.cnf,
             jti: &claims.jti,
             expires_at_s: claims.exp,
             actors: actor::names(claims.act.as_deref()),
@@ -431,14 +432,14 @@ impl Enclave {
             policy,
         };
         let view = self.view.read();
-        let leaf = self.leaf(&view, Some(&grant.tenant), &event, now)?;
+        let leaf = self.leaf_with(salt, &view, Some(&grant.tenant), &event, now)?;
         stages.passed(Stage::Mint);
         let issued = Issued {
             access_token,
             expires_in_s: lifetime_s,
             scopes: allowed.scopes,
-            resource: allowed.resource,
-            token_type: cnf.token_type(),
+            token_type: claims.cnf.token_type(),
+            resource: claims.aud,
             client: client.id.clone(),
         };
         let (writes, effects) = self.note_use(&view, &grant, now)?.unzip();

@@ -25,6 +25,7 @@ pub mod http_url;
 pub mod ids;
 pub mod introspect;
 pub mod issue;
+mod json;
 pub mod keys;
 pub mod known;
 pub mod life;

@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::actor::Act;
 use crate::ids::{ClientId, GrantId};
+use crate::json;
 use crate::keys::keyring::TokenKey;
-use crate::seal::SealError;
+use crate::seal::{OneUseSalt, SealError};
 
 /// The longest lifetime of a token in seconds.
 pub const MAX_LIFETIME_S: u64 = 300;
@@ -89,12 +90,18 @@ pub(crate) fn token_id(rng: &dyn SecureRandom) -> Result<String, SealError> {
     Ok(Base64UrlUnpadded::encode_string(&id))
 }
 
+/// The same, with the salt of the token's leaf.
+pub(crate) fn token_id_and_salt(rng: &dyn SecureRandom) -> Result<(String, OneUseSalt), SealError> {
+    let (salt, id) = OneUseSalt::draw_with_name(rng)?;
+    Ok((Base64UrlUnpadded::encode_string(&id), salt))
+}
+
 /// Signs the claims.
 pub(crate) fn mint(
     key: &TokenKey,
     claims: &Claims,
     rng: &dyn SecureRandom,
 ) -> Result<String, SealError> {
-    let payload = serde_json::to_vec(claims).map_err(|_| SealError::Failed)?;
+    let payload = json::to_vec(claims).map_err(|_| SealError::Failed)?;
     key.sign("at+jwt", &payload, rng)
 }

@@ -6,6 +6,7 @@
 //! for [`ACCEPTED_STEPS`].
 
 use base64ct::{Base64UrlUnpadded, Encoding};
+use parking_lot::Mutex;
 use ring::hmac;
 use ring::rand::SecureRandom;
 use thiserror::Error;
@@ -81,6 +82,8 @@ impl Step {
 pub struct Nonces {
     key: hmac::Key,
     boot: [u8; 8],
+    /// What was handed out last, of each role: it stands for its step.
+    handed: [Mutex<Option<(Step, String)>>; 3],
 }
 
 impl std::fmt::Debug for Nonces {
@@ -102,16 +105,36 @@ impl Nonces {
         Ok(Self {
             key: hmac::Key::new(hmac::HMAC_SHA256, secret.as_ref()),
             boot,
+            handed: Default::default(),
         })
     }
 
     /// The nonce to hand out now: 46 base64url characters.
     #[must_use]
     pub fn current(&self, role: Role, now: &Now) -> String {
+        let step = Step::of(now);
+        let [token, gateway, token_endpoint] = &self.handed;
+        let mut handed = match role {
+            Role::Token => token,
+            Role::Gateway => gateway,
+            Role::TokenEndpoint => token_endpoint,
+        }
+        .lock();
+        match &*handed {
+            Some((of, nonce)) if *of == step => nonce.clone(),
+            Some(_) | None => {
+                let nonce = self.of_step(role, step);
+                *handed = Some((step, nonce.clone()));
+                nonce
+            }
+        }
+    }
+
+    fn of_step(&self, role: Role, step: Step) -> String {
         let mut bytes = Vec::with_capacity(NONCE_BYTES);
         bytes.extend_from_slice(&[VERSION, role.byte()]);
         bytes.extend_from_slice(&self.boot);
-        bytes.extend_from_slice(&Step::of(now).0.to_be_bytes());
+        bytes.extend_from_slice(&step.0.to_be_bytes());
         let mac = hmac::sign(&self.key, &bytes);
         bytes.extend(mac.as_ref().iter().take(MAC_BYTES));
         Base64UrlUnpadded::encode_string(&bytes)

@@ -170,19 +170,18 @@ fn target_of<'a>(
         .targets
         .iter()
         .filter_map(|name| provider.value.target(name));
-    let target = targets.find(|target| {
-        resource_of(gateway_origin, &grant.id, target) == resource
-            || host_resource_of(gateway_origin, &grant.id, target).as_deref() == Some(resource)
+    let path = behind_gateway(gateway_origin, resource);
+    let target = targets.find(|target| match (&target.api, path) {
+        (Api::Direct { resource: own }, _) => own == resource,
+        (Api::Gateway { .. }, Some(path)) => {
+            path.split_once('/') == Some((grant.id.as_str(), target.name.as_str()))
+        }
+        (Api::Gateway { .. }, None) => {
+            let by_host = address::by_host(gateway_origin, &grant.id, &target.name);
+            by_host.as_deref() == Some(resource)
+        }
     })?;
     Some(&target.name)
-}
-
-/// The resource indicator of a target behind the gateway by a host of its own.
-fn host_resource_of(gateway_origin: &str, grant: &GrantId, target: &Target) -> Option<String> {
-    match &target.api {
-        Api::Gateway { .. } => address::by_host(gateway_origin, grant, &target.name),
-        Api::Direct { .. } => None,
-    }
 }
 
 /// What a client asks of a grant.

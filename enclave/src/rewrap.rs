@@ -69,6 +69,7 @@ impl Enclave {
             let TenantKey {
                 generation,
                 key,
+                tag,
                 under: _,
             } = held;
             let place = Place::system(Table::TenantKeys, tenant.as_str());
@@ -79,6 +80,7 @@ impl Enclave {
             let held = TenantKey {
                 generation: generation.saturating_add(1),
                 key: Arc::clone(key),
+                tag: Arc::clone(tag),
                 under: Arc::clone(&under),
             };
             effects.push(Effect::TenantKey(tenant.clone(), held));

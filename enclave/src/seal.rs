@@ -42,6 +42,31 @@ impl std::fmt::Debug for SealingKey {
     }
 }
 
+/// Random bytes that make a key for one use: whatever they are drawn for has them alone.
+#[derive(Debug)]
+pub(crate) struct OneUseSalt([u8; SALT_BYTES]);
+
+impl OneUseSalt {
+    pub(crate) fn draw(rng: &dyn SecureRandom) -> Result<Self, SealError> {
+        let mut salt = [0; SALT_BYTES];
+        rng.fill(&mut salt).map_err(|_| SealError::Failed)?;
+        Ok(Self(salt))
+    }
+
+    /// With other random bytes, of a public name, by one call of the system.
+    ///
+    /// # Errors
+    /// [`SealError::Failed`] if the system gives no random bytes.
+    pub(crate) fn draw_with_name(rng: &dyn SecureRandom) -> Result<(Self, [u8; 16]), SealError> {
+        let (mut drawn, mut salt, mut name) = ([0; SALT_BYTES + 16], [0; SALT_BYTES], [0; 16]);
+        rng.fill(&mut drawn).map_err(|_| SealError::Failed)?;
+        let (of_salt, of_name) = drawn.split_at(SALT_BYTES);
+        salt.copy_from_slice(of_salt);
+        name.copy_from_slice(of_name);
+        Ok((Self(salt), name))
+    }
+}
+
 struct Bytes32;
 
 impl KeyType for Bytes32 {
@@ -67,7 +92,8 @@ pub fn derive(key: &[u8], salt: &[u8], label: &[u8]) -> Result<Zeroizing<[u8; 32
 /// behind its length as a big-endian `u32`.
 #[must_use]
 pub fn length_prefixed(parts: &[&[u8]]) -> Vec<u8> {
-    let mut out = Vec::new();
+    let bytes = parts.iter().map(|part| part.len().saturating_add(4));
+    let mut out = Vec::with_capacity(bytes.fold(0, usize::saturating_add));
     for part in parts {
         let len = u32::try_from(part.len()).unwrap_or(u32::MAX);
         out.extend_from_slice(&len.to_be_bytes());
@@ -147,18 +173,30 @@ impl SealingKey {
         place: &[u8],
         plain: &[u8],
     ) -> Result<Vec<u8>, SealError> {
-        let mut salt = [0; SALT_BYTES];
-        rng.fill(&mut salt).map_err(|_| SealError::Failed)?;
+        self.seal_with(OneUseSalt::draw(rng)?, label, place, plain)
+    }
+
+    /// The same, with a salt that was drawn for it.
+    pub(crate) fn seal_with(
+        &self,
+        OneUseSalt(salt): OneUseSalt,
+        label: &[u8],
+        place: &[u8],
+        plain: &[u8],
+    ) -> Result<Vec<u8>, SealError> {
         let key = Self::one_use(&self.current, &salt, label)?;
-        let mut body = Vec::with_capacity(plain.len().saturating_add(SALT_BYTES + TAG_BYTES));
-        body.extend_from_slice(plain);
+        let mut sealed = Vec::with_capacity(plain.len().saturating_add(SALT_BYTES + TAG_BYTES));
+        sealed.extend_from_slice(&salt);
+        sealed.extend_from_slice(plain);
+        let (_salt, body) = sealed
+            .split_at_mut_checked(SALT_BYTES)
+            .ok_or(SealError::Failed)?;
         // The key is used once, so the nonce is fixed.
         let tag = key
-            .seal_in_place_separate_tag(zero_nonce(), Aad::from(place), &mut body)
+            .seal_in_place_separate_tag(zero_nonce(), Aad::from(place), body)
             .map_err(|_| SealError::Failed)?;
-        body.extend_from_slice(tag.as_ref());
-        body.splice(..0, salt);
-        Ok(body)
+        sealed.extend_from_slice(tag.as_ref());
+        Ok(sealed)
     }
 
     /// Opens what [`seal`](Self::seal) sealed to the same label and place.

@@ -12,6 +12,7 @@ use tenant_policy::Compiled;
 
 use crate::admin::Erasure;
 use crate::approvals::ApprovalEffect;
+use crate::audit::tag;
 use crate::custody::{Cause, Custody, Phase};
 use crate::freeze::{Freeze, FreezeName, Subject, Touched};
 use crate::ids::{AppId, ClientId, GrantId, ProviderId, TenantId, VendorId, WebhookId};
@@ -56,9 +57,28 @@ pub(crate) struct TenantKey {
     /// Of the wrap in the store.
     pub(crate) generation: u64,
     pub(crate) key: Arc<SealingKey>,
+    /// How leaves name the tenant.
+    pub(crate) tag: Arc<str>,
     /// What it is wrapped under: as long as something refers to the key of an
     /// earlier root, that root is still needed.
     pub(crate) under: Arc<SealingKey>,
+}
+
+impl TenantKey {
+    pub(crate) fn new(
+        tenant: &TenantId,
+        generation: u64,
+        key: Arc<SealingKey>,
+        under: Arc<SealingKey>,
+    ) -> Self {
+        let tag = tag(tenant, &key).into();
+        Self {
+            generation,
+            key,
+            tag,
+            under,
+        }
+    }
 }
 
 /// A change to the view, applied when its batch is durable.
@@ -488,11 +508,13 @@ impl View {
         client: Option<&Client>,
         jkt: Option<String>,
     ) -> Touched {
-        let mut subjects = vec![
+        // As many as there can be.
+        let mut subjects = Vec::with_capacity(8);
+        subjects.extend([
             Subject::Grant(grant.id.clone()),
             Subject::Tenant(grant.tenant.clone()),
             Subject::App(grant.app.clone()),
-        ];
+        ]);
         if let Some(app) = self.apps.get(&grant.app) {
             subjects.push(Subject::Provider(app.value.provider.clone()));
             subjects.push(Subject::Vendor(app.value.vendor.clone()));
@@ -514,10 +536,12 @@ impl View {
 
     /// The key of a tenant's realm.
     pub(crate) fn realm_key(&self, tenant: &TenantId) -> Result<Arc<SealingKey>, RecordError> {
-        self.tenant_keys
-            .get(tenant)
-            .map(|held| Arc::clone(&held.key))
-            .ok_or(RecordError::NoRealmKey)
+        self.tenant_key(tenant).map(|held| Arc::clone(&held.key))
+    }
+
+    /// The same, with how leaves name the tenant.
+    pub(crate) fn tenant_key(&self, tenant: &TenantId) -> Result<&TenantKey, RecordError> {
+        self.tenant_keys.get(tenant).ok_or(RecordError::NoRealmKey)
     }
 
     /// Why a grant needs its owner, if it does.

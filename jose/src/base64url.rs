@@ -13,6 +13,22 @@ pub fn encode(bytes: &[u8]) -> String {
     Base64UrlUnpadded::encode_string(bytes)
 }
 
+/// How long so many bytes are when they are encoded, or a little more.
+pub(crate) fn encoded_len(bytes: usize) -> usize {
+    (bytes / 3).saturating_mul(4).saturating_add(3)
+}
+
+/// Appends `bytes` without padding.
+pub(crate) fn push(text: &mut String, bytes: &[u8]) {
+    /// A multiple of three, so that nothing is left over but at the end.
+    const AT_A_TIME: usize = 384;
+    let mut encoded = [0; AT_A_TIME / 3 * 4];
+    for part in bytes.chunks(AT_A_TIME) {
+        // It fits.
+        text.push_str(Base64UrlUnpadded::encode(part, &mut encoded).unwrap_or_default());
+    }
+}
+
 /// Decodes `text`. The caller bounds its length first.
 ///
 /// # Errors
@@ -48,6 +64,13 @@ mod tests {
                 .map(|i| i.wrapping_mul(37).wrapping_add(len))
                 .collect();
             assert_eq!(decode(&encode(&bytes)), Ok(bytes));
+        }
+        for len in [0, 1, 2, 3, 383, 384, 385, 768, 1_000] {
+            let bytes = vec![0xa5; len];
+            let mut text = "in front".to_owned();
+            push(&mut text, &bytes);
+            assert_eq!(text, format!("in front{}", encode(&bytes)), "{len}");
+            assert!(encoded_len(len) >= encode(&bytes).len(), "{len}");
         }
         assert_eq!(encode(&[0xfb, 0xff]), "-_8");
     }

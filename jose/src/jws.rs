@@ -382,12 +382,15 @@ pub fn sign(
             HeaderMember::OwnJwk => header.json("jwk", key.public_json()),
         };
     }
-    let mut token = base64url::encode(header.finish().as_bytes());
+    let header = header.finish();
+    let bytes = header.len().saturating_add(payload.len());
+    let mut token = String::with_capacity(base64url::encoded_len(bytes).saturating_add(128));
+    base64url::push(&mut token, header.as_bytes());
     token.push('.');
-    token.push_str(&base64url::encode(payload));
+    base64url::push(&mut token, payload);
     let signature = key.sign(token.as_bytes(), rng)?;
     token.push('.');
-    token.push_str(&base64url::encode(signature.as_ref()));
+    base64url::push(&mut token, signature.as_ref());
     Ok(token)
 }
 

@@ -132,7 +132,7 @@ pub fn receipt_message(logs: &Logs, receipt: &Receipt) -> Option<v1::Receipt> {
         leaf_hash,
     } = receipt;
     Some(v1::Receipt {
-        log: logs.origin(*log).ok()?.to_string(),
+        log: logs.origin(*log).ok()?.into(),
         index: *index,
         leaf_hash: leaf_hash.as_bytes().to_vec(),
     })

@@ -11,7 +11,7 @@ use serde_json::json;
 use super::freezes::subject_text;
 use super::{AdminError, Administrator, forbid_unless};
 use crate::Enclave;
-use crate::audit::{LeafKind, SEAL_LABEL, VERSION, private_place, tag};
+use crate::audit::{LeafKind, SEAL_LABEL, VERSION, private_place};
 use crate::custody::Cause;
 use crate::freeze::Subject;
 use crate::ids::{GrantId, TenantId};
@@ -177,10 +177,10 @@ impl Enclave {
         tenant: &TenantId,
         kinds: BTreeSet<EventKind>,
     ) -> Option<EventReader> {
-        let key = self.view.read().realm_key(tenant).ok()?;
+        let tag = self.view.read().tenant_key(tenant).ok()?.tag.to_string();
         Some(EventReader {
             tenant: tenant.clone(),
-            tag: tag(tenant, &key),
+            tag,
             kinds,
         })
     }

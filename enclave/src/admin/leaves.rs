@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use super::{AdminError, Administrator};
 use crate::Enclave;
-use crate::audit::{SEAL_LABEL, VERSION, private_place, tag};
+use crate::audit::{SEAL_LABEL, VERSION, private_place};
 use crate::ids::TenantId;
 
 /// What an administrator may read of the leaves.
@@ -68,8 +68,8 @@ impl Enclave {
         }
         let own = by.tenants();
         for own in own.filter(|own| tenant.is_none_or(|tenant| tenant == *own)) {
-            if let Ok(key) = view.realm_key(own) {
-                reader.tenants.insert(tag(own, &key), own.clone());
+            if let Ok(held) = view.tenant_key(own) {
+                reader.tenants.insert(held.tag.to_string(), own.clone());
             }
         }
         if tenant.is_some() && reader.tenants.is_empty() {

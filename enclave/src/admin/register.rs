@@ -90,11 +90,7 @@ impl Enclave {
         let key_write = self
             .cabinet
             .seal(&*self.rng, &under, &key_place, 0, &key.expose_all())?;
-        let held = TenantKey {
-            generation: 1,
-            key: Arc::new(key),
-            under,
-        };
+        let held = TenantKey::new(&tenant.id, 1, Arc::new(key), under);
         let mut change = self.record(Table::Tenants, tenant.id.as_str(), &tenant)?;
         change.writes.push(key_write);
         let event = registered("tenant", tenant.id.as_str(), by);

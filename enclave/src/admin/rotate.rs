@@ -226,11 +226,8 @@ impl Enclave {
             leaves: vec![self.leaf(&view, Some(tenant), &event, now)?],
         };
         let states = tenant_states(key.count());
-        let held = TenantKey {
-            generation: held.generation.saturating_add(1),
-            key: Arc::new(key),
-            under,
-        };
+        let generation = held.generation.saturating_add(1);
+        let held = TenantKey::new(tenant, generation, Arc::new(key), under);
         let effects = vec![Effect::TenantKey(tenant.clone(), held)];
         Ok(Pending::new(batch, effects, Touched::nothing(), states))
     }

@@ -191,12 +191,9 @@ impl Opener {
             (Err(error), None) => return Err(error),
         };
         let key = SealingKey::of_all(&body).ok_or(RecordError::Schema)?;
-        let held = TenantKey {
-            generation,
-            key: Arc::new(key),
-            under: Arc::clone(under),
-        };
-        Ok(Effect::TenantKey(name(&place.name)?, held))
+        let tenant = name(&place.name)?;
+        let held = TenantKey::new(&tenant, generation, Arc::new(key), Arc::clone(under));
+        Ok(Effect::TenantKey(tenant, held))
     }
 
     fn open_tenants(

@@ -158,16 +158,29 @@ impl Trees {
     }
 }
 
+fn origin(host: &str, name: LogName) -> Result<Origin, LogError> {
+    let origin = format!("{host}/{}", name.path());
+    origin.parse().map_err(|_| LogError::Origin)
+}
+
 /// The logs.
 #[derive(Debug)]
 pub struct Logs {
     /// The issuer without its scheme: the first part of each log's origin.
     host: String,
     boot: BootId,
+    /// Those of the logs that this boot writes.
+    own: OwnOrigins,
     trees: RwLock<Trees>,
     signers: Mutex<HashMap<LogName, Signer>>,
     /// The current one first; all sign.
     keys: RwLock<Vec<LogKey>>,
+}
+
+#[derive(Debug)]
+struct OwnOrigins {
+    control: Origin,
+    issuance: Origin,
 }
 
 #[derive(Debug)]
@@ -195,9 +208,14 @@ impl Logs {
         let host = issuer
             .split_once("://")
             .map_or(issuer, |(_scheme, host)| host);
+        let own = OwnOrigins {
+            control: origin(host, LogName::Control)?,
+            issuance: origin(host, LogName::Issuance(boot))?,
+        };
         let logs = Self {
             host: host.to_owned(),
             boot,
+            own,
             trees: RwLock::new(Trees { control, shards }),
             signers: Mutex::new(HashMap::new()),
             keys: RwLock::new(keys.log_keys()),
@@ -241,8 +259,11 @@ impl Logs {
     /// # Errors
     /// [`LogError::Origin`] if it would be too long.
     pub fn origin(&self, name: LogName) -> Result<Origin, LogError> {
-        let origin = format!("{}/{}", self.host, name.path());
-        origin.parse().map_err(|_| LogError::Origin)
+        match name {
+            LogName::Control => Ok(self.own.control.clone()),
+            LogName::Issuance(boot) if boot == self.boot => Ok(self.own.issuance.clone()),
+            LogName::Issuance(_) => origin(&self.host, name),
+        }
     }
 
     /// The log with this origin.
