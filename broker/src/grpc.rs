@@ -15,5 +15,6 @@ pub mod key;
 mod outlet;
 pub mod registry;
 mod rotating;
+pub mod services;
 pub mod token;
 pub mod webhook;

@@ -43,6 +43,7 @@ use crate::grpc::event::EventsDoor;
 use crate::grpc::grant::Grants;
 use crate::grpc::key::Keys;
 use crate::grpc::registry::Registry;
+use crate::grpc::services::Services;
 use crate::grpc::token::Token;
 use crate::grpc::webhook::Webhooks;
 use crate::host_config::{HostConfig, Limits, ManifestFiles};
@@ -275,17 +276,18 @@ pub async fn run(
         message_bytes,
         ..
     } = host.limits;
-    let door = |routes, room| {
+    let door = |services, room| {
         let shell = Arc::clone(&shell);
-        Door::new(routes, shell, room, request_deadline, message_bytes)
+        Door::new(services, shell, room, request_deadline, message_bytes)
     };
     // Each listener has room of its own.
     let gateway_room = Room::new(requests);
     let proofs =
         AttestationServiceServer::new(attestation.clone()).max_decoding_message_size(message_bytes);
-    let proofs = door(Routes::new(proofs).prepare(), gateway_room.clone());
+    let proofs = Services::new(Routes::new(proofs).prepare());
+    let proofs = door(proofs, gateway_room.clone());
     let stopped = stop.clone();
-    let services = routes(
+    let services = services(
         &shell,
         (&refresher, &poster),
         attestation,
@@ -456,13 +458,13 @@ fn keeper(manifest: &Manifest, shell: &Arc<Shell>) -> Result<Option<Keeper>, Run
     Ok(Keeper::new(shell, known, tls)?)
 }
 
-async fn routes(
+async fn services(
     shell: &Arc<Shell>,
     (refresher, poster): (&Arc<Refresher>, &Arc<Poster>),
     attestation: Attestation,
     message_bytes: usize,
     stop: ShutdownSignal,
-) -> Routes {
+) -> Services {
     let (reporter, health) = tonic_health::server::health_reporter();
     reporter
         .set_serving::<AttestationServiceServer<Attestation>>()
@@ -502,17 +504,18 @@ async fn routes(
     let keys = Keys {
         shell: Arc::clone(shell),
     };
-    Routes::new(health)
+    let others = Routes::new(health)
         .add_service(
             AttestationServiceServer::new(attestation).max_decoding_message_size(message_bytes),
         )
-        .add_service(TokenServiceServer::new(token).max_decoding_message_size(message_bytes))
         .add_service(GrantServiceServer::new(grants).max_decoding_message_size(message_bytes))
         .add_service(RegistryServiceServer::new(registry).max_decoding_message_size(message_bytes))
         .add_service(AuditServiceServer::new(audit).max_decoding_message_size(message_bytes))
         .add_service(EventServiceServer::new(events).max_decoding_message_size(message_bytes))
         .add_service(KeyServiceServer::new(keys).max_decoding_message_size(message_bytes))
-        .prepare()
+        .prepare();
+    let tokens = TokenServiceServer::new(token).max_decoding_message_size(message_bytes);
+    Services::new(others).with_tokens(tokens)
 }
 
 async fn listen(

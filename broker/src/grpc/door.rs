@@ -13,10 +13,10 @@ use http::{HeaderMap, Request, Response};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use tonic::body::Body;
-use tonic::service::Routes;
 use tonic::{Code, Status};
 use tower::Service;
 
+use crate::grpc::services::Services;
 use crate::listener::Unread;
 use crate::metrics::rpc;
 use crate::room::{BODY, Errand, Room, Seat};
@@ -66,7 +66,7 @@ fn errand(path: &str) -> Errand {
 /// tonic's services behind a deadline.
 #[derive(Clone, Debug)]
 pub struct Door {
-    routes: Routes,
+    services: Services,
     shell: Arc<Shell>,
     room: Room,
     deadline: Duration,
@@ -77,14 +77,14 @@ impl Door {
     /// Lets as many requests in as there is room for; each may take `deadline` at most once its message is there.
     #[must_use]
     pub fn new(
-        routes: Routes,
+        services: Services,
         shell: Arc<Shell>,
         room: Room,
         deadline: Duration,
         message_bytes: usize,
     ) -> Self {
         Self {
-            routes,
+            services,
             shell,
             room,
             deadline,
@@ -126,7 +126,8 @@ impl Service<Request<Incoming>> for Door {
         let trace = traces::begin(called, request.headers());
         // A method that waits for somebody else gives its place up.
         request.extensions_mut().insert(Arc::clone(&seat));
-        let (mut routes, room, deadline) = (self.routes.clone(), self.room.clone(), self.deadline);
+        let (mut services, room) = (self.services.clone(), self.room.clone());
+        let deadline = self.deadline;
         let most = self.message_bytes.saturating_add(PREFIX_BYTES);
         let work = async move {
             let answer = match whole(request, most, deadline.min(BODY)).await {
@@ -134,7 +135,7 @@ impl Service<Request<Incoming>> for Door {
                 Ok(request) => match seat.enter() {
                     Err(shed) => room.answer(shed),
                     Ok(()) => {
-                        let answer = in_time(routes.call(request), deadline).await;
+                        let answer = in_time(services.call(request), deadline).await;
                         carrying(answer, seat, method.streams)
                     }
                 },

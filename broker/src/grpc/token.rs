@@ -88,6 +88,15 @@ impl Token {
         }
     }
 
+    /// A good answer; with the nonce to use next, if the request had a proof.
+    fn given<M>(&self, message: M, proved: bool) -> Response<M> {
+        let mut response = Response::new(message);
+        if let Some(nonce) = proved.then(|| self.nonce()).flatten() {
+            response.metadata_mut().insert(DPOP_NONCE, nonce);
+        }
+        response
+    }
+
     fn refuse(&self, refusal: &Refusal) -> Status {
         let mut status = refusal.status();
         let metadata = status.metadata_mut();
@@ -174,6 +183,7 @@ impl TokenService for Token {
             .map_err(|refusal| self.refuse(&refusal))?;
         let mode =
             mode(message.mode, &message.upstream_proof).map_err(|refusal| self.refuse(&refusal))?;
+        let proved = matches!(binding, Binding::Proof(_));
         let asked = IssueRequest {
             door: Door::Grpc,
             credentials: credentials(peer, &metadata),
@@ -193,11 +203,7 @@ impl TokenService for Token {
         if let Some(connection) = extensions.get::<Connection>() {
             connection.visitor().vouch(&issued.client);
         }
-        let mut response = Response::new(self.answer(issued, receipt, mode));
-        if let Some(nonce) = self.nonce() {
-            response.metadata_mut().insert(DPOP_NONCE, nonce);
-        }
-        Ok(response)
+        Ok(self.given(self.answer(issued, receipt, mode), proved))
     }
 
     async fn issue_tokens(
@@ -208,6 +214,7 @@ impl TokenService for Token {
         let (metadata, extensions, message) = request.into_parts();
         let binding = binding(message.binding, values(&metadata, DPOP))
             .map_err(|refusal| self.refuse(&refusal))?;
+        let proved = matches!(binding, Binding::Proof(_));
         let asked = SeveralRequest {
             credentials: credentials(peer, &metadata),
             binding,
@@ -230,13 +237,10 @@ impl TokenService for Token {
                 answer: Some(answer),
             }
         });
-        let mut response = Response::new(v1::IssueTokensResponse {
+        let message = v1::IssueTokensResponse {
             answers: answers.collect(),
-        });
-        if let Some(nonce) = self.nonce() {
-            response.metadata_mut().insert(DPOP_NONCE, nonce);
-        }
-        Ok(response)
+        };
+        Ok(self.given(message, proved))
     }
 
     async fn introspect_token(
