@@ -9,6 +9,8 @@ mod shutdown;
 mod turnstile;
 
 #[cfg(test)]
+mod handshake_tests;
+#[cfg(test)]
 mod tests;
 
 pub use accept::{Drained, ListenError, Name, bind, serve};

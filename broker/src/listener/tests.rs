@@ -12,10 +12,13 @@ use http::{Request, StatusCode, Version};
 use http_body_util::{BodyExt, Empty};
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::client::WantsClientCert;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::ring as rustls_ring;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
-use rustls::{AlertDescription, ClientConfig, DigitallySignedStruct, SignatureScheme};
+use rustls::{
+    AlertDescription, ClientConfig, ConfigBuilder, DigitallySignedStruct, SignatureScheme,
+};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -27,7 +30,7 @@ use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-fn certified(name: &str) -> CertifiedKey {
+pub(super) fn certified(name: &str) -> CertifiedKey {
     let made = rcgen::generate_simple_self_signed(vec![name.to_owned()]).unwrap();
     let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
     CertifiedKey::from_der(
@@ -82,6 +85,22 @@ impl ServerCertVerifier for Pinned {
             .signature_verification_algorithms
             .supported_schemes()
     }
+}
+
+/// A client's configuration that trusts one certificate.
+pub(super) fn trusting(certificate: CertificateDer<'static>) -> ClientConfig {
+    let mut config = verifying(certificate).with_no_client_auth();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    config
+}
+
+fn verifying(certificate: CertificateDer<'static>) -> ConfigBuilder<ClientConfig, WantsClientCert> {
+    let provider = Arc::new(rustls_ring::default_provider());
+    ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Pinned(certificate)))
 }
 
 /// A running listener.
@@ -154,12 +173,7 @@ async fn start(name: Name, limits: Limits) -> Fixture {
 
 impl Fixture {
     async fn tls(&self, alpn: &[u8], key: Option<CertifiedKey>) -> TlsStream<TcpStream> {
-        let provider = Arc::new(rustls_ring::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider)
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .unwrap()
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Pinned(self.shown.clone())));
+        let builder = verifying(self.shown.clone());
         let mut config = match key {
             None => builder.with_no_client_auth(),
             Some(key) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(key))),
