@@ -15,8 +15,11 @@ use super::medium::Medium;
 /// What room is filled with.
 pub(super) const ROOM: u8 = 0xd9;
 
-/// The most room there is. A reader looks no further for its end.
+/// The most room that a reader looks through for its end.
 pub(super) const MAX_ROOM_BYTES: u64 = 1024 * 1024;
+
+/// The most room that is made at a time: everybody waits meanwhile.
+const ROOM_AT_A_TIME_BYTES: u64 = 256 * 1024;
 
 /// Written at a time.
 static PIECE: [u8; 64 * 1024] = [ROOM; 64 * 1024];
@@ -83,7 +86,7 @@ impl Room {
         if end <= length || self.appended_bytes < self.from_bytes {
             return Ok(());
         }
-        let full = end.saturating_add(self.appended_bytes.min(MAX_ROOM_BYTES));
+        let full = end.saturating_add(self.appended_bytes.min(ROOM_AT_A_TIME_BYTES));
         if fill(medium, length, full).is_err() {
             // None is tried for a while. That the old room is gone is durable, too, before a frame lies across its end.
             self.appended_bytes = 0;
