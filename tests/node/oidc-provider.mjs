@@ -8,11 +8,11 @@
 //                       of `alg`: RS256
 //   access_token_ttl_s  default 60
 //   refresh_token_ttl_s default 86400
-//   rotate              default true: single use, and a reuse revokes the grant
+//   rotate              default true: single use, and a reuse revokes the grant; or the client_ids of which it is so
 //   pages               default false: its own pages for signing in and consenting, for a person or a test's browser
 //   device              default false: owners may consent by device [RFC 8628]
 //   device_code_ttl_s   default 600
-//   client_credentials  default false: clients may ask for themselves, too [RFC 6749 §4.4]
+//   presentations       default true: the ledger counts each refresh token's
 //   keep_alive_ms       how long a connection may do nothing before it is closed; default: Node's, 5 s
 //   dpop_nonces         default false: proofs need a nonce of the provider's [RFC 9449 §8]
 //   api_resource        the API takes JWTs of this audience only, one of `resources`
@@ -109,7 +109,6 @@ const provider = new Provider(issuer, {
   scopes: ['openid', 'offline_access', ...scopes],
   ttl: {
     AccessToken: accessTokenTtl,
-    ClientCredentials: accessTokenTtl,
     RefreshToken: refreshTokenTtl,
     DeviceCode: config.device_code_ttl_s ?? 600,
     Grant: refreshTokenTtl,
@@ -118,13 +117,14 @@ const provider = new Provider(issuer, {
     Interaction: 60,
   },
   cookies: { keys: [randomBytes(32).toString('hex')] },
-  rotateRefreshToken: config.rotate ?? true,
+  rotateRefreshToken: Array.isArray(config.rotate)
+    ? (ctx) => config.rotate.includes(ctx.oidc.client.clientId)
+    : config.rotate ?? true,
   findAccount: async (ctx, sub) => ({ accountId: sub, claims: async () => ({ sub }) }),
   clientAuthMethods: [
     'client_secret_basic', 'client_secret_post', 'private_key_jwt', 'self_signed_tls_client_auth', 'none',
   ],
   features: {
-    clientCredentials: { enabled: config.client_credentials === true },
     deviceFlow: { enabled: config.device === true },
     devInteractions: { enabled: config.pages === true },
     introspection: { enabled: true },
@@ -204,6 +204,7 @@ provider.use(async (ctx, next) => {
 // provider forgave it.
 provider.use(async (ctx, next) => {
   await next();
+  if (config.presentations === false) return;
   const token = ctx.oidc?.params?.refresh_token;
   if (ctx.path !== '/token' || typeof token !== 'string') return;
   // The provider has not looked at the token.

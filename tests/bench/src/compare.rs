@@ -64,11 +64,29 @@ pub(crate) async fn measure<S: Slot>(
 pub(crate) struct Contest<'a> {
     pub(crate) ours: &'a Server,
     pub(crate) bare: &'a Server,
-    /// The process of `oidc-provider` and its slots, if it could be started.
-    pub(crate) oidc: Option<(u32, Crew<HttpSlot>)>,
+    /// If it could be started.
+    pub(crate) oidc: Option<OidcSlots>,
     pub(crate) shape: Shape,
     pub(crate) rounds: u32,
     pub(crate) time: Duration,
+}
+
+/// `oidc-provider` and who asks it.
+pub(crate) struct OidcSlots {
+    pub(crate) pid: u32,
+    /// Those whose refresh tokens are rotated.
+    pub(crate) rotated: Crew<HttpSlot>,
+    /// Those that keep theirs.
+    pub(crate) kept: Crew<HttpSlot>,
+}
+
+impl OidcSlots {
+    /// A round each: with rotation, and without.
+    async fn measure(&mut self, time: Duration, pids: &[u32]) -> anyhow::Result<(Round, Round)> {
+        let rotated = measure(&mut self.rotated, time, self.pid, pids).await?;
+        let kept = measure(&mut self.kept, time, self.pid, pids).await?;
+        Ok((rotated, kept))
+    }
 }
 
 /// All rounds of all.
@@ -79,6 +97,8 @@ pub(crate) struct Rounds {
     bare: Vec<Round>,
     empty: Vec<Round>,
     oidc: Vec<Round>,
+    /// Of `oidc-provider` without rotation.
+    oidc_kept: Vec<Round>,
     /// The cryptography of a token bound to a key, µs.
     crypto_us: Vec<f64>,
     /// Of one bound to a certificate.
@@ -99,15 +119,16 @@ impl Contest<'_> {
         let mut empty = connect(bare, self.shape, Ask::Empty).await?;
         let in_process = InProcess::new()?;
         let mut pids = vec![ours.pid, bare.pid];
-        pids.extend(self.oidc.as_ref().map(|(pid, _)| *pid));
+        pids.extend(self.oidc.as_ref().map(|oidc| oidc.pid));
 
         // Once each, so that caches and code are warm and nonces known.
         let warm_up = Duration::from_secs(1);
         for crew in [&mut minted, &mut certificate, &mut least, &mut empty] {
             warm(crew, warm_up).await?;
         }
-        if let Some((_, crew)) = &mut self.oidc {
-            crew.closed(warm_up).await?;
+        if let Some(oidc) = &mut self.oidc {
+            oidc.rotated.closed(warm_up).await?;
+            oidc.kept.closed(warm_up).await?;
         }
         let mut rounds = Rounds::default();
         for round in 1..=self.rounds {
@@ -120,13 +141,17 @@ impl Contest<'_> {
             let of_certificate = measure(&mut certificate, time, ours.pid, &pids).await?;
             let ask = Ask::Certificate;
             let own_us = tokio::task::block_in_place(|| in_turn.cpu_us(ask, IN_PROCESS))?;
-            if let Some((pid, crew)) = &mut self.oidc {
-                match measure(crew, time, *pid, &pids).await {
-                    Ok(of_oidc) => rounds.oidc.push(of_oidc),
+            if let Some(oidc) = &mut self.oidc {
+                match oidc.measure(time, &pids).await {
+                    Ok((rotated, kept)) => {
+                        rounds.oidc.push(rotated);
+                        rounds.oidc_kept.push(kept);
+                    }
                     // The others go on, and it has no rows.
                     Err(error) => {
                         progress(&format!("oidc-provider is not measured: {error:#}"));
                         rounds.oidc.clear();
+                        rounds.oidc_kept.clear();
                         self.oidc = None;
                     }
                 }
@@ -233,6 +258,15 @@ impl Rounds {
                 Bar::AtLeast(8.0),
             ));
             rows.push(plain("oidc_provider_cpu_us", &oidc, "µs"));
+            let kept = cpu(&self.oidc_kept);
+            let over = median_ratio(&kept, &minted);
+            rows.push(plain("oidc_provider_unrotated_cpu_us", &kept, "µs"));
+            rows.push(Row::plain(
+                "oidc_provider_unrotated_over_ours_cpu",
+                over,
+                "ratio",
+                runs,
+            ));
             rows.push(plain(
                 "oidc_provider_tokens_per_s",
                 &of(&self.oidc, |r| r.per_s),
@@ -272,6 +306,7 @@ impl Rounds {
         ];
         if !self.oidc.is_empty() {
             lines.push(line("oidc-provider", &self.oidc));
+            lines.push(line("oidc-provider, without rotation", &self.oidc_kept));
         }
         let head = [
             "", "CPU µs", "per s", "p50 ms", "p99 ms", "p99.9 ms", "others %",

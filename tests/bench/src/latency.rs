@@ -3,15 +3,20 @@
 
 use std::fs::OpenOptions;
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::caller::GrpcSlot;
+use anyhow::Context as _;
+
+use crate::caller::{Ask, GrpcSlot, Shape, Target, connect};
 use crate::clock::now;
 use crate::load::{Crew, Outcome, Plan};
-use crate::report::{number, progress, table};
-use crate::rows::{Bar, Row};
-use crate::stats::{Latencies, median, p99};
+use crate::machine;
+use crate::processors::{Halves, run_on};
+use crate::report::{number, print, progress, table};
+use crate::rows::{Bar, Row, write_file};
+use crate::server::{self, Lab, Terms};
+use crate::stats::{Latencies, What, count, median, p99, whole};
 use crate::svg::{Axis, Line, Plot, Scale};
 
 /// The shares of the capacity that the curve has.
@@ -50,17 +55,13 @@ impl Point {
 
 /// Latency against load.
 #[derive(Debug, Default)]
-pub(crate) struct Curve(Vec<Point>);
+struct Curve(Vec<Point>);
 
 /// Measures the curve once.
 ///
 /// # Errors
 /// The service can't be measured.
-pub(crate) async fn curve(
-    crew: &mut Crew<GrpcSlot>,
-    capacity: f64,
-    time: Duration,
-) -> anyhow::Result<Curve> {
+async fn curve(crew: &mut Crew<GrpcSlot>, capacity: f64, time: Duration) -> anyhow::Result<Curve> {
     let mut points = Vec::new();
     for share in SHARES {
         let per_s = capacity * share;
@@ -81,7 +82,7 @@ fn plan(per_s: f64, time: Duration) -> Plan {
 
 impl Curve {
     /// For people.
-    pub(crate) fn table(&self) -> String {
+    fn table(&self) -> String {
         let lines: Vec<Vec<String>> = self
             .0
             .iter()
@@ -98,7 +99,7 @@ impl Curve {
     }
 
     /// As a picture.
-    pub(crate) fn plot(&self) -> Plot {
+    fn plot(&self) -> Plot {
         let line = |name: &str, value: fn(&Point) -> f64| Line {
             name: name.to_owned(),
             points: self
@@ -126,59 +127,155 @@ impl Curve {
     }
 }
 
-/// Who is asked at the promised share of its capacity.
-pub(crate) struct Asked<'a> {
-    pub(crate) crew: &'a mut Crew<GrpcSlot>,
-    /// Tokens a second.
-    pub(crate) capacity: f64,
+/// What is measured with the service and the generator on half of the processors each, so that what a caller waits for is
+/// the service, and not a generator that waits for a processor.
+pub(crate) struct Apart {
+    pub(crate) dev: PathBuf,
+    pub(crate) shape: Shape,
+    pub(crate) rounds: u32,
+    pub(crate) time: Duration,
+    /// Where the plot goes.
+    pub(crate) plots: Option<PathBuf>,
 }
 
-impl Asked<'_> {
-    async fn p99_ms(&mut self, time: Duration) -> anyhow::Result<f64> {
-        let per_s = self.capacity * PROMISED;
-        Ok(Point::new(per_s, &self.crew.open(plan(per_s, time)).await?).p99_ms)
+impl Apart {
+    /// Measures the curve once, and the promise in each round.
+    ///
+    /// # Errors
+    /// The machine has one processor, or the service can't be measured.
+    pub(crate) async fn measure(self) -> anyhow::Result<Vec<Row>> {
+        let halves = Halves::of(machine::processors())
+            .context("latency needs a processor for the service and one for the generator")?;
+        let service = halves.service_list();
+        run_on(halves.generator, move || async move {
+            Box::pin(self.on_halves(&service)).await
+        })
+        .await
+    }
+
+    async fn on_halves(&self, service: &str) -> anyhow::Result<Vec<Row>> {
+        let lab = Lab::new(Terms::default())?;
+        let ours = server::ours(&self.dev, &lab, Some(service)).await?;
+        let bare = server::bare(Some(service)).await?;
+        let mut of_ours = Asked::connect(&ours.target, self.shape).await?;
+        let mut of_bare = Asked::connect(&bare.target, self.shape).await?;
+        let capacity = of_ours.capacity(self.time).await?;
+        let curve = curve(&mut of_ours.many, capacity, self.time).await?;
+        print(&format!(
+            "Latency against load, service and generator on half of the processors each\n{}\n",
+            curve.table()
+        ))?;
+        if let Some(plots) = &self.plots {
+            let svg = curve.plot().svg();
+            write_file(&plots.join("latency.svg"), svg.as_bytes())?;
+        }
+        let mut found = Promised::default();
+        for _ in 0..self.rounds {
+            let of_ours = (of_ours.capacity(self.time).await?, &mut of_ours.many);
+            let of_bare = (of_bare.capacity(self.time).await?, &mut of_bare.many);
+            found.round(of_ours, of_bare, lab.disk(), self.time).await?;
+        }
+        ours.stop().await?;
+        bare.stop().await?;
+        Ok(found.rows())
+    }
+}
+
+/// Who is asked, by as many calls as the comparison has, and by as many as may have to wait.
+struct Asked {
+    few: Crew<GrpcSlot>,
+    many: Crew<GrpcSlot>,
+}
+
+impl Asked {
+    async fn connect(target: &Target, shape: Shape) -> anyhow::Result<Self> {
+        let mut asked = Self {
+            few: connect(target, shape, Ask::Dpop).await?,
+            many: connect(target, waiting(shape), Ask::Dpop).await?,
+        };
+        for crew in [&mut asked.few, &mut asked.many] {
+            crew.closed(Duration::from_secs(1)).await?;
+        }
+        Ok(asked)
+    }
+
+    /// Tokens a second.
+    async fn capacity(&mut self, time: Duration) -> anyhow::Result<f64> {
+        let closed = self.few.closed(time).await?;
+        Ok(whole(count(&closed.samples, What::Good)) / closed.elapsed.as_secs_f64())
+    }
+}
+
+/// Calls in flight on a connection of an open loop: as many as may have to wait.
+pub(crate) fn waiting(shape: Shape) -> Shape {
+    Shape {
+        in_flight: 64,
+        ..shape
     }
 }
 
 /// The p99 at the promised share of the capacity, against syncs measured before each round; and that of the bare server
 /// at the same share of its own, which says what the machine and the generator have of it.
-///
-/// # Errors
-/// A server or the disk can't be measured.
-pub(crate) async fn promised(
-    mut ours: Asked<'_>,
-    mut bare: Asked<'_>,
-    disk: &Path,
-    rounds: u32,
-    time: Duration,
-) -> anyhow::Result<Vec<Row>> {
-    let (mut found_ms, mut bare_ms, mut syncs_ms) = (Vec::new(), Vec::new(), Vec::new());
-    for _ in 0..rounds {
+#[derive(Debug, Default)]
+pub(crate) struct Promised {
+    ours_ms: Vec<f64>,
+    bare_ms: Vec<f64>,
+    syncs_ms: Vec<f64>,
+}
+
+impl Promised {
+    /// One round: each by its capacity.
+    ///
+    /// # Errors
+    /// A server or the disk can't be measured.
+    pub(crate) async fn round(
+        &mut self,
+        ours: (f64, &mut Crew<GrpcSlot>),
+        bare: (f64, &mut Crew<GrpcSlot>),
+        disk: &Path,
+        time: Duration,
+    ) -> anyhow::Result<()> {
         let file = disk.join("fdatasync");
         let sync_ms = tokio::task::block_in_place(|| fdatasync_p99_ms(&file))?;
-        let of_ours = ours.p99_ms(time).await?;
-        let of_bare = bare.p99_ms(time).await?;
+        let mut found = Vec::new();
+        for (capacity, crew) in [ours, bare] {
+            let per_s = capacity * PROMISED;
+            found.push(Point::new(per_s, &crew.open(plan(per_s, time)).await?).p99_ms);
+        }
+        let [of_ours, of_bare] = found.as_slice() else {
+            anyhow::bail!("two were asked");
+        };
         progress(&format!(
             "at {:.0} % of the rate: p99 {of_ours:.2} ms, the bare server {of_bare:.2} ms; p99 of a sync {sync_ms:.2} ms",
             PROMISED * 100.0
         ));
-        found_ms.push(of_ours);
-        bare_ms.push(of_bare);
-        syncs_ms.push(sync_ms);
+        self.ours_ms.push(*of_ours);
+        self.bare_ms.push(*of_bare);
+        self.syncs_ms.push(sync_ms);
+        Ok(())
     }
-    Ok(rows(&found_ms, &bare_ms, &syncs_ms))
-}
 
-/// The bar hangs on the disk of the same run.
-fn rows(found_ms: &[f64], bare_ms: &[f64], syncs_ms: &[f64]) -> Vec<Row> {
-    let sync_ms = median(syncs_ms);
-    let bar = Bar::AtMost(((PROMISED_MS + 2.0 * sync_ms) * 100.0).round() / 100.0);
-    let runs = found_ms.len();
-    vec![
-        Row::against("p99_ms_at_70pct", median(found_ms), "ms", bar, runs),
-        Row::plain("bare_p99_ms_at_70pct", median(bare_ms), "ms", runs),
-        Row::plain("fdatasync_p99_ms", sync_ms, "ms", runs),
-    ]
+    /// The bar hangs on the disk of the same run.
+    fn rows(&self) -> Vec<Row> {
+        let sync_ms = median(&self.syncs_ms);
+        let bar = Bar::AtMost(((PROMISED_MS + 2.0 * sync_ms) * 100.0).round() / 100.0);
+        let (ours_ms, runs) = (median(&self.ours_ms), self.ours_ms.len());
+        vec![
+            Row::against("p99_ms_at_70pct", ours_ms, "ms", bar, runs),
+            Row::plain("bare_p99_ms_at_70pct", median(&self.bare_ms), "ms", runs),
+            Row::plain("fdatasync_p99_ms", sync_ms, "ms", runs),
+        ]
+    }
+
+    /// Where service and generator share all processors.
+    pub(crate) fn shared_rows(&self) -> Vec<Row> {
+        let runs = self.ours_ms.len();
+        let plain = |name, values: &[f64]| Row::plain(name, median(values), "ms", runs);
+        vec![
+            plain("shared_p99_ms_at_70pct", &self.ours_ms),
+            plain("shared_bare_p99_ms_at_70pct", &self.bare_ms),
+        ]
+    }
 }
 
 /// Appends and syncs a file, as the store does.
@@ -201,7 +298,12 @@ mod tests {
 
     #[test]
     fn the_bar_is_that_of_the_disk() {
-        let found = rows(&[9.0, 7.0, 8.0], &[3.0], &[1.0, 2.0, 1.5]);
+        let promised = |syncs_ms: &[f64]| Promised {
+            ours_ms: vec![9.0, 7.0, 8.0],
+            bare_ms: vec![3.0],
+            syncs_ms: syncs_ms.to_vec(),
+        };
+        let found = promised(&[1.0, 2.0, 1.5]).rows();
         assert_eq!(found[0].bar.as_deref(), Some("<= 8"));
         assert_eq!(
             (found[0].value, found[0].met, found[0].runs),
@@ -209,8 +311,10 @@ mod tests {
         );
         assert_eq!((found[1].value, found[2].value), (Some(3.0), Some(1.5)));
         // A disk that can't be measured is no excuse.
-        let unknown = rows(&[1.0], &[1.0], &[f64::NAN]);
-        assert_eq!(unknown[0].met, Some(false));
+        assert_eq!(promised(&[f64::NAN]).rows()[0].met, Some(false));
+        // Where processors are shared nothing is promised.
+        let shared = promised(&[1.0]).shared_rows();
+        assert_eq!((shared[0].value, shared[0].met), (Some(8.0), None));
     }
 
     #[test]

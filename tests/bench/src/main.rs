@@ -69,6 +69,7 @@ enum Command {
     #[command(after_help = "Examples:\n  \
         tokenkeep-bench load\n  \
         tokenkeep-bench load --rate 3000 --seconds 10 --proofs presigned\n  \
+        tokenkeep-bench load --rate 3000 --halves\n  \
         tokenkeep-bench load --bind certificate --json")]
     Load(Load),
     /// Measure what grows with grants, tenants, policies, connections and leaves
@@ -152,6 +153,9 @@ struct Load {
     /// When proofs are made
     #[arg(long, value_enum, default_value_t = Proofs::Live)]
     proofs: Proofs,
+    /// Give the service and the generator half of the processors each
+    #[arg(long)]
+    halves: bool,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -215,6 +219,7 @@ async fn main() -> anyhow::Result<ExitCode> {
                 rate: args.rate.map(f64::from),
                 ask: args.bind,
                 proofs: args.proofs,
+                halves: args.halves,
                 json: args.json,
             };
             Box::pin(loading.run()).await?;

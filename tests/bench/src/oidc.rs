@@ -1,5 +1,6 @@
-//! npm's `oidc-provider` beside the service: the nearest thing that it does. A client with a certificate asks for itself
-//! (`client_credentials`), with a proof that carries the provider's nonce, and gets a JWT for one resource, ES256 signed.
+//! npm's `oidc-provider` beside the service: the nearest thing that it does. A client with a certificate asks on a grant
+//! that an owner gave it (`refresh_token`), with a proof that carries the provider's nonce, and gets a JWT for one
+//! resource, ES256 signed. Of two clients one has its refresh tokens rotated, the other keeps its own.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +18,8 @@ use ring::rand::SystemRandom;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use secrecy::ExposeSecret as _;
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::Deserialize;
 use serde_json::json;
 use testkit::node::{NodeEnv, OidcProvider};
 use testkit::pki::loopback_certificate;
@@ -28,15 +30,30 @@ use crate::clock;
 use crate::load::{Crew, Slot};
 use crate::stats::What;
 
-/// Who asks.
-const CLIENT: &str = "bench";
+/// What becomes of a refresh token that is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refreshing {
+    /// Another one takes its place.
+    Rotated,
+    /// It stays: a client with a certificate needs no rotation [RFC 9700 §2.2.2].
+    Kept,
+}
+
+impl Refreshing {
+    /// The client that asks so.
+    const fn client(self) -> &'static str {
+        match self {
+            Self::Rotated => "rotating",
+            Self::Kept => "keeping",
+        }
+    }
+}
 
 /// What the token is for.
 const RESOURCE: &str = "https://api.example/contacts";
 
-/// The form that is posted: `scope` and `resource` are encoded.
-const FORM: &str = "grant_type=client_credentials&client_id=bench&scope=contacts.read%20contacts.write\
-    &resource=https%3A%2F%2Fapi.example%2Fcontacts";
+/// What it allows.
+const SCOPE: &str = "contacts.read contacts.write";
 
 /// Nonces that a slot is refused for before it is an error.
 const MOST_NONCES: u32 = 4;
@@ -58,25 +75,26 @@ impl Oidc {
         let client_key = rcgen::KeyPair::generate()?;
         let client = rcgen::CertificateParams::default().self_signed(&client_key)?;
         let (x, y) = coordinates(client_key.public_key_raw())?;
-        let config = json!({
-            "client_credentials": true,
-            "dpop_nonces": true,
-            "access_token_ttl_s": 300,
-            // Connections wait while others have their turn.
-            "keep_alive_ms": 600_000,
-            "clients": [{
-                "client_id": CLIENT,
+        let clients = [Refreshing::Rotated, Refreshing::Kept].map(|refreshing| {
+            json!({
+                "client_id": refreshing.client(),
                 "token_endpoint_auth_method": "self_signed_tls_client_auth",
-                "grant_types": ["client_credentials"],
-                "response_types": [],
-                "redirect_uris": [],
                 "jwks": { "keys": [{
                     "kty": "EC", "crv": "P-256", "x": x, "y": y,
                     "x5c": [Base64::encode_string(client.der())],
                 }] },
-            }],
+            })
+        });
+        let config = json!({
+            "dpop_nonces": true,
+            "rotate": [Refreshing::Rotated.client()],
+            "presentations": false,
+            "access_token_ttl_s": 300,
+            // Connections wait while others have their turn.
+            "keep_alive_ms": 600_000,
+            "clients": clients,
             "resources": {
-                RESOURCE: { "scope": "contacts.read contacts.write", "jwt": true, "alg": "ES256" },
+                RESOURCE: { "scope": SCOPE, "jwt": true, "alg": "ES256" },
             },
             "tls": { "cert": certificate, "key": key.expose_secret() },
         });
@@ -99,15 +117,22 @@ impl Oidc {
         self.provider.endpoints().pid
     }
 
-    /// Connects: HTTP/1.1 has one call at a time on a connection.
+    /// Connects, each connection with a grant of its own: HTTP/1.1 has one call at a time on a connection.
     ///
     /// # Errors
-    /// A connection is refused.
-    pub(crate) async fn connect(&self, connections: u32) -> anyhow::Result<Crew<HttpSlot>> {
+    /// A connection or a grant is refused.
+    pub(crate) async fn connect(
+        &self,
+        connections: u32,
+        refreshing: Refreshing,
+    ) -> anyhow::Result<Crew<HttpSlot>> {
         let endpoint = self.provider.endpoints().token_endpoint.clone();
         let mut slots = Vec::new();
         for _ in 0..connections {
-            slots.push(HttpSlot::connect(&endpoint, &self.tls).await?);
+            let client = refreshing.client();
+            let consented = self.provider.consent_for(client, SCOPE, "owner", RESOURCE);
+            let refresh_token = consented.await?.refresh_token;
+            slots.push(HttpSlot::connect(&endpoint, &self.tls, client, refresh_token).await?);
         }
         Ok(Crew::new(slots))
     }
@@ -133,19 +158,32 @@ fn coordinates(point: &[u8]) -> anyhow::Result<(String, String)> {
     ))
 }
 
-/// A connection with a client, its key and the newest nonce.
+/// Of an answer with a token.
+#[derive(Deserialize)]
+struct Granted {
+    refresh_token: Option<String>,
+}
+
+/// A connection with a client, its refresh token, its key and the newest nonce.
 pub(crate) struct HttpSlot {
     sender: http1::SendRequest<Full<Bytes>>,
     endpoint: String,
     authority: String,
     path: String,
+    client: &'static str,
+    refresh_token: SecretString,
     key: SigningKey,
     rng: SystemRandom,
     nonce: Option<String>,
 }
 
 impl HttpSlot {
-    async fn connect(endpoint: &str, tls: &Arc<ClientConfig>) -> anyhow::Result<Self> {
+    async fn connect(
+        endpoint: &str,
+        tls: &Arc<ClientConfig>,
+        client: &'static str,
+        refresh_token: SecretString,
+    ) -> anyhow::Result<Self> {
         let uri: http::Uri = endpoint.parse()?;
         let authority = uri.authority().context("no host")?;
         let (host, port) = (authority.host(), authority.port_u16().unwrap_or(443));
@@ -165,10 +203,25 @@ impl HttpSlot {
             endpoint: endpoint.to_owned(),
             authority: authority.to_string(),
             path: uri.path().to_owned(),
+            client,
+            refresh_token,
             key: SigningKey::from_pkcs8(&pkcs8, &rng)?,
             rng,
             nonce: None,
         })
+    }
+
+    /// What is posted.
+    fn form(&self) -> String {
+        let pairs = [
+            ("grant_type", "refresh_token"),
+            ("client_id", self.client),
+            ("refresh_token", self.refresh_token.expose_secret()),
+            ("scope", SCOPE),
+            ("resource", RESOURCE),
+        ];
+        let mut form = url::form_urlencoded::Serializer::new(String::new());
+        form.extend_pairs(pairs).finish()
     }
 
     async fn ask(&mut self) -> anyhow::Result<What> {
@@ -185,7 +238,7 @@ impl HttpSlot {
                 .header(header::HOST, &self.authority)
                 .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
                 .header("dpop", params.sign(&self.key, &self.rng)?)
-                .body(Full::new(Bytes::from_static(FORM.as_bytes())))?;
+                .body(Full::new(Bytes::from(self.form())))?;
             self.sender.ready().await?;
             let answer = self.sender.send_request(request).await?;
             let status = answer.status();
@@ -199,6 +252,10 @@ impl HttpSlot {
             }
             let body = answer.into_body().collect().await?.to_bytes();
             if status == StatusCode::OK {
+                let granted: Granted = serde_json::from_slice(&body)?;
+                if let Some(next) = granted.refresh_token {
+                    self.refresh_token = SecretString::from(next);
+                }
                 return Ok(What::Good);
             }
             if !learned {
@@ -244,17 +301,26 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn it_issues_a_bound_token_to_a_client_with_a_certificate() {
+    async fn it_issues_bound_tokens_to_a_client_with_a_certificate() {
         let oidc = Oidc::start().await.unwrap();
-        let mut crew = oidc.connect(2).await.unwrap();
-        let outcome = crew.closed(Duration::from_millis(1)).await.unwrap();
-        assert!(outcome.samples.len() >= 2);
-        assert!(
-            outcome
-                .samples
-                .iter()
-                .all(|sample| sample.what == What::Good)
-        );
+        for (refreshing, rotated) in [(Refreshing::Rotated, true), (Refreshing::Kept, false)] {
+            let mut crew = oidc.connect(2, refreshing).await.unwrap();
+            let tokens = |crew: &Crew<HttpSlot>| {
+                let tokens = crew.slots().iter().map(|slot| &slot.refresh_token);
+                let tokens = tokens.map(|token| token.expose_secret().to_owned());
+                tokens.collect::<std::collections::BTreeSet<_>>()
+            };
+            let before = tokens(&crew);
+            let outcome = crew.closed(Duration::from_millis(100)).await.unwrap();
+            assert!(outcome.samples.len() >= 2);
+            let good = |sample: &crate::stats::Sample| sample.what == What::Good;
+            assert!(outcome.samples.iter().all(good));
+            assert_eq!(
+                tokens(&crew).is_disjoint(&before),
+                rotated,
+                "{refreshing:?}"
+            );
+        }
         oidc.stop().await.unwrap();
     }
 }

@@ -3,18 +3,21 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use anyhow::Context as _;
+
 use crate::caller::{Ask, Proofs, Shape, connect, presign};
 use crate::callgrind;
-use crate::compare::{Contest, Round, Rounds};
+use crate::compare::{Contest, OidcSlots, Round, Rounds};
 use crate::idle;
-use crate::latency;
+use crate::latency::{self, Apart, Promised};
 use crate::load::Plan;
 use crate::machine::{self, Meter};
 use crate::observed;
-use crate::oidc::Oidc;
+use crate::oidc::{Oidc, Refreshing};
 use crate::overload;
+use crate::processors::{Halves, run_on};
 use crate::report::{number, print, progress, table};
-use crate::rows::{Bar, Row, Rows, write_file};
+use crate::rows::{Bar, Row, Rows};
 use crate::server::{self, Lab, Server, Terms};
 use crate::shed;
 use crate::stats::{What, count};
@@ -52,9 +55,6 @@ pub(crate) struct Running {
     pub(crate) files: u64,
 }
 
-/// Calls in flight on a connection of an open loop: as many as may have to wait.
-const WAITING: u32 = 64;
-
 /// How often instructions are counted: they hardly vary.
 const COUNTS: usize = 5;
 
@@ -79,11 +79,18 @@ impl Running {
             }
         };
         let wants = |part| self.only.is_empty() || self.only.contains(&part);
-        if wants(Part::Compare) || wants(Part::Latency) {
-            take(
-                "the service",
-                Box::pin(self.service(wants(Part::Latency))).await,
-            );
+        if wants(Part::Compare) {
+            take("the service", Box::pin(self.service()).await);
+        }
+        if wants(Part::Latency) {
+            let apart = Apart {
+                dev: self.dev.clone(),
+                shape: self.shape,
+                rounds: self.rounds,
+                time: self.time,
+                plots: self.plots.clone(),
+            };
+            take("latency", Box::pin(apart.measure()).await);
         }
         if wants(Part::Overload) {
             let measured = overload::measure(&self.dev, self.rounds);
@@ -110,8 +117,7 @@ impl Running {
         Ok((rows, failed))
     }
 
-    /// One service for the comparison and the curve: the curve's rates are shares of what the comparison found.
-    async fn service(&self, curve: bool) -> anyhow::Result<Vec<Row>> {
+    async fn service(&self) -> anyhow::Result<Vec<Row>> {
         let lab = Lab::new(Terms::default())?;
         let ours = server::ours(&self.dev, &lab, None).await?;
         let rounds = Box::pin(self.compare(&ours)).await?;
@@ -124,19 +130,16 @@ impl Running {
             rounds.table()
         ))?;
         let mut rows = rounds.rows();
-        if curve {
-            let found = Box::pin(self.latency(&ours, lab.disk(), &rounds)).await;
-            match found {
-                Ok(found) => rows.extend(found),
-                Err(error) => progress(&format!("latency was not measured: {error:#}")),
-            }
+        match Box::pin(self.shared(&ours, lab.disk(), &rounds)).await {
+            Ok(found) => rows.extend(found),
+            Err(error) => progress(&format!("latency was not measured: {error:#}")),
         }
         ours.stop().await?;
         Ok(rows)
     }
 
     async fn compare(&self, ours: &Server) -> anyhow::Result<Rounds> {
-        let bare = server::bare().await?;
+        let bare = server::bare(None).await?;
         let oidc = match Oidc::start().await {
             Ok(oidc) => Some(oidc),
             Err(error) => {
@@ -145,7 +148,14 @@ impl Running {
             }
         };
         let slots = match &oidc {
-            Some(oidc) => Some((oidc.pid(), oidc.connect(self.shape.calls().min(64)).await?)),
+            Some(oidc) => {
+                let connections = self.shape.calls().min(64);
+                Some(OidcSlots {
+                    pid: oidc.pid(),
+                    rotated: oidc.connect(connections, Refreshing::Rotated).await?,
+                    kept: oidc.connect(connections, Refreshing::Kept).await?,
+                })
+            }
             None => None,
         };
         let contest = Contest {
@@ -164,39 +174,28 @@ impl Running {
         Ok(rounds)
     }
 
-    async fn latency(
+    /// The promise where all share the processors, by the rates of the comparison.
+    async fn shared(
         &self,
         ours: &Server,
         disk: &Path,
         rounds: &Rounds,
     ) -> anyhow::Result<Vec<Row>> {
-        let shape = Shape {
-            in_flight: WAITING,
-            ..self.shape
-        };
-        let mut crew = connect(&ours.target, shape, Ask::Dpop).await?;
-        crew.closed(Duration::from_secs(1)).await?;
-        let capacity = rounds.capacity();
-        let curve = latency::curve(&mut crew, capacity, self.time).await?;
-        print(&format!("Latency against load\n{}\n", curve.table()))?;
-        if let Some(plots) = &self.plots {
-            let svg = curve.plot().svg();
-            write_file(&plots.join("latency.svg"), svg.as_bytes())?;
+        let bare = server::bare(None).await?;
+        let shape = latency::waiting(self.shape);
+        let mut of_ours = connect(&ours.target, shape, Ask::Dpop).await?;
+        let mut of_bare = connect(&bare.target, shape, Ask::Dpop).await?;
+        for crew in [&mut of_ours, &mut of_bare] {
+            crew.closed(Duration::from_secs(1)).await?;
         }
-        let bare = server::bare().await?;
-        let mut least = connect(&bare.target, shape, Ask::Dpop).await?;
-        least.closed(Duration::from_secs(1)).await?;
-        let of = |crew, capacity| latency::Asked { crew, capacity };
-        let found = latency::promised(
-            of(&mut crew, capacity),
-            of(&mut least, rounds.bare_capacity()),
-            disk,
-            self.rounds,
-            self.time,
-        );
-        let found = found.await?;
+        let mut found = Promised::default();
+        for _ in 0..self.rounds {
+            let of_ours = (rounds.capacity(), &mut of_ours);
+            let of_bare = (rounds.bare_capacity(), &mut of_bare);
+            found.round(of_ours, of_bare, disk, self.time).await?;
+        }
         bare.stop().await?;
-        Ok(found)
+        Ok(found.shared_rows())
     }
 
     async fn instructions(&self) -> anyhow::Result<Vec<Row>> {
@@ -228,6 +227,8 @@ pub(crate) struct Loading {
     pub(crate) rate: Option<f64>,
     pub(crate) ask: Ask,
     pub(crate) proofs: Proofs,
+    /// Service and generator have half of the processors each.
+    pub(crate) halves: bool,
     pub(crate) json: bool,
 }
 
@@ -236,10 +237,23 @@ impl Loading {
     ///
     /// # Errors
     /// It can't be measured.
-    pub(crate) async fn run(&self) -> anyhow::Result<()> {
+    pub(crate) async fn run(self) -> anyhow::Result<()> {
+        if !self.halves {
+            return self.measure(None).await;
+        }
+        let halves = Halves::of(machine::processors())
+            .context("--halves needs a processor for the service and one for the generator")?;
+        let service = halves.service_list();
+        run_on(halves.generator, move || async move {
+            self.measure(Some(&service)).await
+        })
+        .await
+    }
+
+    async fn measure(&self, processors: Option<&str>) -> anyhow::Result<()> {
         idle::raise_limit()?;
         let lab = Lab::new(Terms::default())?;
-        let server = server::ours(&self.dev, &lab, None).await?;
+        let server = server::ours(&self.dev, &lab, processors).await?;
         let mut crew = connect(&server.target, self.shape, self.ask).await?;
         let warm = crew.closed(Duration::from_secs(1)).await?;
         if self.proofs == Proofs::Presigned {

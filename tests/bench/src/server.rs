@@ -235,6 +235,18 @@ pub(crate) fn dev(named: Option<&Path>) -> anyhow::Result<PathBuf> {
     Ok(path)
 }
 
+/// A program, on these processors alone.
+fn on(processors: Option<&str>, program: &Path) -> Command {
+    match processors {
+        None => Command::new(program),
+        Some(list) => {
+            let mut command = Command::new("taskset");
+            command.args(["--cpu-list", list]).arg(program);
+            command
+        }
+    }
+}
+
 /// The service with the usual grant, if so wanted on these processors alone.
 ///
 /// # Errors
@@ -244,14 +256,7 @@ pub(crate) async fn ours(
     lab: &Lab,
     processors: Option<&str>,
 ) -> anyhow::Result<Server> {
-    let mut command = match processors {
-        None => Command::new(dev),
-        Some(list) => {
-            let mut command = Command::new("taskset");
-            command.args(["--cpu-list", list]).arg(dev);
-            command
-        }
-    };
+    let mut command = on(processors, dev);
     command
         .args(["up", "--json", "--state"])
         .arg(lab.files.dir());
@@ -301,12 +306,12 @@ pub(crate) async fn filled(dev: &Path, lab: &Lab, grants: u64) -> anyhow::Result
     })
 }
 
-/// The bare server.
+/// The bare server, if so wanted on these processors alone.
 ///
 /// # Errors
 /// It does not come up.
-pub(crate) async fn bare() -> anyhow::Result<Server> {
-    let mut command = Command::new(std::env::current_exe()?);
+pub(crate) async fn bare(processors: Option<&str>) -> anyhow::Result<Server> {
+    let mut command = on(processors, &std::env::current_exe()?);
     command.arg("bare");
     let (child, line, start) = start(command).await?;
     let bare: Bare = serde_json::from_str(&line)?;
