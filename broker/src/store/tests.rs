@@ -403,9 +403,9 @@ async fn sectors_that_a_write_did_not_reach_are_told_from_damage() {
         assert_eq!(length, good as u64, "{name}");
     }
 
-    // What was sealed there may be zero.
+    // What was sealed there may be zero, and must not become it.
     let marked = |mut bytes: Vec<u8>, at: usize| {
-        bytes[at] ^= 1;
+        bytes[at] = if bytes[at] == 1 { 2 } else { bytes[at] ^ 1 };
         bytes
     };
     let header_is_bad = Corruption::Frame(FrameError::Header);
