@@ -1,5 +1,7 @@
 //! Canonical base64url without padding [RFC 7515 §2]: one text for each byte string.
 
+use std::fmt;
+
 use base64ct::{Base64UrlUnpadded, Encoding};
 
 /// The text is not canonical base64url without padding: a foreign character, padding, an impossible
@@ -18,15 +20,18 @@ pub(crate) fn encoded_len(bytes: usize) -> usize {
     (bytes / 3).saturating_mul(4).saturating_add(3)
 }
 
-/// Appends `bytes` without padding.
-pub(crate) fn push(text: &mut String, bytes: &[u8]) {
+/// Writes `bytes` without padding, without allocating.
+///
+/// # Errors
+/// The writer's.
+pub(crate) fn write(to: &mut impl fmt::Write, bytes: &[u8]) -> fmt::Result {
     /// A multiple of three, so that nothing is left over but at the end.
     const AT_A_TIME: usize = 384;
     let mut encoded = [0; AT_A_TIME / 3 * 4];
     for part in bytes.chunks(AT_A_TIME) {
-        // It fits.
-        text.push_str(Base64UrlUnpadded::encode(part, &mut encoded).unwrap_or_default());
+        to.write_str(Base64UrlUnpadded::encode(part, &mut encoded).map_err(|_| fmt::Error)?)?;
     }
+    Ok(())
 }
 
 /// Decodes `text`. The caller bounds its length first.
@@ -68,7 +73,7 @@ mod tests {
         for len in [0, 1, 2, 3, 383, 384, 385, 768, 1_000] {
             let bytes = vec![0xa5; len];
             let mut text = "in front".to_owned();
-            push(&mut text, &bytes);
+            write(&mut text, &bytes).unwrap();
             assert_eq!(text, format!("in front{}", encode(&bytes)), "{len}");
             assert!(encoded_len(len) >= encode(&bytes).len(), "{len}");
         }

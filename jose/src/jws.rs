@@ -385,13 +385,17 @@ pub fn sign(
     let header = header.finish();
     let bytes = header.len().saturating_add(payload.len());
     let mut token = String::with_capacity(base64url::encoded_len(bytes).saturating_add(128));
-    base64url::push(&mut token, header.as_bytes());
+    write(&mut token, header.as_bytes())?;
     token.push('.');
-    base64url::push(&mut token, payload);
+    write(&mut token, payload)?;
     let signature = key.sign(token.as_bytes(), rng)?;
     token.push('.');
-    base64url::push(&mut token, signature.as_ref());
+    write(&mut token, signature.as_ref())?;
     Ok(token)
+}
+
+fn write(token: &mut String, part: &[u8]) -> Result<(), SigningKeyError> {
+    base64url::write(token, part).map_err(|fmt::Error| SigningKeyError::Text)
 }
 
 #[cfg(test)]

@@ -32,6 +32,9 @@ pub enum SigningKeyError {
     /// The source of randomness failed, or the signature could not be computed.
     #[error("no randomness for the key or the signature")]
     Randomness,
+    /// The signed text could not be written.
+    #[error("the signed text could not be written")]
+    Text,
 }
 
 /// A private key and its public half. `Debug` shows the public half only.

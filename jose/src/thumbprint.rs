@@ -2,7 +2,6 @@
 
 use std::{fmt, hash, str::FromStr};
 
-use base64ct::{Base64UrlUnpadded, Encoding as _};
 use subtle::ConstantTimeEq as _;
 
 use crate::base64url;
@@ -55,8 +54,7 @@ impl FromStr for Thumbprint {
 
 impl fmt::Display for Thumbprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut text = [0; 43];
-        f.write_str(Base64UrlUnpadded::encode(&self.0, &mut text).map_err(|_| fmt::Error)?)
+        base64url::write(f, &self.0)
     }
 }
 
