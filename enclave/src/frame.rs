@@ -356,8 +356,10 @@ impl FrameCipher {
         let begins = out.len();
         out.extend_from_slice(body);
         let data = chain.associated_data(BODY_LABEL, &header_tag);
-        let sealed = out.get_mut(begins..).unwrap_or_default();
-        let sealed = seal(&key, 1, &data, sealed).and_then(|tag| Ok((tag, chain.next(tag)?)));
+        let body = out.get_mut(begins..).ok_or(FrameError::Seal);
+        let tag = body.and_then(|body| seal(&key, 1, &data, body));
+        let sealed = tag.and_then(|tag| Ok((tag, chain.next(tag)?)));
+        // What was not sealed stays in here.
         let (tag, next) = sealed.inspect_err(|_| out.truncate(front))?;
         out.extend_from_slice(&tag);
         Ok(next)
