@@ -79,8 +79,11 @@ impl Running {
             }
         };
         let wants = |part| self.only.is_empty() || self.only.contains(&part);
-        if wants(Part::Compare) {
-            take("the service", Box::pin(self.service()).await);
+        if wants(Part::Compare) || wants(Part::Latency) {
+            take(
+                "the service",
+                Box::pin(self.service(wants(Part::Latency))).await,
+            );
         }
         if wants(Part::Latency) {
             let apart = Apart {
@@ -117,7 +120,8 @@ impl Running {
         Ok((rows, failed))
     }
 
-    async fn service(&self) -> anyhow::Result<Vec<Row>> {
+    /// One service for the comparison and the promise of latency, by the rates that the comparison found.
+    async fn service(&self, latency: bool) -> anyhow::Result<Vec<Row>> {
         let lab = Lab::new(Terms::default())?;
         let ours = server::ours(&self.dev, &lab, None).await?;
         let rounds = Box::pin(self.compare(&ours)).await?;
@@ -130,9 +134,11 @@ impl Running {
             rounds.table()
         ))?;
         let mut rows = rounds.rows();
-        match Box::pin(self.shared(&ours, lab.disk(), &rounds)).await {
-            Ok(found) => rows.extend(found),
-            Err(error) => progress(&format!("latency was not measured: {error:#}")),
+        if latency {
+            match Box::pin(self.shared(&ours, lab.disk(), &rounds)).await {
+                Ok(found) => rows.extend(found),
+                Err(error) => progress(&format!("latency was not measured: {error:#}")),
+            }
         }
         ours.stop().await?;
         Ok(rows)
@@ -195,7 +201,7 @@ impl Running {
             found.round(of_ours, of_bare, disk, self.time).await?;
         }
         bare.stop().await?;
-        Ok(found.shared_rows())
+        Ok(found.rows())
     }
 
     async fn instructions(&self) -> anyhow::Result<Vec<Row>> {
