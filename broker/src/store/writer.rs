@@ -1,8 +1,8 @@
 //! The writer: one thread that makes groups of batches durable.
 //!
 //! It takes what waits in its queue, up to a bound, seals it as one frame,
-//! writes and syncs it, and only then shows and acknowledges it. A lone batch
-//! waits for nobody; while a sync runs, the batches that arrive gather for the
+//! writes and syncs it, and only then shows and acknowledges it. A batch that
+//! comes behind a pause waits for nobody; while a sync runs, the batches that arrive gather for the
 //! next one. Under load the writer gives others a moment to come as well: being
 //! woken, a write and a sync cost about as much for one batch as for many.
 
