@@ -145,15 +145,11 @@ fn kib(process: u32, name: &str) -> f64 {
     kib.trim().parse().unwrap()
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap()
-}
-
 /// The rows of starts with many grants, against starts with few.
 fn rows(size: Size, many: &[Started], few: &[Started]) -> [Row; 2] {
-    let of =
-        |starts: &[Started], value: fn(&Started) -> f64| median(starts.iter().map(value).collect());
+    let of = |starts: &[Started], value: fn(&Started) -> f64| {
+        bars::median(&starts.iter().map(value).collect::<Vec<_>>())
+    };
     let bytes = of(many, |start| start.rss_bytes) - of(few, |start| start.rss_bytes);
     let row = |name, value, unit, bar: u32| Row {
         name,
