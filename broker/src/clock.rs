@@ -1,8 +1,9 @@
 //! The one file that reads the clocks of the host.
 
-use enclave::time::Now;
-use parking_lot::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use enclave::time::Now;
 
 use crate::events;
 
@@ -11,12 +12,21 @@ use crate::events;
 /// The host's wall clock is believed only forward: time is never earlier than a
 /// floor (when the image was built, or what was last anchored), never earlier
 /// than it was, and passes at least as fast as the monotonic clock.
+///
+/// Wall time is monotonic time and a distance that only grows. Readers share two
+/// numbers that seldom change, and no lock.
 #[derive(Debug)]
 pub struct Clock {
     start: Instant,
-    last: Mutex<Reading>,
+    /// How far our wall clock is ahead of the monotonic one, in milliseconds.
+    ahead_ms: AtomicU64,
+    /// The latest monotonic time that was told, in milliseconds.
+    mono_ms: AtomicU64,
+    /// Whether the host's clock was notably behind ours when it was last looked at.
+    behind: AtomicBool,
 }
 
+/// One look at the clocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Reading {
     wall_ms: u64,
@@ -34,35 +44,49 @@ impl Clock {
     pub fn new(floor_s: u64) -> Self {
         Self {
             start: monotonic(),
-            last: Mutex::new(Reading {
-                wall_ms: floor_s.saturating_mul(1_000),
-                mono_ms: 0,
-                behind_ms: 0,
-            }),
+            ahead_ms: AtomicU64::new(floor_s.saturating_mul(1_000)),
+            mono_ms: AtomicU64::new(0),
+            behind: AtomicBool::new(false),
         }
     }
 
     /// The time now. Later calls give no earlier time.
     #[must_use]
     pub fn now(&self) -> Now {
-        let mut last = self.last.lock();
         let host_ms = wall_ms();
-        let mono_ms = u64::try_from(
-            monotonic()
-                .saturating_duration_since(self.start)
-                .as_millis(),
-        )
-        .unwrap_or(u64::MAX);
-        let before = *last;
-        *last = advance(before, host_ms, mono_ms);
-        let now = interval(*last);
-        let behind_ms = last.behind_ms;
-        drop(last);
-        if behind_ms >= NOTABLE_MS && before.behind_ms < NOTABLE_MS {
-            events::clock_went_backward(behind_ms / 1_000);
+        let passed = monotonic().saturating_duration_since(self.start);
+        let mono_ms = u64::try_from(passed.as_millis()).unwrap_or(u64::MAX);
+        let reading = self.advance(host_ms, mono_ms);
+        let behind = reading.behind_ms >= NOTABLE_MS;
+        if behind != self.behind.load(Ordering::Relaxed) {
+            let before = self.behind.swap(behind, Ordering::Relaxed);
+            if behind && !before {
+                events::clock_went_backward(reading.behind_ms / 1_000);
+            }
         }
-        now
+        interval(reading)
     }
+
+    /// The next reading, from the host's clocks.
+    fn advance(&self, host_ms: u64, mono_ms: u64) -> Reading {
+        let mono_ms = latest(&self.mono_ms, mono_ms);
+        let ahead_ms = latest(&self.ahead_ms, host_ms.saturating_sub(mono_ms));
+        let wall_ms = mono_ms.saturating_add(ahead_ms);
+        Reading {
+            wall_ms,
+            mono_ms,
+            behind_ms: wall_ms.saturating_sub(host_ms),
+        }
+    }
+}
+
+/// The largest that was ever given, this one included. What is no larger writes nothing.
+fn latest(seen: &AtomicU64, value: u64) -> u64 {
+    let before = seen.load(Ordering::SeqCst);
+    if value <= before {
+        return before;
+    }
+    seen.fetch_max(value, Ordering::SeqCst).max(value)
 }
 
 /// Measures how long something takes, on the monotonic clock. Nothing is decided by it.
@@ -97,19 +121,6 @@ pub fn told_unix_ns() -> u64 {
     wall_ms().saturating_mul(1_000_000)
 }
 
-/// The next reading, from the last one and the host's clocks.
-fn advance(last: Reading, host_ms: u64, mono_ms: u64) -> Reading {
-    let mono_ms = mono_ms.max(last.mono_ms);
-    let least_ms = last
-        .wall_ms
-        .saturating_add(mono_ms.saturating_sub(last.mono_ms));
-    Reading {
-        wall_ms: host_ms.max(least_ms),
-        mono_ms,
-        behind_ms: least_ms.saturating_sub(host_ms),
-    }
-}
-
 fn interval(reading: Reading) -> Now {
     Now {
         lo_s: reading.wall_ms / 1_000,
@@ -140,15 +151,15 @@ fn monotonic() -> Instant {
 
 #[cfg(test)]
 mod tests {
+    #![allow(
+        clippy::arithmetic_side_effects,
+        reason = "a test that overflows fails"
+    )]
+
     use super::*;
 
     #[test]
     fn time_follows_the_host_forward_only() {
-        let last = Reading {
-            wall_ms: 1_000_000,
-            mono_ms: 500,
-            behind_ms: 0,
-        };
         let rows = [
             ("host in step", 1_000_250, 750, (1_000_250, 750, 0)),
             ("host ahead", 9_000_000, 750, (9_000_000, 750, 0)),
@@ -158,8 +169,10 @@ mod tests {
             ("monotonic went back", 1_000_000, 400, (1_000_000, 500, 0)),
         ];
         for (name, host_ms, mono_ms, (wall_ms, mono, behind_ms)) in rows {
+            let clock = Clock::new(1);
+            clock.advance(1_000_000, 500);
             assert_eq!(
-                advance(last, host_ms, mono_ms),
+                clock.advance(host_ms, mono_ms),
                 Reading {
                     wall_ms,
                     mono_ms: mono,
@@ -168,6 +181,27 @@ mod tests {
                 "{name}"
             );
         }
+    }
+
+    #[test]
+    fn no_thread_is_told_an_earlier_time_than_any_was_before() {
+        let clock = Clock::new(1);
+        let told = AtomicU64::new(0);
+        std::thread::scope(|scope| {
+            for number in 0..4_u64 {
+                let (clock, told) = (&clock, &told);
+                scope.spawn(move || {
+                    for step in 0..20_000_u64 {
+                        let least = told.load(Ordering::SeqCst);
+                        // The host's clock jumps to and fro, each thread its own way, and so does the other.
+                        let jump = (step * 7 + number * 13) % 50;
+                        let reading = clock.advance(1_000_000 + step + jump, step + 50 - jump);
+                        assert!(reading.wall_ms >= least, "{reading:?} after {least}");
+                        told.fetch_max(reading.wall_ms, Ordering::SeqCst);
+                    }
+                });
+            }
+        });
     }
 
     #[test]
