@@ -3,7 +3,7 @@
 use http::StatusCode;
 
 use super::Watch;
-use super::counter::{Counter, Level};
+use super::counter::{Counter, Counters, Level};
 use super::histogram::{Durations, durations};
 use crate::listener::Name;
 
@@ -28,7 +28,7 @@ pub struct Door {
     /// Requests.
     pub requests: Counter,
     /// Answers of HTTP, by class. Those of gRPC are counted by method.
-    pub answers: [Counter; CLASSES.len()],
+    pub answers: Counters<{ CLASSES.len() }>,
     /// How long those took, until their heads.
     pub took: Durations,
 }
@@ -43,16 +43,15 @@ impl Door {
             unsecured: Counter::new(),
             handshakes: durations(),
             requests: Counter::new(),
-            answers: [const { Counter::new() }; CLASSES.len()],
+            answers: Counters::new(),
             took: durations(),
         }
     }
 
     /// A request was answered.
     pub fn answered(&self, watch: Watch, status: StatusCode) {
-        let class = usize::from(status.as_u16() / 100).checked_sub(1);
-        if let Some(count) = class.and_then(|class| self.answers.get(class)) {
-            count.one();
+        if let Some(class) = usize::from(status.as_u16() / 100).checked_sub(1) {
+            self.answers.one(class);
         }
         watch.stop(&self.took);
     }
@@ -90,8 +89,7 @@ mod tests {
             let status = StatusCode::from_u16(status).unwrap();
             DOOR.answered(Watch::start(), status);
         }
-        let counts = DOOR.answers.each_ref().map(Counter::value);
-        assert_eq!(counts, [1, 2, 1, 3, 2]);
+        assert_eq!(DOOR.answers.values(), [1, 2, 1, 3, 2]);
         assert_eq!(DOOR.took.read().count, 11);
     }
 }

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::shards::{Own, SHARDS, Shards};
+
 /// Bounds for durations, in microseconds: 50 µs to 10 s.
 pub const DURATION_BOUNDS_US: [u64; 17] = [
     50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000,
@@ -15,9 +17,15 @@ pub const COUNT_BOUNDS: [u64; 10] = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512];
 #[derive(Debug)]
 pub struct Histogram<const N: usize> {
     bounds: &'static [u64; N],
+    parts: Shards<Part<N>>,
+}
+
+/// What one thread noted.
+#[derive(Debug)]
+struct Part<const N: usize> {
+    sum: AtomicU64,
     within: [AtomicU64; N],
     above: AtomicU64,
-    sum: AtomicU64,
 }
 
 /// Of durations, in microseconds.
@@ -43,34 +51,52 @@ impl<const N: usize> Histogram<N> {
     pub const fn new(bounds: &'static [u64; N]) -> Self {
         Self {
             bounds,
-            within: [const { AtomicU64::new(0) }; N],
-            above: AtomicU64::new(0),
-            sum: AtomicU64::new(0),
+            parts: Shards::new([const { Own(Part::new()) }; SHARDS]),
         }
     }
 
     /// Notes a number.
     pub fn observe(&self, number: u64) {
         let at = self.bounds.partition_point(|bound| *bound < number);
-        let bucket = self.within.get(at).unwrap_or(&self.above);
+        let Part { sum, within, above } = self.parts.mine();
+        let bucket = within.get(at).unwrap_or(above);
         bucket.fetch_add(1, Ordering::Relaxed);
-        self.sum.fetch_add(number, Ordering::Relaxed);
+        sum.fetch_add(number, Ordering::Relaxed);
     }
 
     /// What was noted so far. Its parts may be a moment apart.
     #[must_use]
     pub fn read(&self) -> Distribution {
+        let all = |number: &dyn Fn(&Part<N>) -> u64| {
+            self.parts.all().map(number).fold(0, u64::saturating_add)
+        };
         let mut count: u64 = 0;
-        let up_to = self.bounds.iter().zip(&self.within).map(|(bound, within)| {
-            count = count.saturating_add(within.load(Ordering::Relaxed));
+        let up_to = self.bounds.iter().enumerate().map(|(at, bound)| {
+            let within = all(&|part| part.within(at));
+            count = count.saturating_add(within);
             (*bound, count)
         });
         let up_to = up_to.collect();
         Distribution {
             up_to,
-            count: count.saturating_add(self.above.load(Ordering::Relaxed)),
-            sum: self.sum.load(Ordering::Relaxed),
+            count: count.saturating_add(all(&|part| part.above.load(Ordering::Relaxed))),
+            sum: all(&|part| part.sum.load(Ordering::Relaxed)),
         }
+    }
+}
+
+impl<const N: usize> Part<N> {
+    const fn new() -> Self {
+        Self {
+            sum: AtomicU64::new(0),
+            within: [const { AtomicU64::new(0) }; N],
+            above: AtomicU64::new(0),
+        }
+    }
+
+    fn within(&self, at: usize) -> u64 {
+        let bucket = self.within.get(at);
+        bucket.map_or(0, |bucket| bucket.load(Ordering::Relaxed))
     }
 }
 

@@ -3,6 +3,7 @@
 //! | module | holds |
 //! | --- | --- |
 //! | [`counter`], [`histogram`], [`reasons`] | the numbers: atomics that exist from the start |
+//! | [`shards`] | a part of a number for each thread |
 //! | [`rpc`], [`doors`], [`stages`], [`refusals`], [`storage`], [`upstream`] | those that are counted as things happen |
 //! | [`readings`] | those that are read when somebody asks |
 //! | [`text`], [`page`], [`exporter`] | how they are told: Prometheus' text format, on a listener of its own |
@@ -19,6 +20,7 @@ pub mod readings;
 pub mod reasons;
 pub mod refusals;
 pub mod rpc;
+pub mod shards;
 pub mod stages;
 pub mod storage;
 pub mod text;

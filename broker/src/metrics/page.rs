@@ -44,16 +44,16 @@ fn rpc(page: &mut Page) {
         "gRPC calls that were answered, by method and code.",
     );
     for method in &methods {
-        for (code, count) in CODES.iter().zip(&method.ended) {
+        for (code, count) in CODES.iter().zip(method.ended.values()) {
             // Of the most methods most codes are never seen; the good one is there from the start.
-            if count.value() > 0 || *code == "OK" {
+            if count > 0 || *code == "OK" {
                 calls.count(
                     &[
                         ("service", Label::Word(&method.service)),
                         ("method", Label::Word(&method.name)),
                         ("code", Label::Word(code)),
                     ],
-                    count.value(),
+                    count,
                 );
             }
         }
@@ -146,8 +146,8 @@ fn doors(page: &mut Page) {
     let mut answers = page.family("tokenkeep_http_answers_total", Counter, help);
     let http = [&doors::PUBLIC, &doors::GATEWAY];
     for door in http {
-        for (class, count) in doors::CLASSES.iter().zip(&door.answers) {
-            answers.count(&[label(door), ("class", Label::Word(class))], count.value());
+        for (class, count) in doors::CLASSES.iter().zip(door.answers.values()) {
+            answers.count(&[label(door), ("class", Label::Word(class))], count);
         }
     }
     let help = "How long those took until their heads.";

@@ -7,7 +7,7 @@ use prost::Message as _;
 use prost_types::FileDescriptorSet;
 use tonic::Code;
 
-use super::counter::{Counter, Inside, Level};
+use super::counter::{Counters, Inside, Level};
 use super::histogram::{Durations, durations};
 use super::reasons::Reasons;
 use super::{Watch, is_on};
@@ -60,7 +60,7 @@ pub struct Method {
     /// Whether its answer is a stream.
     pub streams: bool,
     /// Calls that ended, by code.
-    pub ended: [Counter; CODES.len()],
+    pub ended: Counters<{ CODES.len() }>,
     /// How long they took.
     pub took: Durations,
 }
@@ -71,7 +71,7 @@ impl Method {
             service: service.to_owned(),
             name: name.to_owned(),
             streams,
-            ended: [const { Counter::new() }; CODES.len()],
+            ended: Counters::new(),
             took: durations(),
         }
     }
@@ -156,9 +156,7 @@ impl Call {
 impl Drop for Call {
     fn drop(&mut self) {
         let at = usize::try_from(i32::from(self.code)).unwrap_or_default();
-        if let Some(count) = self.method.ended.get(at) {
-            count.one();
-        }
+        self.method.ended.one(at);
         self.watch.stop(&self.method.took);
     }
 }
@@ -168,7 +166,9 @@ mod tests {
     use super::*;
 
     fn count(method: &Method, code: Code) -> u64 {
-        method.ended[usize::try_from(i32::from(code)).unwrap()].value()
+        method
+            .ended
+            .value(usize::try_from(i32::from(code)).unwrap())
     }
 
     #[test]
