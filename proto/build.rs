@@ -35,6 +35,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     std::fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
     tonic_prost_build::configure()
         .skip_debug(SECRET_MESSAGES)
+        .codec_path("crate::codec::SmallFirst")
         .compile_fds(descriptors)?;
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! The gRPC contract of Tokenkeep: package `tokenkeep.v1`, generated from the
 //! files under `tokenkeep/v1/`.
 
+pub mod codec;
 mod redact;
 
 /// Messages, clients and servers of package `tokenkeep.v1`.

@@ -17,6 +17,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 /// What is held at most: the content of one TLS record [RFC 8446 §5.1].
 const MOST_BYTES: usize = 16 * 1024;
 
+/// Room for what is held first: most answers fit.
+const FIRST_BYTES: usize = 1024;
+
 /// The stream of a connection. What is written to it leaves when [`Driven`] says so, or when it is too much to hold.
 #[derive(Debug)]
 pub(super) struct Gathered<S>(Arc<Mutex<Holding<S>>>);
@@ -112,6 +115,9 @@ impl<S: AsyncWrite + Unpin> Holding<S> {
     fn hold(&mut self, bytes: &[u8]) -> usize {
         let room = MOST_BYTES.saturating_sub(self.held.len());
         let taken = bytes.get(..room).unwrap_or(bytes);
+        if self.held.capacity() == 0 {
+            self.held.reserve(FIRST_BYTES);
+        }
         self.held.extend_from_slice(taken);
         taken.len()
     }
