@@ -57,8 +57,7 @@ impl Shell {
             return Peer::default();
         };
         let address = Some(connection.peer_addr().ip().to_canonical());
-        let now_s = self.clock.now().hi_s;
-        let svid = connection.peer_svid(&self.trust_domains, now_s);
+        let svid = connection.peer_svid(&self.trust_domains, || self.clock.now().hi_s);
         Peer {
             spki_sha256: connection.peer_spki_sha256(),
             certificate_sha256: connection.peer_certificate_sha256(),
@@ -83,30 +82,36 @@ impl Shell {
     ///
     /// # Errors
     /// [`Refusal`] if the store did not take it.
-    pub async fn settle_with_receipt<T: Send + 'static>(
+    pub fn settle_with_receipt<T: Send + 'static>(
         self: &Arc<Self>,
         pending: Pending<T>,
-    ) -> Result<(T, Option<Receipt>), Refusal> {
+    ) -> impl Future<Output = Result<(T, Option<Receipt>), Refusal>> + Send {
         let control = pending.is_control();
-        let concluded = self.conclude(pending).await;
-        let (released, receipt) = concluded.map_err(|error| Refusal::from(&error))?;
-        if control {
-            self.cosigned().await?;
+        let concluding = self.conclude(pending);
+        async move {
+            let concluded = concluding.await;
+            let (released, receipt) = concluded.map_err(|error| Refusal::from(&error))?;
+            if control {
+                self.cosigned().await?;
+            }
+            let value = released.map_err(|denied| Refusal::from(&denied))?;
+            Ok((value, receipt))
         }
-        let value = released.map_err(|denied| Refusal::from(&denied))?;
-        Ok((value, receipt))
     }
 
     /// Makes a batch durable, then shows what it changes and gives its answer out, with the receipt of the answer's
     /// leaf. A caller that hangs up does not stop it half way: what is durable is in force, and no leaf's number is
     /// lost.
     ///
+    /// What is to be done goes into its own place at once: a future of this function's would carry it there in steps.
+    ///
     /// # Errors
     /// Any [`StoreError`].
-    pub async fn conclude<T: Send + 'static>(
+    pub fn conclude<T: Send + 'static>(
         self: &Arc<Self>,
         pending: Pending<T>,
-    ) -> Result<(Result<T, Denied>, Option<Receipt>), StoreError> {
+    ) -> impl Future<Output = Result<(Result<T, Denied>, Option<Receipt>), StoreError>> + Send + use<T>
+    {
         let shell = Arc::clone(self);
         Outlasting::new(async move {
             let control = pending.is_control();
@@ -120,7 +125,6 @@ impl Shell {
             }
             Ok((released, receipt))
         })
-        .await
     }
 
     /// Waits until witnesses have seen all that is durable, if there are any.

@@ -4,11 +4,13 @@
 use std::convert::Infallible;
 use std::error::Error;
 use std::future::Future;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
+use futures_util::FutureExt as _;
 use http::{HeaderMap, Request, Response};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
@@ -16,7 +18,7 @@ use tonic::body::Body;
 use tonic::{Code, Status};
 use tower::Service;
 
-use crate::grpc::services::Services;
+use crate::grpc::services::{Answering, Services};
 use crate::listener::Unread;
 use crate::metrics::rpc;
 use crate::room::{BODY, Errand, Room, Seat};
@@ -63,9 +65,12 @@ fn errand(path: &str) -> Errand {
     }
 }
 
-/// tonic's services behind a deadline.
+/// tonic's services behind a deadline. Cheap to clone: each request does.
 #[derive(Clone, Debug)]
-pub struct Door {
+pub struct Door(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
     services: Services,
     shell: Arc<Shell>,
     room: Room,
@@ -83,13 +88,13 @@ impl Door {
         deadline: Duration,
         message_bytes: usize,
     ) -> Self {
-        Self {
+        Self(Arc::new(Inner {
             services,
             shell,
             room,
             deadline,
             message_bytes,
-        }
+        }))
     }
 }
 
@@ -104,13 +109,14 @@ impl Service<Request<Incoming>> for Door {
 
     fn call(&mut self, mut request: Request<Incoming>) -> Self::Future {
         let path = request.uri().path();
-        let seat = self
+        let Self(door) = self;
+        let seat = door
             .room
-            .seat(&self.shell, request.extensions(), errand(path));
+            .seat(&door.shell, request.extensions(), errand(path));
         let seat = match seat {
             Ok(seat) => Arc::new(seat),
             Err(shed) => {
-                let (answer, body) = (self.room.answer(shed), request.into_body());
+                let (answer, body) = (door.room.answer(shed), request.into_body());
                 return Box::pin(async move {
                     pass_over(body).await;
                     Ok(answer)
@@ -126,16 +132,19 @@ impl Service<Request<Incoming>> for Door {
         let trace = traces::begin(called, request.headers());
         // A method that waits for somebody else gives its place up.
         request.extensions_mut().insert(Arc::clone(&seat));
-        let (mut services, room) = (self.services.clone(), self.room.clone());
-        let deadline = self.deadline;
-        let most = self.message_bytes.saturating_add(PREFIX_BYTES);
+        let door = Arc::clone(door);
+        let (head, body) = request.into_parts();
         let work = async move {
-            let answer = match whole(request, most, deadline.min(BODY)).await {
+            let deadline = door.deadline;
+            let most = door.message_bytes.saturating_add(PREFIX_BYTES);
+            let message = whole(body, most, deadline.min(BODY)).await;
+            let answer = match message {
                 Err(refusal) => refusal.status().into_http(),
-                Ok(request) => match seat.enter() {
-                    Err(shed) => room.answer(shed),
+                Ok(message) => match seat.enter() {
+                    Err(shed) => door.room.answer(shed),
                     Ok(()) => {
-                        let answer = in_time(services.call(request), deadline).await;
+                        let request = Request::from_parts(head, Body::new(Full::new(message)));
+                        let answer = in_time(door.services.call(request), deadline).await;
                         carrying(answer, seat, method.streams)
                     }
                 },
@@ -163,25 +172,25 @@ const PASSED_OVER: Duration = Duration::from_millis(50);
 /// many of those is closed: whoever is turned away would lose its other calls with it.
 async fn pass_over(body: Incoming) {
     let mut body = Limited::new(body, PASSED_OVER_BYTES);
-    let over = async { while let Some(Ok(_)) = body.frame().await {} };
-    drop(tokio::time::timeout(PASSED_OVER, over).await);
+    let over = pin!(async { while let Some(Ok(_)) = body.frame().await {} });
+    within(PASSED_OVER, over).await.unwrap_or_default();
 }
 
-/// A request with all of its message, of so many bytes at most: no method takes a stream.
-async fn whole(
-    request: Request<Incoming>,
-    most: usize,
-    within: Duration,
-) -> Result<Request<Body>, Refusal> {
-    let (head, body) = request.into_parts();
-    let Ok(body) = tokio::time::timeout(within, Limited::new(body, most).collect()).await else {
+/// What is done within a time, if it is: no clock is read for what can be done at once.
+async fn within<F: Future>(time: Duration, mut work: Pin<&mut F>) -> Option<F::Output> {
+    match work.as_mut().now_or_never() {
+        Some(done) => Some(done),
+        None => tokio::time::timeout(time, work).await.ok(),
+    }
+}
+
+/// All of a request's message, of so many bytes at most: no method takes a stream.
+async fn whole(body: Incoming, most: usize, time: Duration) -> Result<Bytes, Refusal> {
+    let body = pin!(Limited::new(body, most).collect());
+    let Some(body) = within(time, body).await else {
         return Err(Refusal::deadline());
     };
-    let body = body.map_err(|error| refused(&*error))?;
-    Ok(Request::from_parts(
-        head,
-        Body::new(Full::new(body.to_bytes())),
-    ))
+    Ok(body.map_err(|error| refused(&*error))?.to_bytes())
 }
 
 fn refused(error: &(dyn Error + Send + Sync + 'static)) -> Refusal {
@@ -209,10 +218,7 @@ fn carrying(mut answer: Response<Body>, seat: Arc<Seat>, streams: bool) -> Respo
     answer.map(|body| Body::new(Seated::new(body, seat)))
 }
 
-async fn in_time(
-    answer: impl Future<Output = Result<Response<Body>, Infallible>>,
-    deadline: Duration,
-) -> Response<Body> {
+async fn in_time(answer: Answering, deadline: Duration) -> Response<Body> {
     let Ok(answer) = tokio::time::timeout(deadline, answer).await else {
         return Refusal::deadline().status().into_http();
     };

@@ -1,6 +1,7 @@
 //! The gRPC services behind a door.
 
 use std::convert::Infallible;
+use std::pin::Pin;
 
 use http::{Request, Response};
 use proto::v1::token_service_server::TokenServiceServer;
@@ -10,6 +11,9 @@ use tonic::service::Routes;
 use tower::Service as _;
 
 use crate::grpc::token::Token;
+
+/// An answer that is being made.
+pub type Answering = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
 
 /// All services of a listener. Tokens are asked for more often than anything else, so that their service is not looked
 /// for among the others: tonic's router takes ten allocations and a microsecond.
@@ -39,15 +43,12 @@ impl Services {
     }
 
     /// Has a request answered.
-    ///
-    /// # Errors
-    /// None.
-    pub async fn call(&mut self, request: Request<Body>) -> Result<Response<Body>, Infallible> {
-        match &mut self.tokens {
+    pub fn call(&self, request: Request<Body>) -> Answering {
+        match &self.tokens {
             Some(tokens) if is_of::<TokenServiceServer<Token>>(request.uri().path()) => {
-                tokens.call(request).await
+                tokens.clone().call(request)
             }
-            Some(_) | None => self.others.call(request).await,
+            Some(_) | None => Box::pin(self.others.clone().call(request)),
         }
     }
 }

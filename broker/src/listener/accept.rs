@@ -7,7 +7,6 @@ use hyper::body::{Body, Incoming};
 use hyper::service::Service as HyperService;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::service::TowerToHyperService;
 use rustls::ServerConfig;
 use std::error::Error as StdError;
 use std::fmt;
@@ -119,7 +118,7 @@ pub async fn bind(name: Name, addr: SocketAddr) -> Result<TcpListener, ListenErr
 /// Serves connections until shutdown begins, then lets their requests finish,
 /// at most for [`Limits::drain`]. Each request carries its [`Connection`].
 ///
-/// `service` is what tower calls one: tonic's `Routes`, axum's `Router`.
+/// `service` is what tower calls one, and ready at any time: tonic's `Routes`, axum's `Router`.
 pub async fn serve<S, B>(
     name: Name,
     listener: TcpListener,
@@ -271,7 +270,7 @@ where
             connection,
             spoke: Arc::clone(spoke),
             leashes: leashes.clone(),
-            inner: TowerToHyperService::new(self.service.clone()),
+            inner: self.service.clone(),
         };
         driven(stream, |stream| {
             http.serve_connection(TokioIo::new(stream), service)
@@ -359,7 +358,7 @@ struct WithConnection<S> {
     connection: Connection,
     spoke: Arc<AtomicBool>,
     leashes: Leashes,
-    inner: TowerToHyperService<S>,
+    inner: S,
 }
 
 impl<S, B> HyperService<Request<Incoming>> for WithConnection<S>
@@ -377,7 +376,7 @@ where
         self.door.requests.one();
         request.extensions_mut().insert(self.connection.clone());
         let leash = self.leashes.begin();
-        let answer = self.inner.call(request);
+        let answer = self.inner.clone().call(request);
         Box::pin(async move { Ok(watched(answer.await?, leash)) })
     }
 }

@@ -88,10 +88,10 @@ impl Connection {
     /// it is one and has not expired. All requests of a connection ask for the same
     /// trust domains.
     #[must_use]
-    pub fn peer_svid(&self, domains: &TrustDomains, now_s: u64) -> Option<&Svid> {
+    pub fn peer_svid(&self, domains: &TrustDomains, now_s: impl Fn() -> u64) -> Option<&Svid> {
         let peer = self.0.peer.as_ref()?;
-        let svid = peer.svid.get_or_init(|| domains.svid(&peer.chain, now_s));
-        svid.as_ref().filter(|svid| now_s < svid.expires_at_s())
+        let svid = peer.svid.get_or_init(|| domains.svid(&peer.chain, now_s()));
+        svid.as_ref().filter(|svid| now_s() < svid.expires_at_s())
     }
 
     /// What the listener's room remembers of it.
