@@ -34,6 +34,15 @@ pub(crate) fn write(to: &mut impl fmt::Write, bytes: &[u8]) -> fmt::Result {
     Ok(())
 }
 
+/// Encodes 32 bytes without padding and without allocating: a hash, a coordinate.
+pub(crate) fn encode_32(bytes: &[u8; 32]) -> [u8; 43] {
+    let mut text = [0; 43];
+    // 43 characters hold 32 bytes, so that it does not fail.
+    let written = Base64UrlUnpadded::encode(bytes, &mut text).map(str::len);
+    debug_assert_eq!(written, Ok(43));
+    text
+}
+
 /// Decodes `text`. The caller bounds its length first.
 ///
 /// # Errors

@@ -165,14 +165,29 @@ impl PublicKey {
             .finish()
     }
 
-    /// The thumbprint [RFC 7638 §3.1, RFC 8037 §2].
+    /// The thumbprint [RFC 7638 §3.1, RFC 8037 §2]: the SHA-256 of [`to_json`](Self::to_json), whose text is not made for
+    /// it.
     pub fn thumbprint(&self) -> Thumbprint {
-        let hash = digest::digest(&digest::SHA256, self.to_json().as_bytes());
-        let mut bytes = [0; 32];
-        for (to, from) in bytes.iter_mut().zip(hash.as_ref()) {
-            *to = *from;
-        }
-        Thumbprint::from_bytes(bytes)
+        let hash = match &self.0 {
+            Kind::P256(point) => {
+                let (x, y) = coordinates(point);
+                sha256([
+                    br#"{"crv":"P-256","kty":"EC","x":""#,
+                    &base64url::encode_32(&x),
+                    br#"","y":""#,
+                    &base64url::encode_32(&y),
+                    br#""}"#,
+                ])
+            }
+            Kind::Ed25519(bytes) => sha256([
+                br#"{"crv":"Ed25519","kty":"OKP","x":""#,
+                &base64url::encode_32(bytes),
+                br#""}"#,
+                b"",
+                b"",
+            ]),
+        };
+        Thumbprint::from_bytes(hash)
     }
 
     /// Whether `signature` over `message` is this key's: `r || s` of 64 bytes for P-256 [RFC 7518
@@ -308,6 +323,16 @@ pub(crate) fn require_usage(members: &Object<'_>) -> Result<(), JwkError> {
         }
     }
     Ok(())
+}
+
+fn sha256(parts: [&[u8]; 5]) -> [u8; 32] {
+    let mut hash = digest::Context::new(&digest::SHA256);
+    parts.into_iter().for_each(|part| hash.update(part));
+    let mut bytes = [0; 32];
+    for (to, from) in bytes.iter_mut().zip(hash.finish().as_ref()) {
+        *to = *from;
+    }
+    bytes
 }
 
 /// y = 0 has order four.

@@ -21,6 +21,8 @@ pub struct TargetUri<'a> {
     host: &'a str,
     port: u16,
     path: &'a str,
+    /// What it was read from, up to the query; empty if it was not read as a whole.
+    text: &'a str,
 }
 
 impl<'a> TargetUri<'a> {
@@ -44,8 +46,21 @@ impl<'a> TargetUri<'a> {
             host,
             port,
             path: "/",
+            text: "",
         }
         .with_path(if path.is_empty() { "/" } else { path })
+        .map(|read| Self { text: uri, ..read })
+    }
+
+    /// Whether `uri` names the same target. The very text that this was read from does, and is not read again.
+    ///
+    /// # Errors
+    /// [`NotTargetUri`] as by [`parse`](Self::parse).
+    pub fn is_named_by(&self, uri: &str) -> Result<bool, NotTargetUri> {
+        if !self.text.is_empty() && uri == self.text {
+            return Ok(true);
+        }
+        TargetUri::parse(uri).map(|other| other == *self)
     }
 
     /// The same scheme, host and port with another path, which begins with `/`.
@@ -64,6 +79,7 @@ impl<'a> TargetUri<'a> {
             host: self.host,
             port: self.port,
             path,
+            text: "",
         })
     }
 }
@@ -75,6 +91,7 @@ impl PartialEq for TargetUri<'_> {
             host,
             port,
             path,
+            text: _,
         } = *self;
         https == other.https
             && host.eq_ignore_ascii_case(other.host)
@@ -217,6 +234,7 @@ mod tests {
             "https://api.example/a/B?q#f",
         ] {
             assert_eq!(TargetUri::parse(same), Ok(target), "{same}");
+            assert_eq!(target.is_named_by(same), Ok(true), "{same}");
         }
         assert_eq!(
             TargetUri::parse("http://h"),
@@ -280,6 +298,7 @@ mod tests {
             "https://api.example/",
         ] {
             assert_ne!(TargetUri::parse(other).unwrap(), target, "{other}");
+            assert_eq!(target.is_named_by(other), Ok(false), "{other}");
         }
     }
 
@@ -334,8 +353,14 @@ mod tests {
             &long,
         ] {
             assert_eq!(TargetUri::parse(bad), Err(NotTargetUri), "{bad:?}");
+            let target = TargetUri::parse("https://h/").unwrap();
+            assert_eq!(target.is_named_by(bad), Err(NotTargetUri), "{bad:?}");
         }
         let origin = TargetUri::parse("https://h").unwrap();
+        // One that was put together is read from no text.
+        let put_together = origin.with_path("/a").unwrap();
+        assert_eq!(put_together.is_named_by(""), Err(NotTargetUri));
+        assert_eq!(put_together.is_named_by("https://h/a"), Ok(true));
         for bad in [
             "", "a", "/a?q", "/a#f", "/a//b", "/..", "/a%2F", "/%", "/%2", "/a%2e", "/%25", "/%zz",
             "/%é",

@@ -180,7 +180,8 @@ impl<'a> Proof<'a> {
         if claimed_htm != htm {
             return Err(DpopError::HtmMismatch);
         }
-        if TargetUri::parse(&claimed_htu).map_err(|_| DpopError::HtuMalformed)? != htu {
+        let is_named = htu.is_named_by(&claimed_htu);
+        if !is_named.map_err(|_| DpopError::HtuMalformed)? {
             return Err(DpopError::HtuMismatch);
         }
 
