@@ -1,4 +1,7 @@
 //! What metrics and traces cost: the service with a scraper and a collector, beside the service without, in turns.
+//!
+//! Two processes of one program differ by a few percent, each as long as it lives: by where its memory lies. So each
+//! round has two of its own.
 
 use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -29,6 +32,12 @@ use crate::stats::{median, whole};
 /// How often metrics are asked for: the page is made once a second at most.
 const SCRAPED: Duration = Duration::from_secs(1);
 
+/// In each round: what one pair says of another is less than what its own two differ by.
+const PAIRS: u32 = 3;
+
+/// Before the first turn of each.
+const WARM_UP: Duration = Duration::from_secs(1);
+
 /// Most bytes of a page.
 const PAGE_BYTES: u64 = 4 << 20;
 
@@ -43,34 +52,27 @@ pub(crate) async fn measure(
     time: Duration,
 ) -> anyhow::Result<Vec<Row>> {
     let collector = Collector::start().await?;
-    let observers = Observers {
-        metrics: free_address().await?,
-        collector: collector.address,
-    };
-    let terms = |observers| Terms {
-        observers,
-        ..Terms::default()
-    };
-    let (with_lab, without_lab) = (Lab::new(terms(Some(observers)))?, Lab::new(terms(None))?);
-    let with = server::ours(dev, &with_lab, None).await?;
-    let without = server::ours(dev, &without_lab, None).await?;
-    let mut observed = connect(&with.target, shape, Ask::Dpop).await?;
-    let mut plain = connect(&without.target, shape, Ask::Dpop).await?;
-    let warm_up = Duration::from_secs(1);
-    observed.closed(warm_up).await?;
-    plain.closed(warm_up).await?;
-
     let scraped = Arc::new(AtomicU64::new(0));
-    let scraper = tokio::spawn(scrape(observers.metrics, Arc::clone(&scraped)));
     let (mut with_us, mut without_us) = (Vec::new(), Vec::new());
+    let rounds = rounds.saturating_mul(PAIRS);
     for round in 1..=rounds {
-        // Neither always has the first turn.
-        let (of_with, of_without) = if round % 2 == 1 {
-            let of_with = turn(&mut observed, &with, time).await?;
-            (of_with, turn(&mut plain, &without, time).await?)
+        let observers = Observers {
+            metrics: free_address().await?,
+            collector: collector.address,
+        };
+        // Neither is always started first.
+        let order = if round % 2 == 1 {
+            [Some(observers), None]
         } else {
-            let of_without = turn(&mut plain, &without, time).await?;
-            (turn(&mut observed, &with, time).await?, of_without)
+            [None, Some(observers)]
+        };
+        let scraper = tokio::spawn(scrape(observers.metrics, Arc::clone(&scraped)));
+        let [first_us, second_us] = pair(dev, shape, order, time).await?;
+        scraper.abort();
+        let (of_with, of_without) = if round % 2 == 1 {
+            (first_us, second_us)
+        } else {
+            (second_us, first_us)
         };
         progress(&format!(
             "observed {round} of {rounds}: {of_with:.1} µs a token, {of_without:.1} without"
@@ -78,19 +80,49 @@ pub(crate) async fn measure(
         with_us.push(of_with);
         without_us.push(of_without);
     }
-    scraper.abort();
     let (pages, trace_bytes) = (
         scraped.load(Ordering::Relaxed),
         collector.bytes.load(Ordering::Relaxed),
     );
-    with.stop().await?;
-    without.stop().await?;
     if pages < u64::from(rounds) || trace_bytes == 0 {
         bail!(
             "{pages} pages of metrics and {trace_bytes} bytes of traces came: too little to say what they cost"
         );
     }
     Ok(rows(&with_us, &without_us, pages, trace_bytes))
+}
+
+/// Two services of their own, and the CPU time of a token of each, µs. The first one has the first turn and the last,
+/// each a quarter of the time.
+async fn pair(
+    dev: &Path,
+    shape: Shape,
+    observers: [Option<Observers>; 2],
+    time: Duration,
+) -> anyhow::Result<[f64; 2]> {
+    let [first, second] = observers.map(|observers| {
+        Lab::new(Terms {
+            observers,
+            ..Terms::default()
+        })
+    });
+    let (first_lab, second_lab) = (first?, second?);
+    let first = server::ours(dev, &first_lab, None).await?;
+    let second = server::ours(dev, &second_lab, None).await?;
+    let mut to_first = connect(&first.target, shape, Ask::Dpop).await?;
+    let mut to_second = connect(&second.target, shape, Ask::Dpop).await?;
+    to_first.closed(WARM_UP).await?;
+    to_second.closed(WARM_UP).await?;
+    let quarter = time.mul_f64(0.25);
+    let begun = turn(&mut to_first, &first, quarter).await?;
+    let of_second = [
+        turn(&mut to_second, &second, quarter).await?,
+        turn(&mut to_second, &second, quarter).await?,
+    ];
+    let of_first = [begun, turn(&mut to_first, &first, quarter).await?];
+    first.stop().await?;
+    second.stop().await?;
+    Ok([median(&of_first), median(&of_second)])
 }
 
 async fn turn(crew: &mut Crew<GrpcSlot>, server: &Server, time: Duration) -> anyhow::Result<f64> {
