@@ -170,8 +170,8 @@ mod tests {
 
     /// What a request for a token allocates, at most: what is decided, minted and sealed. A change that allocates more
     /// is to be made on purpose.
-    const MOST_ALLOCATIONS: u64 = 56;
-    const MOST_BYTES: u64 = 9 * 1024;
+    const MOST_ALLOCATIONS: u64 = 48;
+    const MOST_BYTES: u64 = 8 * 1024;
 
     #[tokio::test]
     async fn a_token_takes_few_allocations() {
