@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use anyhow::bail;
 use bytes::Bytes;
+use dev::ports;
 use http::{Request, Response};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
@@ -20,6 +21,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
 
 use crate::caller::{Ask, GrpcSlot, Shape, connect};
 use crate::compare;
@@ -57,7 +59,7 @@ pub(crate) async fn measure(
     let rounds = rounds.saturating_mul(PAIRS);
     for round in 1..=rounds {
         let observers = Observers {
-            metrics: free_address().await?,
+            metrics: free_address()?,
             collector: collector.address,
         };
         // Neither is always started first.
@@ -66,9 +68,7 @@ pub(crate) async fn measure(
         } else {
             [None, Some(observers)]
         };
-        let scraper = tokio::spawn(scrape(observers.metrics, Arc::clone(&scraped)));
-        let [first_us, second_us] = pair(dev, shape, order, time).await?;
-        scraper.abort();
+        let [first_us, second_us] = pair(dev, shape, order, time, &scraped).await?;
         let (of_with, of_without) = if round % 2 == 1 {
             (first_us, second_us)
         } else {
@@ -99,7 +99,9 @@ async fn pair(
     shape: Shape,
     observers: [Option<Observers>; 2],
     time: Duration,
+    scraped: &Arc<AtomicU64>,
 ) -> anyhow::Result<[f64; 2]> {
+    let looking_on = observers.into_iter().flatten();
     let [first, second] = observers.map(|observers| {
         Lab::new(Terms {
             observers,
@@ -109,6 +111,10 @@ async fn pair(
     let (first_lab, second_lab) = (first?, second?);
     let first = server::ours(dev, &first_lab, None).await?;
     let second = server::ours(dev, &second_lab, None).await?;
+    let mut scrapers = JoinSet::new();
+    for observers in looking_on {
+        scrapers.spawn(scrape(observers.metrics, Arc::clone(scraped)));
+    }
     let mut to_first = connect(&first.target, shape, Ask::Dpop).await?;
     let mut to_second = connect(&second.target, shape, Ask::Dpop).await?;
     to_first.closed(WARM_UP).await?;
@@ -147,10 +153,9 @@ fn rows(with_us: &[f64], without_us: &[f64], pages: u64, trace_bytes: u64) -> Ve
     ]
 }
 
-/// An address that is free now.
-async fn free_address() -> anyhow::Result<SocketAddr> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-    Ok(listener.local_addr()?)
+/// An address that is free now, and that the system gives to nobody for a moment.
+fn free_address() -> anyhow::Result<SocketAddr> {
+    Ok(ports::bind("metrics", ports::ANY)?.local_addr()?)
 }
 
 /// Asks for metrics again and again, and counts the pages that came.

@@ -1,5 +1,6 @@
 //! The servers that are measured, as processes of their own: the service on a lab made for it, and the bare server.
 
+use std::io::{Read as _, Seek as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -337,10 +338,11 @@ pub(crate) async fn bare(processors: Option<&str>) -> anyhow::Result<Server> {
 /// Starts a server and waits for its ready line.
 async fn start(mut command: Command) -> anyhow::Result<(Child, String, Duration)> {
     let begun: Instant = now();
+    let mut complaints = tempfile::tempfile()?;
     let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
-        .stderr(Stdio::null())
+        .stderr(complaints.try_clone()?)
         .kill_on_drop(true)
         .spawn()
         .with_context(|| format!("can't start {:?}", command.as_std().get_program()))?;
@@ -348,8 +350,14 @@ async fn start(mut command: Command) -> anyhow::Result<(Child, String, Duration)
     let mut lines = BufReader::new(out).lines();
     let line = timeout(START, lines.next_line())
         .await
-        .context("a server did not come up")??
-        .context("a server ended before it was ready")?;
+        .context("a server did not come up")??;
+    let Some(line) = line else {
+        let mut said = String::new();
+        complaints.rewind()?;
+        complaints.read_to_string(&mut said)?;
+        let last = said.lines().last().unwrap_or_default();
+        bail!("a server ended before it was ready: {last}");
+    };
     Ok((child, line, begun.elapsed()))
 }
 
