@@ -424,10 +424,12 @@ impl Abuse {
             }
             Self::NoisyClient => {
                 let noisy = Arc::clone(&target.noisy);
+                // Refused by its nonce, whether it was used before or not. Made once: signing takes more of the processors
+                // that service and generator share than being refused.
+                let proof = noisy.issue_proof("no nonce of ours");
                 UnderWay::of(64, move |done| {
-                    let noisy = Arc::clone(&noisy);
+                    let (noisy, proof) = (Arc::clone(&noisy), proof.clone());
                     async move {
-                        let proof = noisy.issue_proof("no nonce of ours");
                         let issued = Box::pin(noisy.issue(noisy.request(), &[&proof])).await;
                         done.fetch_add(1, Ordering::Relaxed);
                         drop(issued);
