@@ -55,8 +55,23 @@ pub(crate) async fn measure<S: Slot>(
     pid: u32,
     others: &[u32],
 ) -> anyhow::Result<Round> {
+    measure_with(crew, time, Duration::ZERO, pid, others).await
+}
+
+/// The same, with what the process does for so long behind the last answer.
+///
+/// # Errors
+/// The server can't be measured.
+pub(crate) async fn measure_with<S: Slot>(
+    crew: &mut Crew<S>,
+    time: Duration,
+    behind: Duration,
+    pid: u32,
+    others: &[u32],
+) -> anyhow::Result<Round> {
     let meter = Meter::begin(pid, others)?;
     let outcome = crew.closed(time).await?;
+    tokio::time::sleep(behind).await;
     Ok(Round::new(&outcome, meter.end()?))
 }
 

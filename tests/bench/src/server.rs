@@ -28,6 +28,9 @@ use crate::clock::now;
 /// How long a server may take to come up. One with a million grants takes its time.
 const START: Duration = Duration::from_secs(300);
 
+/// Of what a server said that did not come up, so much is read.
+const SAID_BYTES: u64 = 64 * 1024;
+
 /// How long a server may take to stop.
 const STOP: Duration = Duration::from_secs(60);
 
@@ -352,9 +355,10 @@ async fn start(mut command: Command) -> anyhow::Result<(Child, String, Duration)
         .await
         .context("a server did not come up")??;
     let Some(line) = line else {
-        let mut said = String::new();
+        let mut said = Vec::new();
         complaints.rewind()?;
-        complaints.read_to_string(&mut said)?;
+        complaints.take(SAID_BYTES).read_to_end(&mut said)?;
+        let said = String::from_utf8_lossy(&said);
         let last = said.lines().last().unwrap_or_default();
         bail!("a server ended before it was ready: {last}");
     };

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
+pub(crate) use testkit::rounds::median;
 
 /// The longest time that is told apart: an hour, in microseconds.
 const LONGEST_US: u64 = 3_600_000_000;
@@ -77,22 +78,6 @@ pub(crate) fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// The median; of an even number the mean of the two in the middle. No number if there is none, or one is none.
-pub(crate) fn median(values: &[f64]) -> f64 {
-    if values.is_empty() || values.iter().any(|value| value.is_nan()) {
-        return f64::NAN;
-    }
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let at = |index: usize| sorted.get(index).copied().unwrap_or(f64::NAN);
-    let middle = sorted.len() / 2;
-    if sorted.len().is_multiple_of(2) {
-        f64::midpoint(at(middle.saturating_sub(1)), at(middle))
-    } else {
-        at(middle)
-    }
-}
-
 /// The median of the quotients of pairs: each round with its own neighbour, so that what slows both cancels out.
 pub(crate) fn median_ratio(over: &[f64], under: &[f64]) -> f64 {
     let ratios: Vec<f64> = over.iter().zip(under).map(|(a, b)| a / b).collect();
@@ -147,14 +132,6 @@ mod tests {
             took_us,
             what: What::Good,
         }
-    }
-
-    #[test]
-    fn a_median_is_in_the_middle_and_of_nothing_is_no_number() {
-        assert_eq!(median(&[3.0, 1.0, 2.0]), 2.0);
-        assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), 2.5);
-        assert!(median(&[]).is_nan());
-        assert!(median(&[1.0, f64::NAN, 2.0]).is_nan());
     }
 
     #[test]

@@ -38,7 +38,7 @@ use ring::rand::SystemRandom;
 use serde::Serialize;
 use serde_json::{Value, json};
 use tenant_policy::{Ask, Compiled, Decisions, Question};
-use tests::bars;
+use testkit::rounds::median;
 use tests::life::cipher;
 use tokio::task::JoinSet;
 use zeroize::Zeroizing;
@@ -426,11 +426,11 @@ async fn measure(cli: &Cli) -> Result<Value, Failure> {
     issuer.opened.shell.store.close();
     parts.store.close();
     Ok(json!({
-        "issuance_us": bars::median(&whole_ns) / 1_000.0,
-        "policy_and_audit_us": bars::median(&parts_ns) / 1_000.0,
-        "of_which_decision_us": bars::median(&decision_ns) / 1_000.0,
-        "of_which_leaf_us": bars::median(&leaf_ns) / 1_000.0,
-        "share_percent": bars::median(&shares),
+        "issuance_us": median(&whole_ns) / 1_000.0,
+        "policy_and_audit_us": median(&parts_ns) / 1_000.0,
+        "of_which_decision_us": median(&decision_ns) / 1_000.0,
+        "of_which_leaf_us": median(&leaf_ns) / 1_000.0,
+        "share_percent": median(&shares),
         "rounds": cli.rounds,
         "tokens": cli.tokens,
         "policies": cli.policies,

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use dev::lab::{self, Lab, LabFiles};
 use proto::v1::{GetGrantRequest, GrantState};
 use tempfile::TempDir;
+use testkit::rounds::median;
 use tests::bars::{self, Bar, Row};
 use tests::binary::{binary, release_binary};
 use tests::effort;
@@ -148,7 +149,7 @@ fn kib(process: u32, name: &str) -> f64 {
 /// The rows of starts with many grants, against starts with few.
 fn rows(size: Size, many: &[Started], few: &[Started]) -> [Row; 2] {
     let of = |starts: &[Started], value: fn(&Started) -> f64| {
-        bars::median(&starts.iter().map(value).collect::<Vec<_>>())
+        median(&starts.iter().map(value).collect::<Vec<_>>())
     };
     let bytes = of(many, |start| start.rss_bytes) - of(few, |start| start.rss_bytes);
     let row = |name, value, unit, bar: u32| Row {

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use dev::names;
 use proto::v1;
+use testkit::rounds::median;
 use tests::bars::{self, Bar, Row};
 use tests::caller::Caller;
 use tests::effort;
@@ -133,9 +134,10 @@ async fn noticed(stack: &mut Stack) -> Noticed {
         all.runs += 1;
     }
     for (abuse, ratios) in ratios {
-        let ratio = bars::median(&ratios);
+        let ratio = median(&ratios);
         tell(abuse, &format!("median {ratio:.2} of {ratios:.2?}"));
-        if ratio > all.ratio {
+        // What is no number is above all, and meets no bar.
+        if all.worst.is_none() || ratio.total_cmp(&all.ratio).is_gt() {
             (all.ratio, all.worst) = (ratio, Some(abuse));
         }
     }
