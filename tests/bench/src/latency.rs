@@ -12,7 +12,7 @@ use crate::caller::{Ask, GrpcSlot, Shape, Target, connect};
 use crate::clock::now;
 use crate::load::{Crew, Outcome, Plan};
 use crate::machine;
-use crate::processors::{Halves, run_on};
+use crate::processors::{Halves, run_on, run_on_half_as_many};
 use crate::report::{number, print, progress, table};
 use crate::rows::{Bar, Row, write_file};
 use crate::server::{self, Lab, Terms};
@@ -207,17 +207,56 @@ impl Asked {
 }
 
 /// Calls in flight on a connection of an open loop: as many as may have to wait.
-pub(crate) fn waiting(shape: Shape) -> Shape {
+fn waiting(shape: Shape) -> Shape {
     Shape {
         in_flight: 64,
         ..shape
     }
 }
 
+/// What is measured with all processors for both, by the rates that they reached.
+///
+/// The generator has half as many threads as there are processors, which are half busy with it: as many as the service
+/// has would take turns with those, some milliseconds each, and a call would wait for the generator.
+pub(crate) struct Shared {
+    pub(crate) ours: (f64, Target),
+    pub(crate) bare: (f64, Target),
+    pub(crate) disk: PathBuf,
+    pub(crate) shape: Shape,
+    pub(crate) rounds: u32,
+    pub(crate) time: Duration,
+}
+
+impl Shared {
+    /// Measures the promise in each round.
+    ///
+    /// # Errors
+    /// A server can't be measured.
+    pub(crate) async fn measure(self) -> anyhow::Result<Vec<Row>> {
+        run_on_half_as_many(move || Box::pin(self.on_few_threads())).await
+    }
+
+    async fn on_few_threads(self) -> anyhow::Result<Vec<Row>> {
+        let shape = waiting(self.shape);
+        let (of_ours, of_bare) = (self.ours.0, self.bare.0);
+        let mut ours = connect(&self.ours.1, shape, Ask::Dpop).await?;
+        let mut bare = connect(&self.bare.1, shape, Ask::Dpop).await?;
+        for crew in [&mut ours, &mut bare] {
+            crew.closed(Duration::from_secs(1)).await?;
+        }
+        let mut found = Promised::default();
+        for _ in 0..self.rounds {
+            let (ours, bare) = ((of_ours, &mut ours), (of_bare, &mut bare));
+            found.round(ours, bare, &self.disk, self.time).await?;
+        }
+        Ok(found.rows())
+    }
+}
+
 /// The p99 at the promised share of the capacity, against syncs measured before each round; and that of the bare server
 /// at the same share of its own, which says what the machine and the generator have of it.
 #[derive(Debug, Default)]
-pub(crate) struct Promised {
+struct Promised {
     ours_ms: Vec<f64>,
     bare_ms: Vec<f64>,
     syncs_ms: Vec<f64>,
@@ -228,7 +267,7 @@ impl Promised {
     ///
     /// # Errors
     /// A server or the disk can't be measured.
-    pub(crate) async fn round(
+    async fn round(
         &mut self,
         ours: (f64, &mut Crew<GrpcSlot>),
         bare: (f64, &mut Crew<GrpcSlot>),
@@ -256,7 +295,7 @@ impl Promised {
     }
 
     /// Where service and generator share all processors. The bar hangs on the disk of the same run.
-    pub(crate) fn rows(&self) -> Vec<Row> {
+    fn rows(&self) -> Vec<Row> {
         let sync_ms = median(&self.syncs_ms);
         let bar = Bar::AtMost(((PROMISED_MS + 2.0 * sync_ms) * 100.0).round() / 100.0);
         let (ours_ms, runs) = (median(&self.ours_ms), self.ours_ms.len());

@@ -1,5 +1,5 @@
 //! Halves of the machine: the service on one, the generator on the other, so that load does not take from the service
-//! what it needs to answer.
+//! what it needs to answer. And a generator of half as many threads, where they share all.
 
 use std::future::Future;
 
@@ -7,6 +7,8 @@ use anyhow::Context;
 use rustix::thread::{CpuSet, sched_setaffinity};
 use tokio::runtime::Builder;
 use tokio::sync::oneshot;
+
+use crate::machine;
 
 /// The processors of the service and of the generator.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,7 +34,7 @@ impl Halves {
     }
 }
 
-/// Runs a future on a runtime of its own, whose threads stay on these processors.
+/// Runs a future on a runtime of its own, whose threads stay on these processors, one on each.
 ///
 /// # Errors
 /// The threads can't be bound, or what the future fails for.
@@ -44,27 +46,51 @@ where
     T: Send + 'static,
     F: Future<Output = anyhow::Result<T>>,
 {
+    apart(move || {
+        let mut set = CpuSet::new();
+        for processor in &processors {
+            set.set(*processor);
+        }
+        // Threads that are begun from here on inherit it.
+        sched_setaffinity(None, &set).context("the generator can't be bound to processors")?;
+        block_on(processors.len(), work)
+    })
+    .await
+}
+
+/// Runs a future on a runtime of its own with half as many threads as there are processors, on any of them.
+///
+/// # Errors
+/// What the future fails for.
+pub(crate) async fn run_on_half_as_many<T, F>(
+    work: impl FnOnce() -> F + Send + 'static,
+) -> anyhow::Result<T>
+where
+    T: Send + 'static,
+    F: Future<Output = anyhow::Result<T>>,
+{
+    let threads = (machine::processors() / 2).max(1);
+    apart(move || block_on(threads, work)).await
+}
+
+async fn apart<T: Send + 'static>(
+    work: impl FnOnce() -> anyhow::Result<T> + Send + 'static,
+) -> anyhow::Result<T> {
     let (done, is_done) = oneshot::channel();
     let thread = std::thread::Builder::new().name("generator".to_owned());
     thread.spawn(move || {
         // Nobody waits any more only if the bench was given up.
-        drop(done.send(block_on(&processors, work)));
+        drop(done.send(work()));
     })?;
     is_done.await.context("the generator's thread is gone")?
 }
 
-fn block_on<T, F>(processors: &[usize], work: impl FnOnce() -> F) -> anyhow::Result<T>
+fn block_on<T, F>(threads: usize, work: impl FnOnce() -> F) -> anyhow::Result<T>
 where
     F: Future<Output = anyhow::Result<T>>,
 {
-    let mut set = CpuSet::new();
-    for processor in processors {
-        set.set(*processor);
-    }
-    // Threads that are begun from here on inherit it.
-    sched_setaffinity(None, &set).context("the generator can't be bound to processors")?;
     let runtime = Builder::new_multi_thread()
-        .worker_threads(processors.len())
+        .worker_threads(threads)
         .enable_all()
         .build()?;
     runtime.block_on(work())

@@ -9,7 +9,7 @@ use crate::caller::{Ask, Proofs, Shape, connect, presign};
 use crate::callgrind;
 use crate::compare::{Contest, OidcSlots, Round, Rounds};
 use crate::idle;
-use crate::latency::{self, Apart, Promised};
+use crate::latency::{Apart, Shared};
 use crate::load::Plan;
 use crate::machine::{self, Meter};
 use crate::observed;
@@ -188,20 +188,17 @@ impl Running {
         rounds: &Rounds,
     ) -> anyhow::Result<Vec<Row>> {
         let bare = server::bare(None).await?;
-        let shape = latency::waiting(self.shape);
-        let mut of_ours = connect(&ours.target, shape, Ask::Dpop).await?;
-        let mut of_bare = connect(&bare.target, shape, Ask::Dpop).await?;
-        for crew in [&mut of_ours, &mut of_bare] {
-            crew.closed(Duration::from_secs(1)).await?;
-        }
-        let mut found = Promised::default();
-        for _ in 0..self.rounds {
-            let of_ours = (rounds.capacity(), &mut of_ours);
-            let of_bare = (rounds.bare_capacity(), &mut of_bare);
-            found.round(of_ours, of_bare, disk, self.time).await?;
-        }
+        let shared = Shared {
+            ours: (rounds.capacity(), ours.target.clone()),
+            bare: (rounds.bare_capacity(), bare.target.clone()),
+            disk: disk.to_path_buf(),
+            shape: self.shape,
+            rounds: self.rounds,
+            time: self.time,
+        };
+        let rows = Box::pin(shared.measure()).await?;
         bare.stop().await?;
-        Ok(found.rows())
+        Ok(rows)
     }
 
     async fn instructions(&self) -> anyhow::Result<Vec<Row>> {
