@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 
 use crate::caller::{Ask, GrpcSlot, Shape, connect, presign};
 use crate::load::{Crew, Outcome, Plan};
@@ -31,6 +31,10 @@ const WINDOW: Duration = Duration::from_millis(250);
 const STEADY: usize = 3;
 /// On one connection, below what the service allows.
 const IN_FLIGHT: u32 = 100;
+/// So many calls at a time of one client have room.
+const MOST_AT_A_TIME: u32 = 120;
+/// Nearly all calls at the capacity are answered.
+const LEAST_GOOD: f64 = 0.99;
 
 /// One time.
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +46,8 @@ struct Round {
     /// No number if it was not normal while it was watched.
     recovery_s: f64,
     capacity_per_s: f64,
+    /// What eight connections reach.
+    few_per_s: f64,
 }
 
 /// Measures overload and recovery.
@@ -65,16 +71,22 @@ async fn on_halves(dev: PathBuf, halves: Halves, rounds: u32) -> anyhow::Result<
     };
     let mut few = connect(&server.target, shape, Ask::Dpop).await?;
     few.closed(Duration::from_secs(1)).await?;
-    let mut many: Option<Crew<GrpcSlot>> = None;
+    let crowd = crowd(capacity(&mut few).await?);
+    // What the service can take is asked of as many connections as the load has: a token costs more on more of them.
+    let one_each = Shape {
+        connections: crowd.connections.min(MOST_AT_A_TIME),
+        in_flight: 1,
+    };
+    let mut one_each = connect(&server.target, one_each, Ask::Dpop).await?;
+    let mut crowd = connect(&server.target, crowd, Ask::Dpop).await?;
     let mut found = Vec::new();
     for round in 1..=rounds {
-        let closed = few.closed(Duration::from_secs(2)).await?;
-        let capacity = whole(count(&closed.samples, What::Good)) / closed.elapsed.as_secs_f64();
-        let crew = match &mut many {
-            Some(crew) => crew,
-            None => many.insert(connect(&server.target, crowd(capacity), Ask::Dpop).await?),
+        let few_per_s = capacity(&mut few).await?;
+        let capacity = capacity(&mut one_each).await?;
+        let of_round = Round {
+            few_per_s,
+            ..once(&mut crowd, capacity).await?
         };
-        let of_round = once(crew, capacity).await?;
         progress(&format!(
             "overload {round} of {rounds}: {:.1} times {capacity:.0} a second; {:.2} of the capacity in time; normal after {:.2} s",
             of_round.offered_ratio, of_round.goodput_ratio, of_round.recovery_s
@@ -83,6 +95,22 @@ async fn on_halves(dev: PathBuf, halves: Halves, rounds: u32) -> anyhow::Result<
     }
     server.stop().await?;
     rows(&found)
+}
+
+/// Tokens a second, each slot asking for the next one when it has its answer.
+async fn capacity(crew: &mut Crew<GrpcSlot>) -> anyhow::Result<f64> {
+    reached(&crew.closed(Duration::from_secs(2)).await?)
+}
+
+/// A load with many refusals is not what the service can take.
+fn reached(closed: &Outcome) -> anyhow::Result<f64> {
+    let good = whole(count(&closed.samples, What::Good));
+    let all = closed.samples.len();
+    ensure!(
+        good >= all as f64 * LEAST_GOOD,
+        "of {all} calls that were to find room {good} did"
+    );
+    Ok(good / closed.elapsed.as_secs_f64())
 }
 
 /// Enough calls under way for the whole load to wait until its deadline.
@@ -139,6 +167,7 @@ fn round(capacity: f64, load: &Outcome, windows: &[Option<f64>], normal_ms: f64)
         offered_ratio: over(sent),
         recovery_s,
         capacity_per_s: capacity,
+        few_per_s: f64::NAN,
     }
 }
 
@@ -178,6 +207,18 @@ fn rows(found: &[Round]) -> anyhow::Result<Vec<Row>> {
         ),
         Row::plain("overload_offered_ratio", offered, "ratio", runs),
         Row::plain("overload_capacity_per_s", capacity, "1/s", runs),
+        Row::plain(
+            "overload_few_connections_per_s",
+            of(|r| r.few_per_s),
+            "1/s",
+            runs,
+        ),
+        Row::plain(
+            "overload_good_per_s",
+            of(|r| r.goodput_ratio * r.capacity_per_s),
+            "1/s",
+            runs,
+        ),
     ])
 }
 
@@ -209,6 +250,13 @@ mod tests {
         assert!((found.goodput_ratio - 0.9).abs() < 1e-9, "{found:?}");
         assert!((found.offered_ratio - 2.65).abs() < 1e-9, "{found:?}");
         assert!((found.recovery_s - 0.25).abs() < 1e-9, "{found:?}");
+    }
+
+    #[test]
+    fn a_load_that_is_refused_is_no_capacity() {
+        assert!((reached(&outcome(400, 0, 4)).unwrap() - 100.0).abs() < 1e-9);
+        let refused = reached(&outcome(400, 10, 0)).unwrap_err().to_string();
+        assert_eq!(refused, "of 410 calls that were to find room 400 did");
     }
 
     #[test]
