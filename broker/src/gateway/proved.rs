@@ -14,6 +14,7 @@ use tower::Service;
 
 use super::{AnswerBody, Gateway};
 use crate::grpc::door::Door;
+use crate::listener::Answers;
 use crate::public;
 
 /// The method by which a connection is proved. Nothing else of the gRPC services is served here.
@@ -38,6 +39,8 @@ impl Proved {
         }
     }
 }
+
+impl Answers for Proved {}
 
 impl Service<Request<Incoming>> for Proved {
     type Response = Response<AnswerBody>;

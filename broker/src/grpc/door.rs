@@ -3,7 +3,7 @@
 
 use std::convert::Infallible;
 use std::error::Error;
-use std::future::Future;
+use std::future::{Future, ready};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -11,15 +11,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
+use futures_util::future::Either;
 use http::{HeaderMap, Request, Response};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
+use tokio::time::timeout;
 use tonic::body::Body;
 use tonic::{Code, Status};
 use tower::Service;
 
 use crate::grpc::services::{Answering, Services};
-use crate::listener::Unread;
+use crate::listener::{Answers, Unread};
 use crate::metrics::rpc;
 use crate::room::{BODY, Errand, Room, Seat};
 use crate::seated::Seated;
@@ -101,13 +103,23 @@ impl Door {
 impl Service<Request<Incoming>> for Door {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+    type Future = Answering;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, mut request: Request<Incoming>) -> Self::Future {
+    fn call(&mut self, request: Request<Incoming>) -> Answering {
+        match self.answer(request) {
+            Either::Left(answer) => Box::pin(ready(Ok(answer))),
+            Either::Right(making) => making,
+        }
+    }
+}
+
+/// What is turned away is answered at once.
+impl Answers for Door {
+    fn answer(&mut self, mut request: Request<Incoming>) -> Either<Response<Body>, Answering> {
         let path = request.uri().path();
         let Self(door) = self;
         let seat = door
@@ -116,11 +128,14 @@ impl Service<Request<Incoming>> for Door {
         let seat = match seat {
             Ok(seat) => Arc::new(seat),
             Err(shed) => {
-                let (answer, body) = (door.room.answer(shed), request.into_body());
-                return Box::pin(async move {
-                    pass_over(body).await;
-                    Ok(answer)
-                });
+                let answer = door.room.answer(shed);
+                return match pass_over(request.into_body()) {
+                    None => Either::Left(answer),
+                    Some(passing) => Either::Right(Box::pin(async move {
+                        passing.await;
+                        Ok(answer)
+                    })),
+                };
             }
         };
         let method = rpc::method(path);
@@ -155,11 +170,14 @@ impl Service<Request<Incoming>> for Door {
             Ok(answer)
         };
         match trace {
-            None => Box::pin(work),
-            Some(trace) => Box::pin(trace.around(Box::pin(work), |answer| match answer {
-                Ok(answer) => End::Grpc(code(answer)),
-                Err(never) => match *never {},
-            })),
+            None => Either::Right(Box::pin(work)),
+            Some(trace) => Either::Right(Box::pin(trace.around(
+                Box::pin(work),
+                |answer| match answer {
+                    Ok(answer) => End::Grpc(code(answer)),
+                    Err(never) => match *never {},
+                },
+            ))),
         }
     }
 }
@@ -169,18 +187,27 @@ const PASSED_OVER_BYTES: usize = 64 * 1024;
 const PASSED_OVER: Duration = Duration::from_millis(50);
 
 /// Passes over what is there of a body. A stream that is answered before its body has come is reset, and a connection with
-/// many of those is closed: whoever is turned away would lose its other calls with it.
-async fn pass_over(body: Incoming) {
+/// many of those is closed: whoever is turned away would lose its other calls with it. `None` if all of it was there.
+fn pass_over(body: Incoming) -> Option<impl Future<Output = ()> + Send> {
     let mut body = Limited::new(body, PASSED_OVER_BYTES);
-    let over = pin!(async { while let Some(Ok(_)) = body.frame().await {} });
-    within(PASSED_OVER, over).await.unwrap_or_default();
+    loop {
+        match body.frame().now_or_never() {
+            Some(Some(Ok(_))) => {}
+            Some(Some(Err(_)) | None) => return None,
+            None => break,
+        }
+    }
+    Some(async move {
+        let over = async { while let Some(Ok(_)) = body.frame().await {} };
+        timeout(PASSED_OVER, over).await.unwrap_or_default();
+    })
 }
 
 /// What is done within a time, if it is: no clock is read for what can be done at once.
 async fn within<F: Future>(time: Duration, mut work: Pin<&mut F>) -> Option<F::Output> {
     match work.as_mut().now_or_never() {
         Some(done) => Some(done),
-        None => tokio::time::timeout(time, work).await.ok(),
+        None => timeout(time, work).await.ok(),
     }
 }
 
@@ -219,7 +246,7 @@ fn carrying(mut answer: Response<Body>, seat: Arc<Seat>, streams: bool) -> Respo
 }
 
 async fn in_time(answer: Answering, deadline: Duration) -> Response<Body> {
-    let Ok(answer) = tokio::time::timeout(deadline, answer).await else {
+    let Ok(answer) = timeout(deadline, answer).await else {
         return Refusal::deadline().status().into_http();
     };
     let Ok(answer) = answer;

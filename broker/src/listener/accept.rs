@@ -2,14 +2,17 @@
 //! stop.
 
 use bytes::Bytes;
+use futures_util::future::Either;
 use http::{Request, Response};
 use hyper::body::{Body, Incoming};
 use hyper::service::Service as HyperService;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use rustls::ServerConfig;
+use std::convert::Infallible;
 use std::error::Error as StdError;
 use std::fmt;
+use std::future::{Future, Ready, ready};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
@@ -24,9 +27,10 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use super::answers::Answers;
 use super::connection::Connection;
 use super::gathered::{Driven, Gathered, driven};
-use super::leash::{Leashes, Watched, watched};
+use super::leash::{Leashes, Watched, bodiless, watched};
 use super::limits::Limits;
 use super::shutdown::ShutdownSignal;
 use super::turnstile::Turnstile;
@@ -118,7 +122,6 @@ pub async fn bind(name: Name, addr: SocketAddr) -> Result<TcpListener, ListenErr
 /// Serves connections until shutdown begins, then lets their requests finish,
 /// at most for [`Limits::drain`]. Each request carries its [`Connection`].
 ///
-/// `service` is what tower calls one, and ready at any time: tonic's `Routes`, axum's `Router`.
 pub async fn serve<S, B>(
     name: Name,
     listener: TcpListener,
@@ -128,9 +131,8 @@ pub async fn serve<S, B>(
     mut stop: ShutdownSignal,
 ) -> Drained
 where
-    S: tower::Service<Request<Incoming>, Response = Response<B>> + Clone + Send + Sync + 'static,
+    S: Answers<Response = Response<B>> + Clone + Send + Sync + 'static,
     S::Future: Send + 'static,
-    S::Error: Into<Box<dyn StdError + Send + Sync>>,
     B: Body<Data = Bytes> + Send + 'static,
     B::Data: Send,
     B::Error: Into<Box<dyn StdError + Send + Sync>>,
@@ -197,7 +199,7 @@ enum Ended {
 }
 
 /// HTTP as all listeners speak it.
-fn http(limits: &Limits, leashes: Leashes) -> auto::Builder<Leashes> {
+fn http(name: Name, limits: &Limits, leashes: Leashes) -> auto::Builder<Leashes> {
     let mut builder = auto::Builder::new(leashes);
     let max_head_bytes = usize::try_from(limits.max_head_bytes).unwrap_or(usize::MAX);
     builder
@@ -215,7 +217,9 @@ fn http(limits: &Limits, leashes: Leashes) -> auto::Builder<Leashes> {
         .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
         .max_local_error_reset_streams(MAX_ERROR_RESETS)
         .keep_alive_interval(KEEP_ALIVE_INTERVAL)
-        .keep_alive_timeout(KEEP_ALIVE_TIMEOUT);
+        .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
+        // Nobody looks for it in an answer over gRPC.
+        .auto_date_header(name != Name::Grpc);
     builder
 }
 
@@ -240,9 +244,8 @@ struct Served<S> {
 
 impl<S, B> Served<S>
 where
-    S: tower::Service<Request<Incoming>, Response = Response<B>> + Clone + Send + Sync + 'static,
+    S: Answers<Response = Response<B>> + Clone + Send + Sync + 'static,
     S::Future: Send + 'static,
-    S::Error: Into<Box<dyn StdError + Send + Sync>>,
     B: Body<Data = Bytes> + Send + 'static,
     B::Data: Send,
     B::Error: Into<Box<dyn StdError + Send + Sync>>,
@@ -260,7 +263,7 @@ where
         leashes: &Leashes,
         spoke: &Arc<AtomicBool>,
     ) -> Serving<S> {
-        let http = http(&self.limits, leashes.clone());
+        let http = http(self.name, &self.limits, leashes.clone());
         let http = match self.speaks_http2(&stream) {
             true => http.http2_only(),
             false => http.http1_only(),
@@ -363,20 +366,30 @@ struct WithConnection<S> {
 
 impl<S, B> HyperService<Request<Incoming>> for WithConnection<S>
 where
-    S: tower::Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
+    S: Answers<Response = Response<B>> + Clone + Send + 'static,
     S::Future: Send + 'static,
-    B: Body<Data = Bytes>,
+    B: Body<Data = Bytes> + Send + 'static,
 {
     type Response = Response<Watched<B>>;
-    type Error = S::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, S::Error>> + Send>>;
+    type Error = Infallible;
+    type Future = Either<
+        Ready<Result<Self::Response, Infallible>>,
+        Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>,
+    >;
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         self.spoke.store(true, Ordering::Relaxed);
         self.door.requests.one();
         request.extensions_mut().insert(self.connection.clone());
+        let answer = match self.inner.clone().answer(request) {
+            Either::Left(answer) if answer.body().is_end_stream() => {
+                self.leashes.at_once();
+                return Either::Left(ready(Ok(bodiless(answer))));
+            }
+            Either::Left(answer) => Either::Left(ready(Ok(answer))),
+            Either::Right(making) => Either::Right(making),
+        };
         let leash = self.leashes.begin();
-        let answer = self.inner.clone().call(request);
-        Box::pin(async move { Ok(watched(answer.await?, leash)) })
+        Either::Right(Box::pin(async move { Ok(watched(answer.await?, leash)) }))
     }
 }

@@ -11,6 +11,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use http::Response;
 use hyper::body::{Body, Frame, SizeHint};
 use hyper::rt::Executor;
@@ -45,8 +46,29 @@ impl Leash {
 /// The leash of a connection's newest request.
 #[derive(Clone, Debug)]
 pub(super) struct Leashes {
-    newest: Arc<Mutex<Option<Arc<Leash>>>>,
+    newest: Arc<Mutex<Newest>>,
     unread: Duration,
+}
+
+/// How the newest request is answered.
+#[derive(Clone, Debug, Default)]
+enum Newest {
+    /// Not known: no request has come, or its answer has a task already.
+    #[default]
+    Unknown,
+    /// On a leash.
+    Leashed(Arc<Leash>),
+    /// By an answer that is there, and has no body.
+    AtOnce,
+}
+
+impl Newest {
+    fn leash(&self) -> Option<Arc<Leash>> {
+        match self {
+            Self::Leashed(leash) => Some(Arc::clone(leash)),
+            Self::Unknown | Self::AtOnce => None,
+        }
+    }
 }
 
 impl Leashes {
@@ -61,18 +83,23 @@ impl Leashes {
     /// Begins one for a request.
     pub(super) fn begin(&self) -> Arc<Leash> {
         let leash = Arc::new(Leash::default());
-        *self.newest.lock() = Some(Arc::clone(&leash));
+        *self.newest.lock() = Newest::Leashed(Arc::clone(&leash));
         leash
+    }
+
+    /// Notes that a request needs none.
+    pub(super) fn at_once(&self) {
+        *self.newest.lock() = Newest::AtOnce;
     }
 
     /// Ends when the newest answer was not read for too long: for HTTP/1, whose answers come one after another. Looks
     /// now and then only, so that it may take twice as long.
     pub(super) async fn unread(&self) {
         loop {
-            let before = self.newest.lock().clone();
+            let before = self.newest.lock().leash();
             let piece = before.as_ref().map(|leash| leash.handed());
             sleep(self.unread).await;
-            let now = self.newest.lock().clone();
+            let now = self.newest.lock().leash();
             let same = before.zip(now).is_some_and(|(a, b)| {
                 let handed = b.handed();
                 Arc::ptr_eq(&a, &b) && handed != 0 && Some(handed) == piece
@@ -84,15 +111,22 @@ impl Leashes {
     }
 }
 
-/// HTTP/2 spawns a task for each request right behind the call that began its leash.
+/// HTTP/2 spawns a task for each request right behind the call that began its leash. An answer that is there takes none.
 impl<F> Executor<F> for Leashes
 where
     F: Future<Output = ()> + Send + 'static,
 {
     fn execute(&self, work: F) {
-        match self.newest.lock().take() {
-            Some(leash) => drop(tokio::spawn(cut(work, leash, self.unread))),
-            None => drop(tokio::spawn(work)),
+        let newest = std::mem::take(&mut *self.newest.lock());
+        match newest {
+            Newest::Leashed(leash) => drop(tokio::spawn(cut(work, leash, self.unread))),
+            Newest::AtOnce => {
+                let mut work = Box::pin(work);
+                if work.as_mut().now_or_never().is_none() {
+                    drop(tokio::spawn(work));
+                }
+            }
+            Newest::Unknown => drop(tokio::spawn(work)),
         }
     }
 }
@@ -122,7 +156,10 @@ async fn cut(work: impl Future<Output = ()>, leash: Arc<Leash>, unread: Duration
 
 /// A body that says when a piece of it was handed out, and when more is asked for.
 #[derive(Debug)]
-pub(super) struct Watched<B> {
+pub(super) struct Watched<B>(Option<Leashed<B>>);
+
+#[derive(Debug)]
+struct Leashed<B> {
     body: Pin<Box<B>>,
     /// Of what the body gave, what was not handed out yet.
     rest: Bytes,
@@ -135,12 +172,19 @@ pub(super) fn watched<B>(answer: Response<B>, leash: Arc<Leash>) -> Response<Wat
     if let Some(Unread(bound)) = answer.extensions().get() {
         leash.bound.get_or_init(|| *bound);
     }
-    answer.map(|body| Watched {
-        body: Box::pin(body),
-        rest: Bytes::new(),
-        pieces: 0,
-        leash,
+    answer.map(|body| {
+        Watched(Some(Leashed {
+            body: Box::pin(body),
+            rest: Bytes::new(),
+            pieces: 0,
+            leash,
+        }))
     })
+}
+
+/// An answer whose body is at its end: there is nothing of it that could be left unread.
+pub(super) fn bodiless<B>(answer: Response<B>) -> Response<Watched<B>> {
+    answer.map(|_ended| Watched(None))
 }
 
 /// Takes the next piece off what is there.
@@ -160,7 +204,9 @@ impl<B: Body<Data = Bytes>> Body for Watched<B> {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
-        let this = &mut *self;
+        let Some(this) = &mut self.0 else {
+            return Poll::Ready(None);
+        };
         this.leash.handed.store(0, Ordering::Relaxed);
         let polled = if this.rest.is_empty() {
             this.body.as_mut().poll_frame(context)
@@ -184,12 +230,15 @@ impl<B: Body<Data = Bytes>> Body for Watched<B> {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.rest.is_empty() && self.body.is_end_stream()
+        (self.0.as_ref()).is_none_or(|this| this.rest.is_empty() && this.body.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
-        let rest = u64::try_from(self.rest.len()).unwrap_or(u64::MAX);
-        let of_body = self.body.size_hint();
+        let Some(this) = &self.0 else {
+            return SizeHint::with_exact(0);
+        };
+        let rest = u64::try_from(this.rest.len()).unwrap_or(u64::MAX);
+        let of_body = this.body.size_hint();
         let mut all = SizeHint::new();
         all.set_lower(of_body.lower().saturating_add(rest));
         if let Some(upper) = of_body.upper() {
@@ -199,7 +248,7 @@ impl<B: Body<Data = Bytes>> Body for Watched<B> {
     }
 }
 
-impl<B> Drop for Watched<B> {
+impl<B> Drop for Leashed<B> {
     fn drop(&mut self) {
         self.leash.handed.store(0, Ordering::Relaxed);
     }
@@ -327,6 +376,47 @@ mod tests {
         let began = since();
         cut(work, leash, BOUND).await;
         assert_eq!(began.elapsed(), BOUND / 5);
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_there_takes_no_task() {
+        let leashes = Leashes::new(BOUND);
+        let tasks = || {
+            tokio::runtime::Handle::current()
+                .metrics()
+                .num_alive_tasks()
+        };
+        let before = tasks();
+        let (done, ended) = tokio::sync::oneshot::channel();
+        leashes.at_once();
+        leashes.execute(async move { done.send(()).unwrap() });
+        assert_eq!(tasks(), before);
+        ended.await.unwrap();
+        // One that has to wait after all gets its task.
+        let (let_on, go) = tokio::sync::oneshot::channel();
+        let (done, ended) = tokio::sync::oneshot::channel();
+        leashes.at_once();
+        leashes.execute(async move {
+            let told: Result<(), _> = go.await;
+            done.send(told.is_ok()).unwrap();
+        });
+        assert_eq!(tasks(), before + 1);
+        let_on.send(()).unwrap();
+        assert!(ended.await.unwrap());
+        // So does each whose answer is not known to be there.
+        leashes.execute(std::future::pending());
+        assert_eq!(tasks(), before + 1);
+        let _leash = leashes.begin();
+        leashes.execute(std::future::ready(()));
+        assert_eq!(tasks(), before + 2);
+    }
+
+    #[tokio::test]
+    async fn an_answer_without_a_body_is_at_its_end() {
+        let mut body = bodiless(Response::new(Pieces([Some("a")].into()))).into_body();
+        assert!(body.is_end_stream());
+        assert_eq!(body.size_hint().exact(), Some(0));
+        assert!(body.frame().await.is_none());
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,6 +1,7 @@
 //! The accept loop that all three listeners share.
 
 mod accept;
+mod answers;
 mod connection;
 mod gathered;
 mod leash;
@@ -14,6 +15,7 @@ mod handshake_tests;
 mod tests;
 
 pub use accept::{Drained, ListenError, Name, bind, serve};
+pub use answers::Answers;
 pub use connection::Connection;
 pub use leash::Unread;
 pub use limits::Limits;
