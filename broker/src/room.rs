@@ -5,7 +5,7 @@
 //! it. What stops something has a reserve, and who waits for a provider or an owner gives its place up meanwhile.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ use crate::events;
 use crate::listener::Connection;
 use crate::shell::Shell;
 use crate::status::Refusal;
+use crate::store::Callers;
 
 /// How long a request's body may take.
 pub const BODY: Duration = Duration::from_secs(5);
@@ -190,6 +191,7 @@ struct Inner {
     reserved: Count,
     reserved_to_administrators: Count,
     health: Count,
+    callers: Callers,
     shares: Shares,
     /// Made once: what is turned away must cost little.
     answers: [HeaderMap; AFTER.len()],
@@ -200,16 +202,22 @@ impl Room {
     /// For so many requests at a time, on a listener that asks for certificates.
     #[must_use]
     pub fn new(requests: usize) -> Self {
-        Self::with(requests, requests.div_ceil(STRANGERS_PART), false)
+        Self::before(requests, Callers::default())
+    }
+
+    /// As [`new`](Self::new), before a store whose callers it counts.
+    #[must_use]
+    pub fn before(requests: usize, callers: Callers) -> Self {
+        Self::with(requests, requests.div_ceil(STRANGERS_PART), false, callers)
     }
 
     /// As [`new`](Self::new), where nobody shows a certificate.
     #[must_use]
     pub fn open(requests: usize) -> Self {
-        Self::with(requests, requests, true)
+        Self::with(requests, requests, true, Callers::default())
     }
 
-    fn with(requests: usize, strangers: usize, open: bool) -> Self {
+    fn with(requests: usize, strangers: usize, open: bool, callers: Callers) -> Self {
         let answer = |after| {
             let answer = Refusal::overloaded(after).status().into_http::<Body>();
             answer.into_parts().0.headers
@@ -226,6 +234,7 @@ impl Room {
                 reserved: Count::default(),
                 reserved_to_administrators: Count::default(),
                 health: Count::default(),
+                callers,
                 shares: Shares::default(),
                 answers: AFTER.map(answer),
                 turn: AtomicUsize::new(0),
@@ -260,7 +269,7 @@ impl Room {
             share: named.map_or_else(|| own().unwrap_or_default(), Arc::clone),
             errand,
             stranger: named.is_none(),
-            held: AtomicU8::new(0),
+            held: AtomicU16::new(0),
         };
         match seat.come() {
             Ok(()) => Ok(seat),
@@ -305,28 +314,30 @@ pub struct Seat {
     errand: Errand,
     stranger: bool,
     /// What it holds, in bits.
-    held: AtomicU8,
+    held: AtomicU16,
 }
 
 /// One of its peer's places.
-const SHARE: u8 = 1;
+const SHARE: u16 = 1;
 /// Its body is on its way.
-const COMING: u8 = 1 << 1;
+const COMING: u16 = 1 << 1;
 /// A place of the room.
-const WORKING: u8 = 1 << 2;
+const WORKING: u16 = 1 << 2;
 /// It counts among those without a name.
-const NAMELESS: u8 = 1 << 3;
+const NAMELESS: u16 = 1 << 3;
 /// It waits for somebody else.
-const WAITING: u8 = 1 << 4;
+const WAITING: u16 = 1 << 4;
 /// A place of the reserve.
-const RESERVED: u8 = 1 << 5;
+const RESERVED: u16 = 1 << 5;
 /// It asks whether the service is there.
-const HEALTH: u8 = 1 << 6;
+const HEALTH: u16 = 1 << 6;
 /// One of its peer's places of the reserve, or for questions of health.
-const ASIDE: u8 = 1 << 7;
+const ASIDE: u16 = 1 << 7;
+/// Its peer has a name, and it may come to the store.
+const CALLER: u16 = 1 << 8;
 
-const ALL: [u8; 8] = [
-    SHARE, COMING, WORKING, NAMELESS, WAITING, RESERVED, HEALTH, ASIDE,
+const ALL: [u16; 9] = [
+    SHARE, COMING, WORKING, NAMELESS, WAITING, RESERVED, HEALTH, ASIDE, CALLER,
 ];
 
 impl Seat {
@@ -350,6 +361,9 @@ impl Seat {
                 return self.may_reserve().ok_or("NO_ROOM_FOR_ANONYMOUS");
             }
             self.note(COMING);
+        } else {
+            room.callers.come();
+            self.note(CALLER);
         }
         Ok(())
     }
@@ -412,6 +426,7 @@ impl Seat {
             return Err(room.shed("NO_ROOM_TO_WAIT"));
         }
         self.note(WAITING);
+        self.give(CALLER);
         self.give(WORKING);
         self.give(NAMELESS);
         Ok(())
@@ -439,20 +454,20 @@ impl Seat {
     /// Its answer is there as a whole, and waits for its peer to take it: the room is free for others, and the peer's own
     /// share is not.
     pub fn is_answered(&self) {
-        for what in [COMING, WORKING, NAMELESS, WAITING, RESERVED, HEALTH] {
+        for what in [COMING, WORKING, NAMELESS, WAITING, RESERVED, HEALTH, CALLER] {
             self.give(what);
         }
     }
 
-    fn holds(&self, what: u8) -> bool {
+    fn holds(&self, what: u16) -> bool {
         self.held.load(Ordering::Relaxed) & what != 0
     }
 
-    fn note(&self, what: u8) {
+    fn note(&self, what: u16) {
         self.held.fetch_or(what, Ordering::Relaxed);
     }
 
-    fn give(&self, what: u8) {
+    fn give(&self, what: u16) {
         if self.held.fetch_and(!what, Ordering::Relaxed) & what == 0 {
             return;
         }
@@ -465,6 +480,7 @@ impl Seat {
             WAITING => room.waiting.give(),
             RESERVED => room.reserve_of(&self.share).give(),
             HEALTH => room.health.give(),
+            CALLER => room.callers.leave(),
             _aside => self.share.reserved.give(),
         }
     }
@@ -560,6 +576,7 @@ mod tests {
         ]
         .iter()
         .all(|count| count.value() == 0)
+            && room.inner.callers.count() == 0
     }
 
     #[test]
@@ -754,6 +771,30 @@ mod tests {
         assert!(is_empty(&room));
         assert!(by(&room, &Visitor::default(), Errand::Other, None).is_ok());
         drop(untaken);
+        assert!(is_empty(&room));
+    }
+
+    #[test]
+    fn the_store_is_told_how_many_with_a_name_are_under_way() {
+        let callers = Callers::default();
+        let room = Room::before(16, callers.clone());
+        let visitor = Visitor::default();
+        let strangers = [(); 2].map(|()| stranger(&room, &Visitor::default()).unwrap());
+        let health = by(&room, &visitor, Errand::Health, client("a")).unwrap();
+        assert_eq!(callers.count(), 0);
+        let come = || room.come(Some(&visitor), Errand::Other, || client("a"));
+        let seats = [(); 4].map(|()| come().unwrap());
+        assert_eq!(callers.count(), 4);
+        let [on_its_way, waits, answered, whole] = seats;
+        waits.enter().unwrap();
+        waits.wait().unwrap();
+        assert_eq!(callers.count(), 3);
+        answered.enter().unwrap();
+        answered.is_answered();
+        assert_eq!(callers.count(), 2);
+        drop((whole, strangers, health));
+        assert_eq!(callers.count(), 1);
+        drop((waits, answered, on_its_way));
         assert!(is_empty(&room));
     }
 

@@ -295,7 +295,7 @@ pub async fn run(
         stopped,
     )
     .await;
-    let door = door(services, Room::new(requests));
+    let door = door(services, Room::before(requests, shell.store.callers()));
     let calls = host.limits.calls;
     let gateway = Gateway::new(Arc::clone(&shell), Arc::clone(&refresher), egress, calls);
     let endpoints = public::mtls_router(&shell, gateway_room, request_deadline);

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use tokio::sync::{mpsc, oneshot};
 
+use super::callers::Callers;
 use super::compaction::{Compacted, NEW_FILE_NAME};
 use super::encoding;
 use super::medium::{Folder, Medium};
@@ -194,6 +195,7 @@ impl<F: Folder> EmbeddedStore<F> {
             medium: RwLock::new(Arc::new(medium)),
             cipher: Arc::new(cipher),
             index: RwLock::new(found.index),
+            callers: Callers::default(),
             closing: AtomicBool::new(false),
             closed: AtomicBool::new(false),
         });
@@ -262,6 +264,13 @@ impl<F: Folder> EmbeddedStore<F> {
     pub fn leaves(&self, log: Log, from: u64, limit: usize) -> Result<Vec<Vec<u8>>, StoreError> {
         self.open_or_closed()?;
         read_leaves(&self.shared, log, from, limit)
+    }
+
+    /// Whoever lets requests in that may commit something says so here: the writer waits longer for more batches to write
+    /// together where many are on their way. Nobody need say it.
+    #[must_use]
+    pub fn callers(&self) -> Callers {
+        self.shared.callers.clone()
     }
 
     /// How many batches wait for the writer, of at most [`QUEUE_BATCHES`].

@@ -1,4 +1,5 @@
-//! When the writer waits for more batches to come: under load, and only as long as that brings any.
+//! When the writer waits for more batches to come: under load, and only as long as that brings any. A wait is short, and
+//! longer where so many requests are under way that nobody could tell.
 
 use std::time::Duration;
 
@@ -17,6 +18,13 @@ const NO_PAUSE_US: u64 = 250;
 
 /// How long the writer waits for others under load. It sleeps; nobody wakes it.
 pub(super) const GATHERING: Duration = Duration::from_millis(1);
+
+/// Where so many requests are under way each takes far longer than [`GATHERING`], and most of that for a processor, which
+/// the writer takes from them: it waits again until half of them are there.
+const MANY_CALLERS: usize = 48;
+
+/// So many times for one group at most.
+const MOST_WAITS: u32 = 8;
 
 /// Whether there is so much to do that it pays to wait for more.
 #[derive(Debug)]
@@ -48,8 +56,18 @@ impl Load {
         };
     }
 
-    pub(super) const fn is_heavy(&self) -> bool {
+    const fn is_heavy(&self) -> bool {
         self.in_a_row >= self.enough
+    }
+
+    /// Whether the writer waits once more: it has waited so often for a group that has so many batches, and there are so
+    /// many callers with and without one.
+    pub(super) const fn waits(&self, waits: u32, batches: usize, callers: usize) -> bool {
+        match waits {
+            0 => self.is_heavy(),
+            1..MOST_WAITS => callers >= MANY_CALLERS && batches < callers.div_ceil(2),
+            MOST_WAITS.. => false,
+        }
     }
 
     /// How many batches a group has.
@@ -83,7 +101,7 @@ mod tests {
         let mut waits = 0;
         for (pause_us, batches) in groups {
             load.found(*pause_us);
-            waits += usize::from(load.is_heavy());
+            waits += usize::from(load.waits(0, 1, 0));
             load.gathered(*batches);
         }
         waits
@@ -111,6 +129,38 @@ mod tests {
         // Large groups are load although none waits behind them.
         assert_eq!(waits(&[(1_000, 8); 100]), 92);
         assert_eq!(waits(&[&[(0, 8); 20][..], &[(1_000, 1); 20]].concat()), 14);
+    }
+
+    /// How often the writer waits for a group to which each wait brings so many more batches.
+    fn waits_for_one(load: &Load, callers: usize, each: usize) -> u32 {
+        let brought = |waits: u32| 1 + each * waits as usize;
+        (0..)
+            .find(|waits| !load.waits(*waits, brought(*waits), callers))
+            .unwrap()
+    }
+
+    #[test]
+    fn where_many_are_under_way_a_group_waits_for_half_of_them() {
+        let mut load = Load::default();
+        waits_of(&mut load, &[(0, 8); 20]);
+        for (callers, each, expected) in [
+            (0, 5, 1),
+            (MANY_CALLERS - 1, 5, 1),
+            // Half of them are there behind the first wait.
+            (MANY_CALLERS, 24, 1),
+            (MANY_CALLERS, 12, 2),
+            (128, 5, MOST_WAITS),
+            (128, 9, 7),
+            (usize::MAX, 5, MOST_WAITS),
+        ] {
+            let found = waits_for_one(&load, callers, each);
+            assert_eq!(found, expected, "{callers} callers, {each} more each time");
+        }
+    }
+
+    #[test]
+    fn without_load_nobody_is_waited_for_however_many_are_under_way() {
+        assert_eq!(waits_for_one(&Load::default(), 1_000, 1), 0);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! replaced by one that begins with a snapshot.
 
 mod atomic_file;
+mod callers;
 mod check;
 mod compaction;
 mod embedded;
@@ -26,6 +27,7 @@ mod tests;
 mod writer;
 
 pub use atomic_file::{create_or_replace, sync_dir};
+pub use callers::Callers;
 pub use check::{Checked, Damage, check};
 pub use compaction::{Compacted, NEW_FILE_NAME};
 pub use embedded::{EmbeddedStore, FILE_NAME, LOCK_NAME, OnSyncFailure, OpenReport, Stats};

@@ -19,6 +19,7 @@ use std::thread::{self, JoinHandle};
 use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot};
 
+use super::callers::Callers;
 use super::compaction::{Compacted, Copied, NEW_FILE_NAME, copy};
 use super::embedded::FILE_NAME;
 use super::encoding::{self, End, MAX_BATCH_BYTES};
@@ -67,6 +68,21 @@ pub(super) struct Request {
     pub(super) reply: Reply,
 }
 
+/// Batches that one frame is to make durable.
+struct Gathered {
+    batches: Vec<Request>,
+    bytes: usize,
+}
+
+impl Gathered {
+    fn begun_by(first: Request) -> Self {
+        Self {
+            bytes: first.encoded_bytes,
+            batches: vec![first],
+        }
+    }
+}
+
 /// Takes the answer to a batch.
 pub(super) type Reply = oneshot::Sender<Result<Committed, StoreError>>;
 
@@ -77,6 +93,7 @@ pub(super) struct Shared<F: Folder> {
     pub(super) medium: RwLock<Arc<F::File>>,
     pub(super) cipher: Arc<FrameCipher>,
     pub(super) index: RwLock<Index>,
+    pub(super) callers: Callers,
     /// Nothing more is taken in.
     pub(super) closing: AtomicBool,
     /// The writer has stopped.
@@ -151,25 +168,21 @@ impl<F: Folder> Writer<F> {
             };
             if let Some(first) = first {
                 load.found(idle.elapsed_us());
-                if load.is_heavy() && !self.shared.closing.load(Ordering::Acquire) {
+                let mut group = Gathered::begun_by(first);
+                let mut waits: u32 = 0;
+                while load.waits(waits, group.batches.len(), self.shared.callers.count())
+                    && held.is_none()
+                    && !self.shared.closing.load(Ordering::Acquire)
+                {
                     thread::sleep(GATHERING);
+                    held = self.fill(&mut group);
+                    waits = waits.saturating_add(1);
                 }
-                let mut group_bytes = first.encoded_bytes;
-                let mut group = vec![first];
-                while group.len() < MAX_GROUP_BATCHES {
-                    let Some(next) = self.waiting() else {
-                        break;
-                    };
-                    let with_next = group_bytes.saturating_add(next.encoded_bytes);
-                    if with_next > MAX_GROUP_BYTES {
-                        held = Some(next);
-                        break;
-                    }
-                    group_bytes = with_next;
-                    group.push(next);
+                if waits == 0 {
+                    held = self.fill(&mut group);
                 }
-                load.gathered(group.len());
-                self.commit(group)?;
+                load.gathered(group.batches.len());
+                self.commit(group.batches)?;
             } else if !self.has_errand() {
                 return Ok(());
             }
@@ -178,6 +191,20 @@ impl<F: Folder> Writer<F> {
             }
             self.begin_if_due();
         }
+    }
+
+    /// Puts into a group what waits and has a place in it. Returns the first batch that has none.
+    fn fill(&mut self, group: &mut Gathered) -> Option<Request> {
+        while group.batches.len() < MAX_GROUP_BATCHES {
+            let next = self.waiting()?;
+            let with_next = group.bytes.saturating_add(next.encoded_bytes);
+            if with_next > MAX_GROUP_BYTES {
+                return Some(next);
+            }
+            group.bytes = with_next;
+            group.batches.push(next);
+        }
+        None
     }
 
     /// Whether something else than a batch was in the queue.
