@@ -1,5 +1,5 @@
-//! When the writer waits for more batches to come: under load, and only as long as that brings any. A wait is short, and
-//! longer where so many requests are under way that nobody could tell.
+//! When the writer waits for more batches to come: under load, and only as long as that brings any. It waits longer where
+//! so many requests are under way that each of them takes far longer anyway.
 
 use std::time::Duration;
 
