@@ -362,10 +362,22 @@ impl Seat {
             }
             self.note(COMING);
         } else {
-            room.callers.come();
-            self.note(CALLER);
+            self.call();
         }
         Ok(())
+    }
+
+    /// Its body is not there yet: until it is, nobody need wait for it.
+    pub fn is_late(&self) {
+        self.give(CALLER);
+    }
+
+    /// It may come to the store from now on.
+    fn call(&self) {
+        if !self.holds(CALLER) {
+            self.room.callers.come();
+            self.note(CALLER);
+        }
     }
 
     /// Takes a place: the request's body is there.
@@ -410,6 +422,9 @@ impl Seat {
             return Err("NO_ROOM");
         }
         self.note(WORKING);
+        if !self.stranger {
+            self.call();
+        }
         Ok(())
     }
 
@@ -788,6 +803,12 @@ mod tests {
         let [on_its_way, waits, answered, whole] = seats;
         waits.enter().unwrap();
         waits.wait().unwrap();
+        assert_eq!(callers.count(), 3);
+        // Whoever sends slowly is waited for by nobody, until its body is there.
+        whole.is_late();
+        whole.is_late();
+        assert_eq!(callers.count(), 2);
+        whole.enter().unwrap();
         assert_eq!(callers.count(), 3);
         answered.enter().unwrap();
         answered.is_answered();

@@ -4,7 +4,7 @@
 use std::convert::Infallible;
 use std::error::Error;
 use std::future::{Future, ready};
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -152,7 +152,7 @@ impl Answers for Door {
         let work = async move {
             let deadline = door.deadline;
             let most = door.message_bytes.saturating_add(PREFIX_BYTES);
-            let message = whole(body, most, deadline.min(BODY)).await;
+            let message = whole(body, most, deadline.min(BODY), &seat).await;
             let answer = match message {
                 Err(refusal) => refusal.status().into_http(),
                 Ok(message) => match seat.enter() {
@@ -203,19 +203,17 @@ fn pass_over(body: Incoming) -> Option<impl Future<Output = ()> + Send> {
     })
 }
 
-/// What is done within a time, if it is: no clock is read for what can be done at once.
-async fn within<F: Future>(time: Duration, mut work: Pin<&mut F>) -> Option<F::Output> {
-    match work.as_mut().now_or_never() {
-        Some(done) => Some(done),
-        None => timeout(time, work).await.ok(),
-    }
-}
-
 /// All of a request's message, of so many bytes at most: no method takes a stream.
-async fn whole(body: Incoming, most: usize, time: Duration) -> Result<Bytes, Refusal> {
-    let body = pin!(Limited::new(body, most).collect());
-    let Some(body) = within(time, body).await else {
-        return Err(Refusal::deadline());
+async fn whole(body: Incoming, most: usize, time: Duration, seat: &Seat) -> Result<Bytes, Refusal> {
+    let mut body = pin!(Limited::new(body, most).collect());
+    // No clock is read for what is there.
+    let body = match body.as_mut().now_or_never() {
+        Some(body) => body,
+        None => {
+            seat.is_late();
+            let body = timeout(time, body).await;
+            body.map_err(|_elapsed| Refusal::deadline())?
+        }
     };
     Ok(body.map_err(|error| refused(&*error))?.to_bytes())
 }

@@ -121,7 +121,6 @@ pub async fn bind(name: Name, addr: SocketAddr) -> Result<TcpListener, ListenErr
 
 /// Serves connections until shutdown begins, then lets their requests finish,
 /// at most for [`Limits::drain`]. Each request carries its [`Connection`].
-///
 pub async fn serve<S, B>(
     name: Name,
     listener: TcpListener,
